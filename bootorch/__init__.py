@@ -1,0 +1,3 @@
+"""bootorch: brings a dark data centre back, in dependency order, with proof."""
+
+__version__ = "0.1.0"

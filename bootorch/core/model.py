@@ -1,0 +1,299 @@
+"""The words of the house as values: hosts, groups, dependencies, limits. Frozen; units are in the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from bootorch.core.secret import SecretRef
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    DRILL = "drill"
+    LAB = "lab"
+
+
+class Stage(StrEnum):
+    """Stages of a host, in order. ``WAIT`` is before the first: dependencies do not hold yet."""
+
+    WAIT = "wait"
+    BMC = "bmc"
+    POWER = "power"
+    BOOT = "boot"
+    READY = "ready"
+    REDEPLOY = "redeploy"
+    VERIFY = "verify"
+
+
+class Outcome(StrEnum):
+    """How a host ends. Every host of a plan is in exactly one of these at the end of a run."""
+
+    READY = "ready"
+    ADOPTED = "adopted"
+    QUARANTINED = "quarantined"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+
+
+class BootDevice(StrEnum):
+    NONE = "none"  # leave the server's own boot order alone
+    DISK = "disk"
+    PXE = "pxe"
+    CDROM = "cdrom"
+    BIOS = "bios"
+
+
+class SecondBoot(StrEnum):
+    """What may be done to a host that is on and did not boot. ``CYCLE`` is the only automatic power cycle there is."""
+
+    NONE = "none"
+    CYCLE = "cycle"
+
+
+class AdoptedPolicy(StrEnum):
+    """What happens to a host found running: verified only (default), or redeployed like the others."""
+
+    VERIFY = "verify"
+    REDEPLOY = "redeploy"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address literal and a port; never a name, so that no DNS is needed in the dark."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The fence: the only addresses that a plan may talk to. Checked at planning and again at connect time."""
+
+    bmc_networks: tuple[Network, ...]
+    host_networks: tuple[Network, ...]
+
+    def allows_bmc(self, address: str) -> bool:
+        return _inside(address, self.bmc_networks)
+
+    def allows_host(self, address: str) -> bool:
+        return _inside(address, self.host_networks)
+
+
+def _inside(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    return any(ip.version == network.version and ip in network for network in networks)
+
+
+# Readiness checks. ``{address}`` in a URL stands for the host's own address.
+
+
+@dataclass(frozen=True, slots=True)
+class SshCheck:
+    """A login over SSH with a verified host key, and a command that ends with 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCheck:
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    url: str
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DnsCheck:
+    """The host answers a query for ``name`` with ``expect`` (an address); an open port is no proof."""
+
+    name: str
+    expect: str = ""
+    port: int = 53
+
+
+@dataclass(frozen=True, slots=True)
+class CommandCheck:
+    """A command over SSH that ends with 0 and, where ``expect`` is given, prints text containing it."""
+
+    command: str
+    expect: str = ""
+
+
+Check = SshCheck | TcpCheck | HttpCheck | DnsCheck | CommandCheck
+
+
+def describe(check: Check) -> str:
+    """The check as an operator wrote it."""
+    match check:
+        case SshCheck():
+            return "ssh"
+        case TcpCheck(port=port):
+            return f"tcp {port}"
+        case HttpCheck(url=url):
+            return f"http {url}"
+        case DnsCheck(name=name):
+            return f"dns {name}"
+        case CommandCheck(command=command):
+            return f"command {command!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """How many members of a parent must be ready: all, a count, or a share (0 < share <= 1), rounded up."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def needed(self, members: int) -> int:
+        if self.count is not None:
+            return self.count
+        if self.share is not None:
+            # Guard against 0.1 * 30 = 3.0000000000000004 asking for a fourth member.
+            return max(1, -int(-(self.share * members - 1e-9) // 1))
+        return members
+
+    def __str__(self) -> str:
+        if self.count is not None:
+            return str(self.count)
+        return "all" if self.share is None else f"{self.share:.0%}"
+
+
+ALL = Quorum()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """``requires``: holds back until the quorum of ``group`` is ready, spread over at least ``across_racks`` racks.
+
+    With ``per_host`` (a fact's name, such as ``rack``) a host waits only for the parents that share its value.
+    """
+
+    group: str
+    quorum: Quorum = ALL
+    across_racks: int = 0
+    per_host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds a host may spend in each stage."""
+
+    bmc: float = 300.0
+    power: float = 120.0
+    boot: float = 1200.0
+    ready: float = 600.0
+    redeploy: float = 1800.0
+    verify: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often an action may be tried for one host, the first try included."""
+
+    power: int = 4
+    boot: int = 2
+    redeploy: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Hosts that a plan treats as one service."""
+
+    name: str
+    hosts: tuple[str, ...]
+    tier: int = 0
+    requires: tuple[Requirement, ...] = ()
+    after: tuple[str, ...] = ()
+    ready: tuple[Check, ...] = (SshCheck(),)
+    verify: tuple[Check, ...] = ()  # empty: the ready checks again
+    redeploy: tuple[str, ...] = ()  # absolute paths of playbooks, run in this order
+    boot_device: BootDevice = BootDevice.NONE
+    second_boot: SecondBoot = SecondBoot.NONE
+    adopted: AdoptedPolicy = AdoptedPolicy.VERIFY
+    deadlines: Deadlines = Deadlines()
+    attempts: Attempts = Attempts()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A server: how to reach its BMC and itself, and the facts that limits and dependencies use."""
+
+    name: str
+    group: str
+    bmc: Endpoint
+    bmc_user: str
+    bmc_password: SecretRef | None
+    address: str
+    ssh_port: int = 22
+    ssh_user: str = ""  # empty: the operator's own login name
+    ssh_key: str = ""  # path of a private key; empty: ssh-agent and the default keys
+    boot_evidence: str = ""  # command printing boot id and uptime; empty: /proc (see drivers.reach)
+    power: str = "ipmi"
+    rack: str = ""
+    feed: str = ""
+    model: str = ""
+    firmware: str = ""
+    watts_boot_peak: float = 0.0
+    watts_steady: float = 0.0
+    facts: Mapping[str, str] = field(default_factory=dict)  # the facts that the plan's per_host and slots name
+
+    def fact(self, name: str) -> str:
+        """The value of a fact by name, empty where the inventory states none."""
+        match name:
+            case "rack":
+                return self.rack
+            case "feed":
+                return self.feed
+            case "model":
+                return self.model
+            case "firmware":
+                return self.firmware
+            case _:
+                return self.facts.get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLimit:
+    """A source of electricity. Feeds form a tree by path: ``hall-a/row-3`` hangs on ``hall-a``."""
+
+    budget_watts: float | None = None
+    ramp_watts_per_min: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When to stop by itself: share of quarantined hosts in a group; quarantined hosts of one model."""
+
+    group_failed_share: float | None = None
+    same_model_failures: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A named point where a person (``ask``) or a check must say yes before any power-on of ``groups`` (empty: all)."""
+
+    name: str
+    ask: str = ""
+    check: Check | None = None
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    feeds: Mapping[str, FeedLimit] = field(default_factory=dict)
+    slots: Mapping[str, int] = field(default_factory=dict)
+    breaker: Breaker = Breaker()

@@ -1,0 +1,1 @@
+"""Async I/O behind small Protocols. One exchange a call; no policy."""

@@ -1,0 +1,103 @@
+"""What the runner asks of the outside world. Each call is one exchange: no policy, no decision, no exception for
+remote trouble. A cancelled call must leave no socket, session or process behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bootorch.core.model import BootDevice, Check, Host
+from bootorch.core.reasons import Reason
+from bootorch.core.secret import Secret
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The end of one exchange. ``detail`` is for people and holds no secret; ``data`` is evidence for the engine."""
+
+    reason: Reason
+    detail: str = ""
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.reason is Reason.OK
+
+
+class SecretStore(Protocol):
+    """Gives out secrets at the moment of use. ``None``: it cannot be read (the detail is in ``why``)."""
+
+    def bmc_password(self, host: Host) -> Secret | None: ...
+
+    def why(self, host: Host) -> str: ...
+
+
+class PowerDriver(Protocol):
+    """Chassis control of one host. Every call checks the site fence again before a packet leaves."""
+
+    async def read(self, host: Host, timeout_s: float) -> Reply:
+        """Chassis power state: ``data["power"]`` is ``"on"`` or ``"off"``."""
+        ...
+
+    async def on(self, host: Host, timeout_s: float) -> Reply: ...
+
+    async def cycle(self, host: Host, timeout_s: float) -> Reply: ...
+
+    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
+        """Set the boot option for the next boot only."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class ReachDriver(Protocol):
+    """Evidence from the host itself."""
+
+    async def boot_evidence(self, host: Host, timeout_s: float) -> Reply:
+        """Over SSH: ``data["boot_id"]`` (text) and ``data["uptime_s"]`` (float)."""
+        ...
+
+    async def check(self, host: Host, check: Check, timeout_s: float) -> Reply: ...
+
+    async def check_url(self, check: Check, timeout_s: float) -> Reply:
+        """A gate's check, which belongs to no host; its address must be inside the site too."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One ansible-playbook process: hosts of one group, one playbook. ``ident`` names slice and attempt."""
+
+    ident: str
+    playbook: str
+    hosts: tuple[Host, ...]
+    forks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the playbook did to one host, from statistics and never from the exit code."""
+
+    reason: Reason  # OK, TASK_FAILED, DARK, NEVER_RAN or SLICE_LOST
+    detail: str = ""  # failing task and its message, no_log respected
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReply:
+    """Verdicts for every host of the slice. ``reason`` is OK when the process ended and gave its statistics."""
+
+    reason: Reason
+    detail: str
+    verdicts: Mapping[str, Verdict]
+
+
+class RedeployDriver(Protocol):
+    async def run(self, work: Slice, timeout_s: float) -> SliceReply: ...
+
+    async def aclose(self) -> None: ...

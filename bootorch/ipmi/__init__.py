@@ -1,0 +1,1 @@
+"""Sans-IO IPMI 2.0: bytes in, bytes and events out; time is an argument."""

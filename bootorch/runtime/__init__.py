@@ -1,0 +1,1 @@
+"""Journal, runner, lease, secrets, loading of plans and inventories."""

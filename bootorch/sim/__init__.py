@@ -1,0 +1,1 @@
+"""The deterministic world: virtual clock, seeded faults, a fleet of machines."""

@@ -1,0 +1,1 @@
+"""Command line, terminal progress and report: views that read events and send commands."""
