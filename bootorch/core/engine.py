@@ -1,0 +1,431 @@
+"""What to do next. ``Engine.decide`` looks at the state and the run time and returns events: intents and outcomes.
+
+It reads no clock, draws no random number and does no I/O, so the same state and time give the same decision: in a real
+run, a dry run and a replay. What it returns is folded already; the caller commits it and only then lets the effects of
+the intents leave. It looks only at hosts that an event or a timer has touched, never at all of them.
+
+The rules, in the order in which a host meets them (invariants of docs/architecture.md in brackets):
+
+1. Nothing before its dependencies hold [1]; blocked as soon as one never can.
+2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is tried once more, never again.
+3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first.
+   A power-on leaves only on a fresh reading that said off and that no power-on has used up [3].
+4. ``boot``: proof newer than the request [4]. At the deadline the power state decides: off, another boot; on, a cycle
+   only where the plan says ``second_boot: cycle``, never for an adopted host.
+5. ``ready``, ``redeploy`` in slices, ``verify``; then the outcome.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop
+
+from bootorch.core.admission import Admission
+from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled, Tripped
+from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
+from bootorch.core.plan import Plan
+from bootorch.core.reasons import Reason
+from bootorch.core.slices import Slices
+from bootorch.core.state import GroupState, HostState, State
+
+# Longest that one exchange may take before its driver gives it up, in seconds.
+EXCHANGE_S: dict[Kind, float] = {
+    Kind.POWER_READ: 10.0,  # a login is 8 packets; FreeIPMI gives a session 20 s, ipmitool 4 tries a packet
+    Kind.BOOT_DEVICE: 15.0,
+    Kind.POWER_ON: 15.0,
+    Kind.POWER_CYCLE: 15.0,
+    Kind.BOOT_PROBE: 10.0,  # a login on a host whose disks are still busy
+    Kind.READY_CHECK: 30.0,
+    Kind.VERIFY_CHECK: 30.0,
+    Kind.GATE_CHECK: 10.0,
+}
+FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
+BOOTDEV_VALID_S = 45.0  # the BMC forgets a boot option 60 s after it was set (IPMI 2.0, 28.12)
+AUTH_TRIES = 2  # accounts lock: a refused password is tried once more and never again
+DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
+READ_TRIES = 3  # power reads that may fail when a failed boot is judged
+BREAKER_LEAST = 2  # one failure is no cluster, whatever share of a small group it is
+
+# Nothing that time heals: end at once rather than at the deadline.
+FATAL = frozenset({Reason.OUTSIDE_SITE, Reason.NO_SECRET, Reason.BMC_NO_SUITE, Reason.BMC_ROGUE, Reason.HOST_KEY})
+REFUSED_LOGIN = frozenset({Reason.BMC_AUTH_FAILED, Reason.BMC_SILENT_AUTH})
+
+
+class Engine:
+    """Decides for one run. ``state`` may come from a replay; ``decide`` goes on from wherever it stands."""
+
+    def __init__(self, plan: Plan, state: State | None = None) -> None:
+        self.plan = plan
+        self.state = state if state is not None else State(plan)
+        self._out: list[Event] = []
+        self._now = 0.0
+        self.admission = Admission(plan, self.state)
+        self._slices = Slices(plan, self.state)
+
+    # -- what the runner calls ---------------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        """Fold an event that came from outside."""
+        self.state.fold(event)
+
+    def answer(
+        self,
+        intent: Intent,
+        now: float,
+        reason: Reason,
+        detail: str = "",
+        data: dict[str, Scalar] | None = None,
+        verdicts: dict[str, tuple[str, str]] | None = None,
+    ) -> Answer:
+        """The event for the end of an effect. An answer of a watch that says what the last one said is not durable."""
+        durable = True
+        evidence = data or {}
+        if intent.kind in READ_ONLY:
+            if intent.kind is Kind.GATE_CHECK:
+                durable = reason is Reason.OK
+            else:
+                host = self.state.hosts[intent.target]
+                key = self.state.answer_key(host, intent.kind, reason, evidence.get("power"))
+                # A success ends the watch, so it is always worth a line.
+                durable = key != host.answer or (reason is Reason.OK and intent.kind is not Kind.POWER_READ)
+        return Answer(now, intent.id, intent.kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
+
+    def decide(self, now: float) -> list[Event]:
+        """All that can be decided at ``now``: intents to commit and start, and outcomes. Already folded."""
+        self._out = []
+        self._now = now
+        state = self.state
+        if state.ended or not state.started:
+            return self._out
+        timers = state.timers
+        while timers and timers[0][0] <= now:
+            _, name = heappop(timers)
+            if name:
+                state.dirty[name] = None
+            else:
+                state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
+                state.freed.update(dict.fromkeys(self.admission.ramps()))
+        while state.dirty or state.freed or state.dirty_groups:
+            # Touched hosts first: what they free and who joins a queue is known before places are given away.
+            dirty, state.dirty = state.dirty, {}
+            for name in dirty:
+                host = state.hosts[name]
+                if host.outcome is None and not host.inflight:
+                    self._step(host)
+            freed, state.freed = state.freed, {}
+            for resource in freed:
+                if resource == ("slot", "forks"):
+                    state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
+                while not state.paused and (waiter := self.admission.pop(resource)) is not None:
+                    self._step(waiter)
+                    if waiter.parked == resource:
+                        break
+            groups, state.dirty_groups = state.dirty_groups, {}
+            for name in sorted(groups, key=self._urgency):
+                self._breakers(state.groups[name])
+                self._redeploy_group(state.groups[name])
+        self._gate_checks()
+        return self._out
+
+    def _urgency(self, group: str) -> tuple[int, int, str]:
+        return (self.plan.groups[group].tier, -self.state.dependencies.downstream[group], group)
+
+    def next_timer(self) -> float | None:
+        """Run time at which ``decide`` wants to look again without any event, or None."""
+        return self.state.timers[0][0] if self.state.timers else None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way and no timer runs: without a word from outside the run will not move again."""
+        return not self.state.open and not self.state.timers
+
+    # -- one host ---------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        self.state.fold(event)
+        self._out.append(event)
+
+    def _settle(self, host: HostState, outcome: Outcome, reason: Reason = Reason.OK, detail: str = "") -> None:
+        self._emit(Settled(self._now, host.host.name, outcome, reason, detail))
+
+    def _quarantine(self, host: HostState, reason: Reason, detail: str) -> None:
+        self._settle(host, Outcome.QUARANTINED, reason, detail)
+
+    def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
+        state = self.state
+        durable = kind not in READ_ONLY or bool(args) or host.watched != state.watch_key(host, kind)
+        args["timeout_s"] = round(max(1.0, min(EXCHANGE_S[kind], deadline_t - self._now)), 1)
+        attempt = {Kind.POWER_ON: host.on_attempts + 1, Kind.POWER_CYCLE: host.boots + 1}.get(kind, host.tries + 1)
+        self._emit(Intent(self._now, state.next_id, kind, host.host.name, attempt, (), args, durable))
+
+    def _later(self, host: HostState, t: float) -> None:
+        """Look at the host again at ``t``."""
+        if host.timer_t != t:
+            host.timer_t = t
+            self.state.wake_at(t, host.host.name)
+
+    def _poll(self, host: HostState, kind: Kind, deadline_t: float) -> None:
+        """Start the exchange, or come back when it is due."""
+        if self.state.paused:
+            return
+        if self._now < host.next_t:
+            self._later(host, min(host.next_t, deadline_t))
+        else:
+            self._start(host, kind, deadline_t)
+
+    def _step(self, host: HostState) -> None:
+        match host.stage:
+            case Stage.WAIT:
+                self._wait(host)
+            case Stage.BMC:
+                self._bmc(host)
+            case Stage.POWER:
+                self._power(host)
+            case Stage.BOOT:
+                self._boot(host)
+            case Stage.READY:
+                self._ready(host)
+            case Stage.REDEPLOY:
+                self._redeploy(host)
+            case Stage.VERIFY:
+                self._verify(host)
+
+    def _wait(self, host: HostState) -> None:
+        state = self.state
+        if state.limit is not None and host.host.name not in state.limit and not host.observed:
+            self._settle(host, Outcome.SKIPPED, Reason.LIMIT, "outside --limit")
+        elif host.impossible:
+            self._settle(host, Outcome.BLOCKED, Reason.DEPENDENCY, host.impossible)
+        elif host.waits == 0:
+            self._read(host, self._now + host.group.deadlines.bmc)
+
+    def _read(self, host: HostState, deadline_t: float, **args: Scalar) -> None:
+        """Read the power state as soon as the BMC's subnet has a free slot."""
+        if self.state.paused:
+            return
+        slot = self.admission.bmc_slot(host)
+        if slot is not None:
+            self.admission.park(host, slot)
+        else:
+            self._start(host, Kind.POWER_READ, deadline_t, **args)
+
+    def _bmc(self, host: HostState) -> None:
+        reason, detail = host.last
+        deadline_t = host.stage_t + host.group.deadlines.bmc
+        if reason in FATAL or (reason in REFUSED_LOGIN and host.tries >= AUTH_TRIES):
+            self._quarantine(host, reason, detail)
+        elif self._now >= deadline_t:
+            self._quarantine(host, reason if reason is not Reason.OK else Reason.BMC_UNREACHABLE, detail)
+        elif self._now < host.next_t:
+            self._later(host, min(host.next_t, deadline_t))
+        else:
+            self._read(host, deadline_t)
+
+    # -- power ---------------------------------------------------------------------
+
+    def _power(self, host: HostState) -> None:
+        if host.observed:
+            self._settle(host, Outcome.SKIPPED, Reason.LIMIT, "outside --limit, and off")
+            return
+        reason, detail = host.last
+        if reason in FATAL or (reason in REFUSED_LOGIN and host.tries >= AUTH_TRIES):
+            self._quarantine(host, reason, detail)
+            return
+        limits, attempts = host.group.deadlines, host.group.attempts.power
+        if host.admitted_t is not None:
+            deadline_t = host.admitted_t + limits.power
+            if self._now >= deadline_t:
+                self._give_up_power(host)
+                return
+        else:
+            deadline_t = self._now + limits.power
+        if host.on_t is None:
+            if self._now < host.next_t:
+                self._later(host, min(host.next_t, deadline_t))
+            else:
+                self._admit(host)
+            return
+        # A power-on has left. Look until the chassis is on; send again when it had time enough and none is left.
+        resend_t = host.on_t + (limits.power / attempts if host.on_ok else 0.0)
+        if host.read_off_t is not None and self._now >= max(resend_t, host.next_t):
+            if host.on_attempts >= attempts:
+                self._give_up_power(host)
+            elif host.read_off_t < resend_t or self._now - host.read_off_t > FRESH_S:
+                self._read(host, deadline_t)
+            else:
+                self._switch_on(host)
+            return
+        due_t = host.next_t if host.read_off_t is None else min(host.next_t, max(resend_t, self._now))
+        if self._now < due_t:
+            self._later(host, min(due_t, deadline_t))
+        else:
+            self._read(host, deadline_t)
+
+    def _give_up_power(self, host: HostState) -> None:
+        reason, detail = host.last
+        if reason is Reason.OK:
+            reason = Reason.POWER_NO_EFFECT
+            detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons"
+        self._quarantine(host, reason, detail)
+
+    def _admit(self, host: HostState) -> None:
+        """Start the power-on, or park the host on the one resource that holds it back."""
+        if self.state.paused:
+            return
+        held = None if host.reserved else self.admission.held_back(host, self._now)
+        if held is not None:
+            self.admission.park(host, held)
+        else:
+            self._switch_on(host)
+
+    def _switch_on(self, host: HostState) -> None:
+        """The next step of an admitted host: a fresh reading, the boot option, the power-on."""
+        if self.state.paused:
+            return
+        breaker = self.admission.breaker(host)
+        if breaker is not None:
+            self.admission.park(host, breaker)
+            return
+        deadline_t = (host.admitted_t if host.admitted_t is not None else self._now) + host.group.deadlines.power
+        device = host.group.boot_device
+        if host.read_off_t is None or self._now - host.read_off_t > FRESH_S:
+            self._read(host, deadline_t, admit=True)
+        elif device is not BootDevice.NONE and not self._boot_option_holds(host):
+            self._start(host, Kind.BOOT_DEVICE, deadline_t, device=device.value)
+        else:
+            self._start(host, Kind.POWER_ON, deadline_t)
+
+    def _boot_option_holds(self, host: HostState) -> bool:
+        """Set for this power-on, and not so long ago that the BMC forgot it."""
+        set_t = host.bootdev_t
+        return set_t is not None and self._now - set_t <= BOOTDEV_VALID_S and (host.on_t is None or set_t > host.on_t)
+
+    # -- boot, ready, verify ---------------------------------------------------------------------
+
+    def _boot(self, host: HostState) -> None:
+        if host.unbooted:
+            self._after_failed_boot(host)
+            return
+        deadline_t = host.stage_t + host.group.deadlines.boot
+        reason, detail = host.last
+        if reason in FATAL:
+            self._quarantine(host, reason, detail)
+        elif self._now >= deadline_t:
+            if host.adopted:
+                self._quarantine(host, Reason.NO_BOOT, f"was on already, but never answered: {detail}")
+            else:
+                self._emit(BootFailed(self._now, host.host.name, reason, detail))
+        else:
+            self._poll(host, Kind.BOOT_PROBE, deadline_t)
+
+    def _after_failed_boot(self, host: HostState) -> None:
+        """Read the power state again, then act on it once."""
+        reason, detail = host.last
+        if host.tries >= READ_TRIES or (host.tries and reason in FATAL | REFUSED_LOGIN):
+            self._quarantine(host, Reason.NO_BOOT, f"no proof of a boot, and its BMC no longer answers: {detail}")
+        elif self._now < host.next_t:
+            self._later(host, host.next_t)
+        elif not host.power or self._now - host.read_t > FRESH_S:
+            self._read(host, self._now + EXCHANGE_S[Kind.POWER_READ])
+        elif host.power == "off":
+            self._quarantine(host, Reason.NO_BOOT, f"off again after {host.boots} boots")
+        elif host.group.second_boot is SecondBoot.CYCLE and host.boots < host.group.attempts.boot:
+            self._cycle(host)
+        else:
+            tried = f" after {host.boots} boots" if host.boots > 1 else ""
+            self._quarantine(
+                host, host.unbooted_reason, f"chassis is on, no proof of a boot{tried}: {host.unbooted_detail}"
+            )
+
+    def _cycle(self, host: HostState) -> None:
+        """The one automatic power cycle there is: the plan allows it, and the host was just read as on."""
+        breaker = self.admission.breaker(host)
+        if breaker is not None:
+            self.admission.park(host, breaker)
+        elif not self.state.paused:
+            self._start(host, Kind.POWER_CYCLE, self._now + EXCHANGE_S[Kind.POWER_CYCLE])
+
+    def _ready(self, host: HostState) -> None:
+        deadline_t = host.stage_t + host.group.deadlines.ready
+        reason, detail = host.last
+        if host.dark > DARK_LIMIT:
+            self._quarantine(host, Reason.DARK, f"lost {host.dark} times under its playbook: {detail}")
+        elif reason in FATAL:
+            self._quarantine(host, reason, detail)
+        elif self._now >= deadline_t:
+            self._quarantine(host, Reason.NOT_READY, detail)
+        else:
+            self._poll(host, Kind.READY_CHECK, deadline_t)
+
+    def _verify(self, host: HostState) -> None:
+        if host.proven:
+            self._settle(host, Outcome.ADOPTED if host.adopted else Outcome.READY)
+            return
+        deadline_t = host.stage_t + host.group.deadlines.verify
+        if self._now >= deadline_t:
+            self._quarantine(host, Reason.VERIFY_FAILED, host.last[1])
+        else:
+            self._poll(host, Kind.VERIFY_CHECK, deadline_t)
+
+    # -- redeploy ---------------------------------------------------------------------
+
+    def _redeploy(self, host: HostState) -> None:
+        group = host.group
+        reason, detail = host.last
+        if reason is Reason.OUTSIDE_SITE or reason is Reason.NO_SECRET:
+            self._quarantine(host, reason, detail)
+        elif host.redeploy_attempts >= group.attempts.redeploy:
+            self._quarantine(host, reason, detail)
+        elif host.redeploy_t is not None and self._now >= host.redeploy_t + group.deadlines.redeploy:
+            self._quarantine(host, Reason.REDEPLOY_DEADLINE, detail)
+        elif self._now < host.next_t:
+            self._later(host, host.next_t)
+        else:
+            breaker = self.admission.breaker(host)
+            if breaker is not None:
+                self.admission.park(host, breaker)
+            else:
+                self._slices.add(host, self._now)
+
+    def _redeploy_group(self, group: GroupState) -> None:
+        if self.state.paused or f"group:{group.group.name}" in self.state.tripped:
+            return
+        for order in self._slices.form(group, self._now):
+            args: dict[str, Scalar] = {
+                "playbook": order.playbook,
+                "forks": order.forks,
+                "timeout_s": group.group.deadlines.redeploy,
+            }
+            intent = Intent(self._now, self.state.next_id, Kind.REDEPLOY, order.group, order.attempt, order.hosts, args)
+            self._emit(intent)
+
+    # -- groups and gates ---------------------------------------------------------------------
+
+    def _breakers(self, group: GroupState) -> None:
+        breaker = self.plan.limits.breaker
+        failed = group.failed - group.failed_base
+        scope = f"group:{group.group.name}"
+        share = breaker.group_failed_share
+        if (
+            share is not None
+            and failed >= BREAKER_LEAST
+            and failed > share * group.size
+            and scope not in self.state.tripped
+        ):
+            self._emit(Tripped(self._now, scope, f"{failed} of {group.size} hosts quarantined, more than {share:.0%}"))
+        most = breaker.same_model_failures
+        if most is None:
+            return
+        for model, count in self.state.model_failed.items():
+            if count >= most and f"model:{model}" not in self.state.tripped:
+                self._emit(Tripped(self._now, f"model:{model}", f"{count} hosts of model {model} quarantined"))
+
+    def _gate_checks(self) -> None:
+        state = self.state
+        for gate in self.plan.gates.values():
+            if gate.check is None or gate.name in state.gates_open or gate.name in state.gate_inflight or state.paused:
+                continue
+            due_t = state.gate_next_t.get(gate.name, 0.0)
+            if self._now >= due_t and state.unsettled:
+                args: dict[str, Scalar] = {"timeout_s": EXCHANGE_S[Kind.GATE_CHECK]}
+                durable = gate.name not in state.gate_tries
+                self._emit(Intent(self._now, state.next_id, Kind.GATE_CHECK, gate.name, 1, (), args, durable))

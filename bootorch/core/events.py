@@ -1,0 +1,239 @@
+"""The events of a run: the only thing that changes state, and all that a journal holds.
+
+Every event carries ``t``, the run time in seconds: time that bootorch was awake, monotonic, continued on resume. The
+wall clock appears only where a person wants it (``RunStarted``, ``RunResumed``): clocks are wrong after a blackout.
+
+Codec: one JSON object per event with a type word ``e`` and the version of that type's shape ``v``. A reader accepts
+every version up to its own; unknown fields of the same version are an error, because guessing is worse than stopping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from bootorch.core.model import Outcome
+from bootorch.core.reasons import Reason
+
+Scalar = str | int | float | bool
+
+
+class Kind(StrEnum):
+    """What drivers can be asked to do."""
+
+    POWER_READ = "power.read"
+    BOOT_DEVICE = "power.bootdev"
+    POWER_ON = "power.on"
+    POWER_CYCLE = "power.cycle"
+    BOOT_PROBE = "boot.probe"
+    READY_CHECK = "ready.check"
+    VERIFY_CHECK = "verify.check"
+    REDEPLOY = "redeploy"
+    GATE_CHECK = "gate.check"
+
+
+# Effects that change nothing in the world. Repeated, they are one watch: the intent of the first exchange and every
+# answer that differs from the one before are journalled, the rest only folded.
+READ_ONLY = frozenset({Kind.POWER_READ, Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK, Kind.GATE_CHECK})
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    type: ClassVar[str] = "run.started"
+    version: ClassVar[int] = 1
+    t: float
+    run_id: str
+    plan: str
+    plan_digest: str
+    hosts: int
+    seed: int
+    wall: str  # ISO 8601 with offset
+    by: str
+    limit: str = ""  # the pattern of --limit; empty: the whole plan
+    selected: tuple[str, ...] = ()  # the hosts that the pattern meant; empty without a limit
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """``gap_s``: how long bootorch was away in real time; evidence ages by it, deadlines do not."""
+
+    type: ClassVar[str] = "run.resumed"
+    version: ClassVar[int] = 1
+    t: float
+    gap_s: float
+    wall: str
+    by: str
+    reset_breakers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """``verdict`` is the exit code's word; the run cannot be resumed after ``done``."""
+
+    type: ClassVar[str] = "run.ended"
+    version: ClassVar[int] = 1
+    t: float
+    verdict: str
+    wall: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An effect is about to leave. On disk before the packet does (but for repeats of a watch, see ``READ_ONLY``)."""
+
+    type: ClassVar[str] = "intent"
+    version: ClassVar[int] = 1
+    t: float
+    id: int
+    kind: Kind
+    target: str  # host; group for a redeploy slice; gate for a gate's check
+    attempt: int = 1
+    hosts: tuple[str, ...] = ()  # a redeploy slice's hosts
+    args: Mapping[str, Scalar] = field(default_factory=dict)
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An effect has ended: the reason code, a line for people, and evidence."""
+
+    type: ClassVar[str] = "answer"
+    version: ClassVar[int] = 1
+    t: float
+    id: int
+    kind: Kind
+    target: str
+    reason: Reason
+    detail: str = ""
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+    verdicts: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # redeploy: host -> (reason, detail)
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A host has its outcome."""
+
+    type: ClassVar[str] = "settled"
+    version: ClassVar[int] = 1
+    t: float
+    host: str
+    outcome: Outcome
+    reason: Reason = Reason.OK
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """The boot stage gave up on this boot; another is allowed (``attempts.boot``) if the power state permits."""
+
+    type: ClassVar[str] = "boot.failed"
+    version: ClassVar[int] = 1
+    t: float
+    host: str
+    reason: Reason = Reason.NO_BOOT  # the last answer of the boot's watch
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """A breaker: power-ons and redeploys of ``scope`` (``group:NAME`` or ``model:NAME``) stop until reset."""
+
+    type: ClassVar[str] = "breaker.tripped"
+    version: ClassVar[int] = 1
+    t: float
+    scope: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateOpened:
+    type: ClassVar[str] = "gate.opened"
+    version: ClassVar[int] = 1
+    t: float
+    gate: str
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """What is in flight finishes; nothing new starts."""
+
+    type: ClassVar[str] = "paused"
+    version: ClassVar[int] = 1
+    t: float
+    by: str
+    why: str = ""
+
+
+Event = RunStarted | RunResumed | RunEnded | Intent | Answer | Settled | BootFailed | Tripped | GateOpened | Paused
+
+TYPES: Mapping[str, type[Event]] = {
+    cls.type: cls
+    for cls in (
+        RunStarted,
+        RunResumed,
+        RunEnded,
+        Intent,
+        Answer,
+        Settled,
+        BootFailed,
+        Tripped,
+        GateOpened,
+        Paused,
+    )
+}
+
+_ENUMS: Mapping[str, type[StrEnum]] = {"kind": Kind, "reason": Reason, "outcome": Outcome}
+
+
+class EventError(ValueError):
+    """The bytes are no event that this version can read."""
+
+
+_TEMPLATES: Mapping[type[Event], tuple[tuple[str, Any], ...]] = {
+    cls: tuple((f.name, {} if f.default_factory is dict else f.default) for f in fields(cls) if f.name != "durable")
+    for cls in TYPES.values()
+}
+
+
+def encode(event: Event) -> str:
+    """One line of JSON; fields that hold their default are left out, keys in the order of the class."""
+    record: dict[str, Any] = {"e": event.type, "v": event.version}
+    for name, default in _TEMPLATES[type(event)]:
+        value = getattr(event, name)
+        if value != default:
+            record[name] = value
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode(line: str) -> Event:
+    """The event that ``encode`` wrote. Raises ``EventError`` naming what cannot be read."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise EventError(f"not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise EventError("not an object")
+    word, version = record.pop("e", None), record.pop("v", None)
+    cls = TYPES.get(word) if isinstance(word, str) else None
+    if cls is None:
+        raise EventError(f"unknown event type {word!r}: written by a newer bootorch?")
+    if not isinstance(version, int) or version > cls.version:
+        raise EventError(f"event {word} has version {version}, this bootorch reads up to {cls.version}")
+    try:
+        for name, enum in _ENUMS.items():
+            if name in record:
+                record[name] = enum(record[name])
+        for name in ("hosts", "selected"):
+            if isinstance(record.get(name), list):
+                record[name] = tuple(record[name])
+        if "verdicts" in record:
+            record["verdicts"] = {host: (pair[0], pair[1]) for host, pair in record["verdicts"].items()}
+        return cls(**record)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise EventError(f"event {word}: {error}") from error

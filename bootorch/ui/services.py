@@ -1,0 +1,108 @@
+"""What the views ask of the composition root. ``bootorch.app`` implements it; nothing here touches the world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bootorch.core.errors import Exit, Problem
+from bootorch.core.events import Event
+from bootorch.core.plan import Plan
+from bootorch.core.state import State
+
+
+class Observer(Protocol):
+    """Is told what was committed, in order, right after the commit. Must return at once."""
+
+    def on_events(self, events: Sequence[Event], state: State) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    plan: Path
+    vault_password_file: Path | None = None
+    allow_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    load: LoadRequest
+    limit: str | None = None  # None: no --limit given; an empty or unmatched pattern is refused, it never means all
+    confirm: str = ""  # the typed plan name
+    seed: int = 0
+    new: bool = False  # start anew although an unfinished run of this plan exists
+    run_dir: Path | None = None  # where the run is kept; None: runs/ beside the plan
+    approve: Mapping[str, str] = field(default_factory=dict)  # gate -> who attests
+    wait_gates: bool = True  # False: stop with exit 4 when only an unanswered gate is left
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    target: Path  # a run's directory or journal, or a plan: its latest unfinished run
+    vault_password_file: Path | None = None
+    confirm: str = ""
+    reset_breakers: bool = False
+    approve: Mapping[str, str] = field(default_factory=dict)
+    wait_gates: bool = True
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A checked plan and what is worth a warning."""
+
+    plan: Plan
+    warnings: tuple[Problem, ...]
+    snapshot: str  # one line: where the hosts come from (snapshot of DATE, or rendered just now)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The end of a run (or of this stretch of it). ``state`` is the fold of all its events."""
+
+    exit_code: Exit
+    state: State
+    events: Sequence[Event]
+    run_dir: Path | None  # None: a dry run
+    report: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A run as its journal tells it. ``running`` when a process holds it at this moment."""
+
+    state: State
+    events: Sequence[Event]
+    run_dir: Path
+    running: bool
+
+
+class Services(Protocol):
+    """Raises ``OperatorError`` kinds only."""
+
+    def plan(self, request: LoadRequest) -> PlanView: ...
+
+    def schema(self) -> Mapping[str, object]: ...
+
+    def snapshot(self, request: LoadRequest) -> tuple[Path, str]:
+        """Render the inventory once. Returns the file and a line of what is in it."""
+        ...
+
+    def run(self, request: RunRequest, observer: Observer) -> RunResult: ...
+
+    def dry_run(self, request: RunRequest, observer: Observer) -> RunResult:
+        """The same engine in the simulated world and virtual time. Opens no socket and starts no process."""
+        ...
+
+    def resume(self, request: ResumeRequest, observer: Observer) -> RunResult: ...
+
+    def history(self, target: Path) -> History:
+        """``target``: a run's directory or journal, or a plan: its latest run. Read-only."""
+        ...
+
+    def approve(self, target: Path, gate: str, by: str, why: str) -> str: ...
+
+    def pause(self, target: Path, by: str, why: str) -> str: ...
