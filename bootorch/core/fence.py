@@ -1,0 +1,82 @@
+"""The site fence at planning time: nothing outside it is ever in a plan. (Drivers check again when they connect.)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+from bootorch.core.hostfacts import Findings, is_missing, parse_ip
+from bootorch.core.model import Check, Environment, Host, HttpCheck, Network, Site
+from bootorch.core.spec import PlanSpec
+
+LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+_OWN_ADDRESS = "{address}"  # in a URL: the address of the host that is checked
+
+
+def check_fence(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings) -> None:
+    """Networks that fence something, a lab that stays on this machine, and every host inside."""
+    for kind, networks in (("bmc_networks", spec.site.bmc_networks), ("host_networks", spec.site.host_networks)):
+        for index, network in enumerate(networks):
+            where = spec.where("site", kind, index)
+            if network.prefixlen == 0:
+                findings.add(
+                    f"{network} in {kind} fences nothing: it is every address there is", where, "name your own"
+                )
+            elif spec.environment is Environment.LAB and not any(_within(network, loop) for loop in LOOPBACK):
+                remedy = "a lab lives in 127.0.0.0/8; real networks need environment: drill or production"
+                findings.add(f"environment lab, but {network} in {kind} is outside 127.0.0.0/8", where, remedy)
+    for host in hosts.values():
+        place = spec.where("groups", host.group, "hosts")
+        if not is_missing(host.bmc.address) and not spec.site.allows_bmc(host.bmc.address):
+            remedy = "correct bmc_address, or add its network to site.bmc_networks if it is really yours"
+            findings.host(host.name, "bmc_address outside the site", place, remedy, host.bmc.address)
+        if not is_missing(host.address) and not spec.site.allows_host(host.address):
+            remedy = "correct ansible_host, or add its network to site.host_networks if it is really yours"
+            findings.host(host.name, "ansible_host outside the site", place, remedy, host.address)
+
+
+def check_urls(spec: PlanSpec, findings: Findings) -> None:
+    """Addresses in checks are literals inside the site: no DNS is needed, and nobody else is asked."""
+    for name, group in spec.groups.items():
+        for kind, checks in (("ready", group.ready), ("verify", group.verify)):
+            for index, check in enumerate(checks):
+                _check_url(check, spec.site, spec.where("groups", name, kind, index), findings, own=True)
+    for name, gate in spec.gates.items():
+        if gate.check is not None:
+            _check_url(gate.check, spec.site, spec.where("gates", name, "check"), findings, own=False)
+        for index, group_name in enumerate(gate.groups):
+            if group_name not in spec.groups:
+                where = spec.where("gates", name, "groups", index)
+                remedy = f"groups of the plan: {', '.join(spec.groups)}"
+                findings.add(f"gate {name} guards {group_name!r}, which is no group of the plan", where, remedy)
+
+
+def _check_url(check: Check, site: Site, where: str, findings: Findings, *, own: bool) -> None:
+    if not isinstance(check, HttpCheck):
+        return
+    text = check.url.replace(f"[{_OWN_ADDRESS}]", _OWN_ADDRESS)  # brackets: how a URL holds an IPv6 address
+    remedy = (
+        "write http://{address}:8080/path, or an IP address inside the site" if own else "write an IP address of yours"
+    )
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        findings.add(f"{check.url!r} is no URL: {error}", where, remedy)
+        return
+    if parts.scheme not in ("http", "https") or port == 0:
+        findings.add(f"{check.url!r} is no http or https URL", where, remedy)
+    elif parts.username is not None or parts.password is not None:
+        findings.add("the URL of a check must hold no credentials", where, remedy)
+    elif host == _OWN_ADDRESS and own:
+        return
+    elif parse_ip(host) is None:
+        findings.add(f"{host!r} in the URL of a check is a name: there may be no DNS in the dark", where, remedy)
+    elif not (site.allows_bmc(host) or site.allows_host(host)):
+        findings.add(f"{host} in the URL of a check is outside the site", where, remedy)
+
+
+def _within(network: Network, outer: Network) -> bool:
+    first, last = network.network_address, network.broadcast_address
+    return network.version == outer.version and first in outer and last in outer
