@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 _DURATION = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 _WATTS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kKmM]?)[wW]?", re.ASCII)
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_MOST = 1e12  # a terawatt, 30,000 years: more is a slip of the keyboard
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
 
 
@@ -24,8 +24,8 @@ def seconds(value: object) -> float:
             total = sum(float(found[unit]) * scale for unit, scale in _SECONDS.items() if found[unit])
             return _positive(total, value, "duration")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        return _positive(float(value), value, "duration")
-    raise ValueError(f"{value!r} is no duration: write 90s, 5m, 1h30m, or a number of seconds")
+        return _positive(value, value, "duration")
+    raise ValueError(f"{str(value)[:20]!r} is no duration: write 90s, 5m, 1h30m, or a number of seconds")
 
 
 def watts(value: object) -> float:
@@ -37,8 +37,8 @@ def watts(value: object) -> float:
     if isinstance(value, str) and (found := _WATTS.fullmatch(value.strip())):
         return _positive(float(found["number"]) * _SCALE[found["unit"].lower()], value, "power")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _positive(float(value), value, "power")
-    raise ValueError(f"{value!r} is no power: write 750, 300kW or 1.2MW")
+        return _positive(value, value, "power")
+    raise ValueError(f"{str(value)[:20]!r} is no power: write 750, 300kW or 1.2MW")
 
 
 def _number(text: str) -> float | None:
@@ -49,6 +49,6 @@ def _number(text: str) -> float | None:
 
 
 def _positive(number: float, written: object, what: str) -> float:
-    if not math.isfinite(number) or number <= 0:
-        raise ValueError(f"{written!r} is no {what}: it must be more than nothing, and finite")
-    return number
+    if not 0 < number <= _MOST:  # false for nan too
+        raise ValueError(f"{str(written)[:20]} is no {what}: it must be more than nothing, and finite")
+    return float(number)
