@@ -1,0 +1,156 @@
+"""BMC passwords at the moment of use: from a vaulted variable, a file, or a systemd credential."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from bootorch.core.errors import InvalidInput, OperatorError, Problem
+from bootorch.core.model import Host
+from bootorch.core.plan import Plan
+from bootorch.core.secret import Secret, SecretKind, SecretRef
+from bootorch.runtime import vault
+
+# IPMI 2.0 section 13.28 and 22.30: a password has at most 20 bytes. A longer one is refused, never cut.
+MAX_PASSWORD_BYTES = 20
+# Decrypting costs some 5 ms a value (PBKDF2). Before a run so many distinct values are tried, and at least one of each
+# vault id; of the others only the form is checked. 200 take about a second.
+MAX_TRIED = 200
+
+_REMEDY = (
+    "set bmc_password with ansible-vault, or bmc_password_file, or give a systemd credential "
+    "(LoadCredential=bmc_password:PATH, or bmc_password.HOST)"
+)
+
+
+class Secrets:
+    """A ``SecretStore`` (drivers.protocols). Each value is read once; nothing here prints one.
+
+    ``vault_password_file``: path, or ``None`` where nothing is vaulted. ``base_dir``: what relative paths are relative
+    to. ``credentials``: systemd's credentials directory, by default ``$CREDENTIALS_DIRECTORY``.
+    """
+
+    def __init__(
+        self, vault_password_file: Path | None = None, base_dir: Path | None = None, credentials: Path | None = None
+    ) -> None:
+        self._vault_password_file = vault_password_file
+        self._base_dir = base_dir or Path()
+        directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        self._credentials = credentials or (Path(directory) if directory else None)
+        self._vault_password: Secret | None = None
+        self._found: dict[tuple[SecretRef, str], Secret | Problem] = {}
+
+    def bmc_password(self, host: Host) -> Secret | None:
+        found = self._lookup(host)
+        return found if isinstance(found, Secret) else None
+
+    def why(self, host: Host) -> str:
+        found = self._lookup(host)
+        return (
+            "" if isinstance(found, Secret) else f"{found.message} ({found.remedy})" if found.remedy else found.message
+        )
+
+    def check(self, plan: Plan) -> list[Problem]:
+        """Every password that a run of ``plan`` could not read, folded by cause. Empty: all is well."""
+        hosts: dict[Problem, list[str]] = defaultdict(list)
+        tried: dict[SecretRef, Problem | None] = {}
+        budget, labels = MAX_TRIED, set[str]()
+        for host in plan.hosts.values():
+            ref = host.bmc_password
+            if ref is not None and ref.kind is SecretKind.VAULT:
+                if ref not in tried:
+                    label = _label(ref)
+                    decrypting = budget > 0 or label not in labels
+                    tried[ref] = self._problem(host) if decrypting else _damaged(ref)
+                    labels.add(label)
+                    budget -= decrypting
+                problem = tried[ref]
+            else:
+                problem = self._problem(host)
+            if problem is not None:
+                hosts[problem].append(host.name)
+        return [Problem(p.message, p.where, p.remedy, tuple(names)) for p, names in hosts.items()]
+
+    def require(self, plan: Plan) -> None:
+        """Raises InvalidInput (exit 2) with what :meth:`check` finds, before any packet."""
+        if problems := self.check(plan):
+            raise InvalidInput(problems)
+
+    def _problem(self, host: Host) -> Problem | None:
+        found = self._lookup(host)
+        return found if isinstance(found, Problem) else None
+
+    def _lookup(self, host: Host) -> Secret | Problem:
+        ref = host.bmc_password
+        if ref is None:
+            return Problem("no BMC password", remedy=_REMEDY)
+        key = (ref, host.name if ref.kind is SecretKind.CREDENTIAL else "")
+        if key not in self._found:
+            try:
+                self._found[key] = _fitting(self._read(ref, host), ref)
+            except OperatorError as error:
+                self._found[key] = error.problems[0]
+        return self._found[key]
+
+    def _read(self, ref: SecretRef, host: Host) -> bytes:
+        match ref.kind:
+            case SecretKind.VAULT:
+                return self._decrypt(ref.value)
+            case SecretKind.FILE:
+                return vault.read_secret_file(self._base_dir / Path(ref.value).expanduser(), "BMC password file")
+            case SecretKind.CREDENTIAL:
+                return self._credential((f"{ref.value}.{host.name}", ref.value))
+
+    def _decrypt(self, text: str) -> bytes:
+        if self._vault_password is None:
+            if self._vault_password_file is None:
+                message, remedy = (
+                    "bmc_password is vaulted, and there is no vault password",
+                    "give --vault-password-file",
+                )
+                raise InvalidInput(Problem(message, remedy=remedy))
+            self._vault_password = vault.read_password(self._vault_password_file)
+        try:
+            return vault.decrypt(text, self._vault_password)
+        except vault.VaultError as error:
+            remedy = "give the --vault-password-file that bmc_password was encrypted with"
+            where = str(self._vault_password_file)
+            raise InvalidInput(Problem(f"bmc_password cannot be decrypted: {error}", where, remedy)) from error
+
+    def _credential(self, names: Iterable[str]) -> bytes:
+        if self._credentials is not None:
+            for name in names:
+                # A name comes from the inventory: it must not climb out of the directory.
+                if "/" not in name and (path := self._credentials / name).is_file():
+                    return vault.read_secret_file(path, "systemd credential", guarded=True)
+        raise InvalidInput(Problem("no BMC password", remedy=_REMEDY))
+
+
+def _fitting(value: bytes, ref: SecretRef) -> Secret:
+    password = value.rstrip(b"\r\n")
+    where = ref.value if ref.kind is SecretKind.FILE else ""
+    if not password:
+        raise InvalidInput(Problem("the BMC password is empty", where, "write the password into it"))
+    if len(password) > MAX_PASSWORD_BYTES:
+        message = f"the BMC password has {len(password)} bytes, and IPMI allows {MAX_PASSWORD_BYTES}"
+        raise InvalidInput(Problem(message, where, "give the BMC user a shorter password; it is never cut"))
+    if b"\0" in password:
+        raise InvalidInput(Problem("the BMC password holds a NUL byte", where, "IPMI pads passwords with NUL"))
+    return Secret(password)
+
+
+def _label(ref: SecretRef) -> str:
+    try:
+        return vault.parse(ref.value).label
+    except vault.VaultError:
+        return ""
+
+
+def _damaged(ref: SecretRef) -> Problem | None:
+    try:
+        vault.parse(ref.value)
+    except vault.VaultError as error:
+        return Problem(f"bmc_password cannot be decrypted: {error}", remedy="encrypt it again with ansible-vault")
+    return None
