@@ -1,1 +1,1 @@
-"""The same fleet on real sockets of 127.0.0.0/8."""
+"""A data centre on 127.0.0.0/8: real IPMI packets, real SSH hosts. What operators rehearse on."""
