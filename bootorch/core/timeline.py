@@ -1,0 +1,309 @@
+"""When what happened to each host: a second fold over the events of a run, for people. Decides nothing.
+
+``Timeline`` folds the run's own ``State`` and notes what the state forgets: when a host entered each phase, who
+released it, what held its power-on back, which commands its BMC was given, and what the modelled draw was at every
+moment. An event costs the hosts that it names, so a run of 32,000 hosts is one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bootorch.core.admission import Admission
+from bootorch.core.events import (
+    Answer,
+    BootFailed,
+    Event,
+    GateOpened,
+    Intent,
+    Kind,
+    Paused,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Settled,
+    Tripped,
+)
+from bootorch.core.limits import Resource, feed_path
+from bootorch.core.model import Stage
+from bootorch.core.plan import Plan
+from bootorch.core.reasons import Reason
+from bootorch.core.state import HostState, State
+
+SITE = ""  # the name of the series that adds up every host, whatever feed it hangs on
+TROUBLES_KEPT = 20  # a host that was lost and found all night needs no longer list (the engine gives up at about ten)
+RECHECK_S = 1.0  # a host that is held back without a visible reason is looked at again after so long
+
+
+class Phase(StrEnum):
+    """Where a host's time goes: its stages, and ``held``, when it could go on but something counted is full."""
+
+    WAIT = "wait"
+    BMC = "bmc"
+    HELD = "held"
+    POWER = "power"
+    BOOT = "boot"
+    READY = "ready"
+    REDEPLOY = "redeploy"
+    VERIFY = "verify"
+
+
+_PHASE_OF_STAGE = {stage: Phase(stage.value) for stage in Stage}
+
+
+def phase_of(host: HostState) -> Phase:
+    """The phase that an unsettled host is in."""
+    if host.stage is Stage.POWER and host.admitted_t is None:
+        return Phase.HELD
+    if host.stage is Stage.REDEPLOY and host.redeploy_t is None:
+        return Phase.HELD
+    return _PHASE_OF_STAGE[host.stage]
+
+
+def touched(event: Event) -> tuple[str, ...]:
+    """The hosts that an event is about."""
+    match event:
+        case Intent(kind=Kind.GATE_CHECK) | Answer(kind=Kind.GATE_CHECK):
+            return ()
+        case Intent(kind=Kind.REDEPLOY):
+            return event.hosts
+        case Answer(kind=Kind.REDEPLOY):
+            return tuple(event.verdicts)
+        case Intent() | Answer():
+            return (event.target,)
+        case Settled() | BootFailed():
+            return (event.host,)
+        case _:
+            return ()
+
+
+def resource_title(resource: tuple[str, str]) -> str:
+    """A resource as an operator says it: ``gate stable-power``, ``budget of feed hall-a``."""
+    kind, name = resource
+    match kind:
+        case "feed":
+            return f"budget of feed {name}"
+        case "ramp":
+            return f"ramp of feed {name}"
+        case "slot" if name == "forks":
+            return "playbook forks"
+        case "slot" if name.startswith("bmc:"):
+            return f"BMC slots of subnet {name[4:]}"
+        case "slot" if name.startswith("image:"):
+            return f"boots per image server {name[6:]}"
+        case "breaker":
+            return f"breaker of {name.replace(':', ' ', 1)}"
+        case "pause":
+            return f"paused by {name}"
+        case _:
+            return f"{kind} {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A command that a host's BMC was given. ``reason`` is empty while no answer has come."""
+
+    t: float
+    kind: Kind
+    attempt: int
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that had to be done again, and why."""
+
+    t: float
+    what: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(slots=True)
+class Track:
+    """One host's way through the run. Times are run seconds."""
+
+    marks: list[tuple[Phase, float]] = field(default_factory=lambda: [(Phase.WAIT, 0.0)])
+    settled_t: float | None = None
+    released_by: str = ""  # the host whose outcome let this one go, or blocked it
+    held: list[tuple[float, Resource]] = field(default_factory=list)  # since when, by what
+    actions: list[Action] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+
+    def spans(self, now: float) -> Iterator[tuple[Phase, float, float]]:
+        """Phase, start and end; the phases of no length are left out."""
+        end = self.settled_t if self.settled_t is not None else now
+        for index, (phase, start) in enumerate(self.marks):
+            stop = self.marks[index + 1][1] if index + 1 < len(self.marks) else end
+            if stop > start:
+                yield phase, start, stop
+
+
+@dataclass(slots=True)
+class GateMark:
+    opened_t: float | None = None
+    by: str = ""
+    why: str = ""
+    checks: int = 0  # how often its check was asked
+    last: str = ""  # what the check said last
+
+
+class Timeline:
+    """Fold with ``add``; read ``state``, ``tracks``, ``power`` and the rest at any time."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.state = State(plan)
+        self.tracks = {name: Track() for name in plan.hosts}
+        self.started: RunStarted | None = None
+        self.ended: RunEnded | None = None
+        self.resumes: list[RunResumed] = []
+        self.pauses: list[Paused] = []
+        self.tripped: list[Tripped] = []
+        self.gates = {name: GateMark() for name in plan.gates}
+        self.power: dict[str, list[tuple[float, float]]] = {name: [(0.0, 0.0)] for name in (SITE, *plan.limits.feeds)}
+        self._chains: dict[str, tuple[str, ...]] = {}
+        self._watts: dict[str, float] = {}
+        self._admission = Admission(plan, self.state)  # asked, never used to admit
+        self._unexplained: dict[str, None] = {}
+        self._explain_t = 0.0
+
+    def add(self, event: Event) -> None:
+        """Fold one event."""
+        if self._unexplained and event.t > self._explain_t:
+            self._explain(self.state.t)
+        state = self.state
+        if isinstance(event, Settled):
+            state.dirty.clear()
+        state.fold(event)
+        for name in touched(event):
+            self._look(name, event)
+        match event:
+            case Settled():
+                for name in state.dirty:
+                    child = self.tracks[name]
+                    if child.settled_t is None:
+                        child.released_by = event.host
+            case Intent(kind=Kind.POWER_ON | Kind.POWER_CYCLE | Kind.BOOT_DEVICE):
+                self._command(event)
+            case Answer():
+                self._answer(event)
+            case BootFailed():
+                self._trouble(event.host, event.t, "boot", event.reason, event.detail)
+            case GateOpened():
+                gate = self.gates.setdefault(event.gate, GateMark())
+                gate.opened_t, gate.by, gate.why = event.t, event.by, event.why
+                self._explain_again()
+            case RunStarted():
+                self.started = event
+            case RunResumed():
+                self.resumes.append(event)
+                self.ended = None
+                self._explain_again()
+            case RunEnded():
+                self.ended = event
+            case Paused():
+                self.pauses.append(event)
+            case Tripped():
+                self.tripped.append(event)
+                self._explain_again()
+            case _:
+                pass
+
+    # -- one host ---------------------------------------------------------------------
+
+    def _look(self, name: str, event: Event) -> None:
+        host, track = self.state.hosts[name], self.tracks[name]
+        if host.outcome is not None:
+            track.settled_t = host.settled_t
+        else:
+            phase = phase_of(host)
+            if phase is not track.marks[-1][0]:
+                self._enter(name, track, phase, event.t)
+        watts = self.state.feeds.held_watts(host.host)
+        more = watts - self._watts.get(name, 0.0)
+        if more:
+            self._watts[name] = watts
+            for feed in self._chain(host.host.feed):
+                points = self.power[feed]
+                level = points[-1][1] + more
+                if points[-1][0] >= event.t:
+                    points[-1] = (points[-1][0], level)
+                else:
+                    points.append((event.t, level))
+
+    def _enter(self, name: str, track: Track, phase: Phase, t: float) -> None:
+        track.marks.append((phase, t))
+        if phase is Phase.HELD:
+            self._unexplained[name] = None
+            self._explain_t = t
+        else:
+            self._unexplained.pop(name, None)
+
+    def _chain(self, feed: str) -> tuple[str, ...]:
+        chain = self._chains.get(feed)
+        if chain is None:
+            limited = (name for name in feed_path(feed) if name in self.power)
+            chain = self._chains[feed] = (SITE, *limited)
+        return chain
+
+    def _command(self, event: Intent) -> None:
+        self.tracks[event.target].actions.append(Action(event.t, event.kind, event.attempt))
+        if event.kind is Kind.POWER_ON and event.attempt > 1:
+            before = self.state.hosts[event.target].last
+            reason = Reason.POWER_NO_EFFECT if before[0] is Reason.OK else before[0]
+            self._trouble(event.target, event.t, "power-on", reason, before[1] or "chassis stayed off")
+
+    def _answer(self, event: Answer) -> None:
+        if event.kind is Kind.GATE_CHECK:
+            gate = self.gates.setdefault(event.target, GateMark())
+            gate.checks += 1
+            gate.last = event.detail
+            if event.reason is Reason.OK:
+                gate.opened_t, gate.by, gate.why = event.t, "check", event.detail
+                self._explain_again()
+        elif event.kind is Kind.REDEPLOY:
+            for name, (word, detail) in event.verdicts.items():
+                if word != Reason.OK:
+                    self._trouble(name, event.t, "redeploy", Reason(word), detail)
+        elif actions := self.tracks[event.target].actions:
+            last = actions[-1]
+            if last.kind is event.kind and last.reason is None:
+                actions[-1] = Action(last.t, last.kind, last.attempt, event.reason)
+
+    def _trouble(self, name: str, t: float, what: str, reason: Reason, detail: str) -> None:
+        troubles = self.tracks[name].troubles
+        if len(troubles) < TROUBLES_KEPT:
+            troubles.append(Trouble(t, what, reason, detail))
+
+    # -- what holds a host back ---------------------------------------------------------------------
+
+    def _explain_again(self) -> None:
+        """Something opened or closed: a host that is still held may be held by something else now."""
+        for name, track in self.tracks.items():
+            if track.settled_t is None and track.marks[-1][0] is Phase.HELD:
+                self._unexplained[name] = None
+        self._explain_t = self.state.t
+
+    def _explain(self, t: float) -> None:
+        """All events up to ``t`` are folded: who is held now is held by what the limits say now."""
+        for name in tuple(self._unexplained):
+            host = self.state.hosts[name]
+            cause: Resource | None
+            if host.outcome is not None:
+                cause = None
+            elif self.state.paused:
+                cause = ("pause", self.state.paused)
+            elif host.stage is Stage.REDEPLOY:
+                cause = self._admission.breaker(host) or ("slot", "forks")
+            else:
+                cause = self._admission.held_back(host, t)
+            if cause is None and host.outcome is None:
+                continue
+            del self._unexplained[name]
+            held = self.tracks[name].held
+            if cause is not None and (not held or held[-1][1] != cause or held[-1][0] < self.tracks[name].marks[-1][1]):
+                held.append((t, cause))
+        self._explain_t = t + RECHECK_S
