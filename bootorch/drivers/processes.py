@@ -1,0 +1,65 @@
+"""Ending everything that a piece of work started, however deep and in whatever session.
+
+A process group is not enough: pexpect gives ansible-playbook a session of its own, ansible-core gives each of its
+forks one (``WorkerProcess._detach``), and ssh's connection masters detach themselves. What all of them keep is the
+environment they were started with, so the work is marked there (proc(5), ``/proc/PID/environ``). Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+# A killed process may have forked between the listing and the signal; its children are found in the next round. Three
+# rounds are what a burst of forks took in practice; the bound is for what cannot be killed (an uninterruptible sleep).
+_ROUNDS = 20
+_PAUSE_S = 0.05
+
+
+def marked(variable: str, value: str) -> list[int]:
+    """Ids of the processes that carry ``variable=value`` in their environment, this one left out.
+
+    Processes of other users cannot be read, and are none of ours.
+    """
+    mine = os.getpid()
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and int(entry.name) != mine and _carries(entry, f"{variable}={value}".encode())
+    ]
+
+
+def kill_marked(variable: str, value: str) -> bool:
+    """SIGKILL every process that carries the mark except this one; True when none is left."""
+    for _ in range(_ROUNDS):
+        found = marked(variable, value)
+        if not found:
+            return True
+        for pid in found:
+            _kill(pid, f"{variable}={value}".encode())
+        time.sleep(_PAUSE_S)
+    return not marked(variable, value)
+
+
+def _carries(process: Path, mark: bytes) -> bool:
+    try:
+        return mark in (process / "environ").read_bytes().split(b"\0")
+    except OSError:  # ended meanwhile, or another user's
+        return False
+
+
+def _kill(pid: int, mark: bytes) -> None:
+    """By descriptor, and looked at again through it: a number that was taken over by a stranger is never hit."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # ended meanwhile
+        return
+    try:
+        if _carries(Path("/proc") / str(pid), mark):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""What one slice looks like to ansible-playbook, and what its statistics say. Pure: values in, values out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from bootorch.core.model import Host, Site
+from bootorch.core.reasons import Reason
+from bootorch.drivers.protocols import Slice, SliceReply, Verdict
+
+JSON = Any  # what json.loads gives: the standard library has no better name for it
+Variables = Mapping[str, JSON]
+
+# Carried by the worker and everything below it, see drivers.processes.
+MARK = "BOOTORCH_SLICE"
+
+_SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+_NOT_RENDERED = frozenset(
+    {
+        "ansible_ssh_host",  # older name of ansible_host, which is rendered from the plan
+        "ansible_host_key_checking",  # verification is never off
+        "ansible_ssh_host_key_checking",
+        "ansible_paramiko_host_key_checking",
+    }
+)
+# ssh_config(5) options, and ssh(1) flags, with which the connection would go elsewhere than to ansible_host.
+_REDIRECTS = re.compile(r"(?:^|\s)-[JFW]|\b(?:ProxyJump|ProxyCommand|HostName|Include)\b", re.IGNORECASE)
+_OWN_KNOWN_HOSTS = re.compile(r"\bUserKnownHostsFile\b", re.IGNORECASE)
+
+
+class SliceReport(TypedDict):
+    """What the worker hands back. ``stats`` are those of ``playbook_on_stats``: counters by host name, or None."""
+
+    end: str  # "finished", "deadline", "not_installed", "error"
+    stats: dict[str, dict[str, int]] | None
+    trouble: dict[str, str]  # host: its last failed or unreachable task and the message, no_log respected
+    task: str  # the task that was started last
+    error: str  # the last error that belongs to no host
+
+
+def refusals(site: Site, hosts: Sequence[Host], variables: Mapping[str, Variables]) -> dict[str, str]:
+    """Hosts that ansible must not be started for, and why: the fence, seen to again right before the start."""
+    found: dict[str, str] = {}
+    for host in hosts:
+        own = variables.get(host.name, {})
+        addresses = [host.address, *(own[name] for name in ("ansible_host", "ansible_ssh_host") if name in own)]
+        outside = [address for address in addresses if not isinstance(address, str) or not site.allows_host(address)]
+        # A templated ansible_host was resolved into host.address by whoever made the plan, and is not rendered.
+        outside = [address for address in outside if not (isinstance(address, str) and "{{" in address)]
+        arguments = [own[name] for name in _SSH_ARGUMENTS if name in own]
+        if outside:
+            found[host.name] = f"ansible_host {outside[0]!s} is outside the site's host networks; nothing was started"
+        elif not all(isinstance(argument, str) for argument in arguments):
+            found[host.name] = "its ssh arguments are not plain text: where they lead cannot be checked"
+        elif any(_REDIRECTS.search(argument) for argument in arguments):
+            found[host.name] = "its ssh arguments lead to another address (a jump host or proxy), past the site's fence"
+    return found
+
+
+def inventory(
+    hosts: Sequence[Host],
+    variables: Mapping[str, Variables],
+    groups: Mapping[str, Sequence[str]],
+    known_hosts: Path | None,
+) -> dict[str, JSON]:
+    """The slice's own inventory, for Ansible's ``yaml`` inventory plugin (of which JSON is a part).
+
+    Host variables go in as they came (``{"__ansible_vault": …}`` is decrypted by ansible itself, in memory), with
+    three exceptions: ``ansible_host`` is the address that the fence has seen, host key checking cannot be switched
+    off, and ``ansible_ssh_args`` keeps our verification in front (OpenSSH takes the first value of an option).
+    Groups without a host of the slice are left out, so that a template that needs their members fails and says so,
+    instead of rendering an empty list.
+    """
+    names = {host.name for host in hosts}
+    members = {group: sorted(names.intersection(listed)) for group, listed in groups.items() if group != "all"}
+    return {
+        "all": {
+            "hosts": {host.name: _host_variables(host, variables.get(host.name, {}), known_hosts) for host in hosts}
+        },
+        **{group: {"hosts": {name: {} for name in inside}} for group, inside in sorted(members.items()) if inside},
+    }
+
+
+def _host_variables(host: Host, own: Variables, known_hosts: Path | None) -> dict[str, JSON]:
+    rendered = {name: value for name, value in own.items() if name not in _NOT_RENDERED}
+    rendered["ansible_host"] = host.address
+    said = [rendered[name] for name in _SSH_ARGUMENTS if name in rendered]
+    names_known_hosts = any(_OWN_KNOWN_HOSTS.search(argument) for argument in said)
+    if names_known_hosts or "ansible_ssh_args" in rendered:
+        base = ssh_arguments(None if names_known_hosts else known_hosts)
+        rendered["ansible_ssh_args"] = f"{base} {rendered.get('ansible_ssh_args', '')}".strip()
+    return rendered
+
+
+def ssh_arguments(known_hosts: Path | None) -> str:
+    """Arguments of every ssh, before any of the inventory's own."""
+    options = [
+        "-F none",  # the user's ssh_config could lead around the fence
+        "-o ControlMaster=auto",
+        "-o ControlPersist=60s",
+        "-o StrictHostKeyChecking=yes",
+        "-o UpdateHostKeys=no",
+    ]
+    if known_hosts:
+        path = str(known_hosts).replace("%", "%%")  # ssh_config(5), TOKENS
+        options.append("-o " + shlex.quote(f'UserKnownHostsFile="{path}"'))
+    return " ".join(options)
+
+
+# Of the operator's environment, what finding programs, keys, roles and a language takes. ANSIBLE_* is not among it:
+# ANSIBLE_HOST_KEY_CHECKING=False in a forgotten profile must not reach a recovery.
+_KEPT = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "TZ",
+    "SSH_AUTH_SOCK",
+    "KRB5CCNAME",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "ANSIBLE_ROLES_PATH",
+    "ANSIBLE_COLLECTIONS_PATH",
+)
+
+
+def environment(
+    base: Mapping[str, str],
+    *,
+    programs: Path,
+    directory: Path,
+    control_directory: Path,
+    playbook: Path,
+    known_hosts: Path | None,
+    vault_password_file: Path | None,
+) -> dict[str, str]:
+    """The environment of worker and ansible-playbook: settings (docs.ansible.com, Ansible Configuration Settings) and
+    paths, never a variable of a host. ``programs`` is searched for ansible-playbook first. An ``ansible.cfg`` beside
+    the playbook or one level above is read (else the empty one of ``directory``: never one of the user's or of the
+    system's); where it and the settings here disagree, these win."""
+    config = next((path for path in _config_places(playbook) if path.is_file()), directory / "ansible.cfg")
+    settings = {
+        "CONFIG": str(config),
+        "HOST_KEY_CHECKING": "True",  # ansible-runner sets False where nothing is said
+        "PIPELINING": "True",  # 5 x the wall time without
+        "SSH_ARGS": ssh_arguments(known_hosts),
+        "SSH_CONTROL_PATH_DIR": str(control_directory),
+        "PERSISTENT_CONTROL_PATH_DIR": str(control_directory),
+        "LOCAL_TEMP": str(directory / "tmp"),
+        "TIMEOUT": "10",
+        "STRATEGY": "host_pinned",
+        "INJECT_FACT_VARS": "False",
+        "CACHE_PLUGIN": "memory",  # facts from before the blackout are stale
+        "RETRY_FILES_ENABLED": "False",
+        "INVENTORY_ENABLED": "yaml",
+        "INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        "NOCOLOR": "1",
+        "DEPRECATION_WARNINGS": "False",
+    }
+    if vault_password_file:
+        settings["VAULT_PASSWORD_FILE"] = str(vault_password_file)
+    return {
+        **{name: base[name] for name in _KEPT if name in base},
+        "PATH": f"{programs}:{base.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+        "LC_ALL": "C.UTF-8",  # ansible refuses to start without UTF-8
+        "MAX_EVENT_RES": "65536",  # ansible-runner: a larger result is dropped from its event, as is its copy on disk
+        MARK: str(directory),
+        **{f"ANSIBLE_{name}": value for name, value in settings.items()},
+    }
+
+
+def _config_places(playbook: Path) -> tuple[Path, Path]:
+    return playbook.parent / "ansible.cfg", playbook.parent.parent / "ansible.cfg"
+
+
+NOT_INSTALLED = "ansible is not installed: pip install 'bootorch[ansible]'"
+
+
+def slice_reply(work: Slice, report: SliceReport, timeout_s: float) -> SliceReply:
+    """Verdicts from the statistics and never from the exit code, which is 4 for failed plus unreachable too."""
+    stats = report["stats"]
+    if stats is not None and report["end"] == "finished":
+        verdicts = {host.name: _verdict(host.name, stats, report["trouble"]) for host in work.hosts}
+        return SliceReply(Reason.OK, _summary(verdicts), verdicts)
+    if report["end"] == "not_installed":
+        return same_for_all(work, Reason.SLICE_LOST, NOT_INSTALLED, Reason.NEVER_RAN)
+    during = f" in task {report['task']!r}" if report["task"] else ""
+    if report["end"] == "deadline":
+        detail = f"stopped after {timeout_s:.3g} s{during}"
+        return same_for_all(work, Reason.REDEPLOY_DEADLINE, detail, Reason.SLICE_LOST)
+    detail = f"ansible-playbook ended without statistics{during}"
+    if report["error"]:
+        detail += f": {report['error']}"
+    return same_for_all(work, Reason.SLICE_LOST, detail, Reason.SLICE_LOST)
+
+
+def same_for_all(work: Slice, reason: Reason, detail: str, verdict: Reason) -> SliceReply:
+    return SliceReply(reason, detail, {host.name: Verdict(verdict, detail) for host in work.hosts})
+
+
+def _verdict(host: str, stats: Mapping[str, Mapping[str, int]], trouble: Mapping[str, str]) -> Verdict:
+    changed = stats["changed"].get(host, 0)
+    if stats["dark"].get(host):
+        return Verdict(Reason.DARK, trouble.get(host, "the playbook lost the host"), changed)
+    if stats["failures"].get(host):
+        return Verdict(Reason.TASK_FAILED, trouble.get(host, "a task failed; its message was lost"), changed)
+    if not stats["processed"].get(host):
+        return Verdict(Reason.NEVER_RAN, "the playbook ended without touching this host", changed)
+    return Verdict(Reason.OK, f"{changed} changed", changed)
+
+
+def _summary(verdicts: Mapping[str, Verdict]) -> str:
+    counts: dict[str, int] = {}
+    for verdict in verdicts.values():
+        counts[verdict.reason] = counts.get(verdict.reason, 0) + 1
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
