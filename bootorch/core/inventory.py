@@ -83,9 +83,8 @@ def members(
     """
     names = list(dict.fromkeys(["all", "ungrouped", *_walk("all", children), *children, *own]))
     groups = {name: _flatten(name, children, own) for name in names}
-    present = dict.fromkeys(hosts)
-    everyone = tuple(dict.fromkeys([*(h for h in groups["all"] if h in present), *present]))
-    return {**groups, "all": everyone}
+    everyone = dict.fromkeys([*groups["all"], *(host for group in groups.values() for host in group), *hosts])
+    return {**groups, "all": tuple(everyone)}
 
 
 def _walk(name: str, children: Mapping[str, Sequence[str]]) -> list[str]:

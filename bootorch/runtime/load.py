@@ -1,0 +1,130 @@
+"""From the path of a plan to a plan that may run: file, snapshot (or Ansible), compilation; all problems at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootorch.core.compile import compile_plan
+from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
+from bootorch.core.inventory import Inventory
+from bootorch.core.model import Environment
+from bootorch.core.plan import Plan
+from bootorch.core.spec import PlanSpec
+from bootorch.runtime import snapshot as snapshots
+from bootorch.runtime.planfile import missing_files, parse_plan, read_plan
+from bootorch.runtime.snapshot import Snapshot
+from bootorch.runtime.sources import Change
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlan:
+    """A checked plan and everything that it was made of.
+
+    ``plan_text`` and ``snapshot.content`` are what a journal keeps to load the same plan again. ``from_file``: the
+    inventory came from the snapshot beside the plan rather than from Ansible just now; ``changes``: the sources that
+    have changed since.
+    """
+
+    plan: Plan
+    spec: PlanSpec
+    inventory: Inventory
+    snapshot: Snapshot
+    plan_text: str
+    from_file: bool
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_plan(
+    path: Path,
+    *,
+    vault_password_file: Path | None = None,
+    require_snapshot: bool = False,
+    allow_stale: bool = False,
+    pass_env: Sequence[str] = (),
+) -> LoadedPlan:
+    """Load and check a plan.
+
+    With ``require_snapshot`` only files are read: no process, no socket. Without it a missing or outdated snapshot is
+    rendered in memory through Ansible. Raises InvalidInput with every problem, SafetyRefusal for a production plan
+    whose required snapshot is out of date (unless ``allow_stale``), ToolError when Ansible is needed and not there.
+    """
+    spec, text = read_plan(path)
+    place = snapshots.snapshot_path(path)
+    found: Snapshot | None = None
+    changes: tuple[Change, ...] = ()
+    if require_snapshot or place.exists():
+        found = _load_snapshot(place, path)
+        changes = tuple(snapshots.stale(found, spec))
+    if found is None or (changes and not require_snapshot):
+        fresh = snapshots.render(spec, find_vault_password_file(vault_password_file), pass_env=pass_env)
+        return _checked(spec, text, fresh, from_file=False)
+    if changes and spec.environment is Environment.PRODUCTION and not allow_stale:
+        raise SafetyRefusal(_stale_problem(changes, found, place, path))
+    return _checked(spec, text, found, from_file=True, changes=changes, place=place, path=path)
+
+
+def load_from_parts(plan_text: str, plan_dir: Path, content: bytes, name: str = "plan.yml") -> LoadedPlan:
+    """The same plan again from what a journal kept: no file but playbooks and keys is looked at."""
+    spec = parse_plan(plan_text, plan_dir, name)
+    return _checked(spec, plan_text, snapshots.parse(content, "the journal's snapshot"), from_file=True)
+
+
+def find_vault_password_file(option: Path | None = None) -> Path | None:
+    """The vault password file that was asked for, else Ansible's own ``$ANSIBLE_VAULT_PASSWORD_FILE``."""
+    if option is not None:
+        return option
+    named = os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE", "")
+    return Path(named).expanduser() if named else None
+
+
+def _load_snapshot(place: Path, plan: Path) -> Snapshot:
+    if not place.exists():
+        remedy = f"bootorch inventory snapshot {plan}"
+        raise InvalidInput(Problem("the plan has no snapshot of its inventory", str(place), remedy))
+    return snapshots.load(place)
+
+
+def _stale_problem(changes: Sequence[Change], found: Snapshot, place: Path, plan: Path) -> Problem:
+    shown = ", ".join(str(change) for change in changes[:5])
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    return Problem(
+        f"the snapshot of {found.created} is out of date: {shown}{more}",
+        str(place),
+        f"bootorch inventory snapshot {plan}; or say that the old one is meant (--allow-stale-snapshot)",
+    )
+
+
+def _checked(
+    spec: PlanSpec,
+    text: str,
+    snapshot: Snapshot,
+    *,
+    from_file: bool,
+    changes: tuple[Change, ...] = (),
+    place: Path | None = None,
+    path: Path | None = None,
+) -> LoadedPlan:
+    problems = missing_files(spec)
+    try:
+        compiled = compile_plan(spec, snapshot.inventory)
+    except InvalidInput as error:
+        raise InvalidInput([*problems, *error.problems]) from None
+    if problems:
+        raise InvalidInput(problems)
+    warnings = [Problem(f"Ansible: {said}", ", ".join(snapshot.paths)) for said in snapshot.warnings]
+    if changes and place is not None and path is not None:
+        warnings.append(_stale_problem(changes, snapshot, place, path))
+    return LoadedPlan(
+        plan=compiled.plan,
+        spec=spec,
+        inventory=snapshot.inventory,
+        snapshot=snapshot,
+        plan_text=text,
+        from_file=from_file,
+        changes=changes,
+        warnings=(*warnings, *compiled.warnings),
+    )
