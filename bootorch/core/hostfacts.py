@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from bootorch.core.errors import Problem
@@ -75,9 +76,7 @@ class HostReader:
             ),
             bmc_user=values.needed_text("bmc_user", "set bmc_user to the login name of the BMC"),
             bmc_password=self._password(values),
-            address=values.address(
-                "ansible_host", "set ansible_host to the IP address of the host", default=name if _is_ip(name) else ""
-            ),
+            address=values.address("ansible_host", "set ansible_host to the IP address of the host", default=name),
             ssh_port=values.port("ansible_port", SSH_PORT),
             ssh_user=values.text("ansible_user"),
             ssh_key=_from(self.directory, values.text("ansible_ssh_private_key_file")),
@@ -129,7 +128,11 @@ class _Variables:
             return None
 
     def text(self, name: str) -> str:
-        value = self.get(name)
+        value = self.variables.get(name)
+        if value is None:
+            return ""
+        if isinstance(value, str) and "{" in value:
+            value = self.get(name)
         if value is None or isinstance(value, str):
             return value.strip() if value else ""
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -148,13 +151,13 @@ class _Variables:
 
     def address(self, name: str, remedy: str, default: str = "") -> str:
         if self.variables.get(name) in (None, ""):
-            if not default:
-                self.problem(f"no {name}", remedy)
-                return _NOWHERE
-            return str(ip_address(default))
+            if (ip := parse_ip(default)) is not None:
+                return str(ip)
+            self.problem(f"no {name}", remedy)
+            return _NOWHERE
         text = self.text(name)
         if (ip := parse_ip(text)) is not None:
-            return str(ip)
+            return text if ip.version == 4 else str(ip)  # IPv4 has one spelling, IPv6 many
         if text:
             self.problem(
                 f"{name} is no IP address",
@@ -183,6 +186,7 @@ class _Variables:
             return 0.0
 
 
+@lru_cache(maxsize=1 << 17)  # each address of 32,000 hosts is looked at again by the fence
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
     """The address that a text states, ``None`` for anything else (a name, an empty text)."""
     try:
@@ -194,10 +198,6 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
 def is_missing(address: str) -> bool:
     """Whether an address stands for one that could not be read (reported already)."""
     return address == _NOWHERE
-
-
-def _is_ip(text: str) -> bool:
-    return parse_ip(text) is not None
 
 
 def _from(directory: str, path: str) -> str:
