@@ -22,6 +22,7 @@ from bootorch.core.inventory import Inventory
 _SUBSCRIPT = re.compile(r"(?P<base>.+)\[(?:(?P<index>-?\d+)|(?P<start>\d+)[:-](?P<end>\d*))\]", re.ASCII)
 _TERMS = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")  # split at colons, but not inside brackets
 _GLOB = (".", "?", "*", "[")  # a term with one of these is looked up among hosts even when it matched a group
+_MOST_COMPARED = 2_000  # names compared to guess a slip of the keyboard: difflib takes some 20 µs for each
 _LABEL = re.compile(r"\w[\w-]*(?<![_-])")
 _RANGE = re.compile(r"\[(?:[A-Za-z]:[A-Za-z]|\d+:\d+)(?::\d+)?\]", re.ASCII)
 
@@ -85,7 +86,8 @@ def select(inventory: Inventory, pattern: str) -> tuple[str, ...]:
 def no_match(inventory: Inventory, term: str, where: str) -> Problem:
     """The problem of a term that matches nothing, with the names that the operator may have meant."""
     name = term.lstrip("&!~")
-    close = get_close_matches(name, [*inventory.groups, *inventory.hosts][:50_000], n=3, cutoff=0.7)
+    alike = [host for host in inventory.hosts if host[:2] == name[:2]][:_MOST_COMPARED]
+    close = get_close_matches(name, [*inventory.groups, *alike], n=3)
     return Problem(
         f"{name!r} matches no group and no host of the inventory",
         where=where,

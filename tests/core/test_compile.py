@@ -1,0 +1,313 @@
+"""Compiling a plan: a good one runs, and of a bad one everything that is wrong is said at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from bootorch.core.compile import compile_plan
+from bootorch.core.errors import InvalidInput, Problem
+from bootorch.core.inventory import Inventory
+from bootorch.core.model import (
+    Endpoint,
+    Environment,
+    FeedLimit,
+    Gate,
+    HttpCheck,
+    Limits,
+    Quorum,
+    Requirement,
+    Site,
+    SshCheck,
+)
+from bootorch.core.secret import SecretKind, SecretRef
+from bootorch.core.spec import GroupSpec, PlanSpec
+
+SITE = Site((ip_network("192.0.2.0/24"),), (ip_network("198.51.100.0/24"),))
+VAULTED = {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6131\n"}
+
+
+def host(number: int, **others: Any) -> dict[str, Any]:
+    """Complete variables of one host; a value of ``None`` takes a variable away."""
+    variables = {
+        "ansible_host": f"198.51.100.{number}",
+        "bmc_address": f"192.0.2.{number}",
+        "bmc_user": "boot",
+        "bmc_password": VAULTED,
+        "rack": f"r{number % 2}",
+        **others,
+    }
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+HOSTS = {"sw1": host(1), "sw2": host(2), "dns1": host(11), "dns2": host(12), "web1": host(21), "web2": host(22)}
+GROUPS = {"switches": ("sw1", "sw2"), "dns": ("dns1", "dns2"), "web": ("web1", "web2"), "spare": ()}
+SPEC = PlanSpec(
+    name="test",
+    environment=Environment.PRODUCTION,
+    site=SITE,
+    inventory=("/site/inventory",),
+    directory="/site/plans",
+    groups={
+        "switches": GroupSpec("switches"),
+        "dns": GroupSpec("dns", requires=(Requirement("switches", per_host="rack"),), redeploy=("/site/dns.yml",)),
+        "web": GroupSpec("web", requires=(Requirement("dns", Quorum(count=1)),), after=("switches",)),
+    },
+    places={("groups", name): f"plan.yml:{line}" for name, line in (("switches", 5), ("dns", 6), ("web", 7))},
+)
+
+
+def inventory(**changed: dict[str, Any]) -> Inventory:
+    return Inventory({**HOSTS, **changed}, GROUPS)
+
+
+def groups(**changed: GroupSpec) -> PlanSpec:
+    return replace(SPEC, groups={**SPEC.groups, **changed})
+
+
+def web(**changes: Any) -> PlanSpec:
+    return groups(web=replace(SPEC.groups["web"], **changes))
+
+
+def problems(spec: PlanSpec = SPEC, inv: Inventory | None = None) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidInput) as caught:
+        compile_plan(spec, inv or inventory())
+    assert caught.value.exit_code == 2
+    return caught.value.problems
+
+
+def only(spec: PlanSpec = SPEC, inv: Inventory | None = None) -> Problem:
+    (problem,) = problems(spec, inv)
+    return problem
+
+
+def test_a_good_plan() -> None:
+    plan = compile_plan(SPEC, inventory(web2=host(22, bmc_port="9623", ansible_port=2222))).plan
+    assert list(plan.hosts) == ["dns1", "dns2", "sw1", "sw2", "web1", "web2"]
+    assert plan.waves == (("switches",), ("dns",), ("web",))
+    assert plan.groups["dns"].hosts == ("dns1", "dns2")
+    assert plan.hosts["web2"].bmc == Endpoint("192.0.2.22", 9623)
+    assert plan.hosts["web2"].ssh_port == 2222
+    assert plan.hosts["web1"].bmc_password == SecretRef(SecretKind.VAULT, VAULTED["__ansible_vault"])
+    assert plan.group_of("dns2").name == "dns"
+
+
+def test_the_digest_follows_plan_and_inventory_but_not_the_place_of_the_files() -> None:
+    digest = compile_plan(SPEC, inventory()).plan.digest
+    moved = replace(
+        SPEC,
+        directory="/mnt/plans",
+        inventory=("/mnt/inventory",),
+        groups={**SPEC.groups, "dns": replace(SPEC.groups["dns"], redeploy=("/mnt/dns.yml",))},
+    )
+    assert compile_plan(moved, inventory()).plan.digest == digest
+    assert compile_plan(web(tier=3), inventory()).plan.digest != digest
+    assert compile_plan(SPEC, inventory(web1=host(31))).plan.digest != digest
+
+
+@pytest.mark.parametrize(
+    ("variables", "said", "remedy"),
+    [
+        ({"bmc_address": None}, "no bmc_address", "set bmc_address"),
+        ({"ansible_host": None}, "no ansible_host", "set ansible_host"),
+        ({"bmc_user": None}, "no bmc_user", "set bmc_user"),
+        ({"bmc_address": "web1-bmc.example"}, "bmc_address is no IP address (web1: web1-bmc.example)", "no DNS"),
+        ({"ansible_host": "web1.example"}, "ansible_host is no IP address (web1: web1.example)", "no DNS"),
+        ({"ansible_host": "{{ lookup('dig', x) }}"}, "ansible_host is a template that only Ansible can", "plain value"),
+        ({"bmc_address": "203.0.113.5"}, "bmc_address outside the site (web1: 203.0.113.5)", "site.bmc_networks"),
+        ({"ansible_host": "203.0.113.5"}, "ansible_host outside the site (web1: 203.0.113.5)", "site.host_networks"),
+        ({"bmc_password": "hunter2hunter2"}, "bmc_password is in clear text", "ansible-vault"),
+        ({"bmc_password": 12345678}, "bmc_password is in clear text", "bmc_password_file"),
+        ({"bmc_user": VAULTED}, "bmc_user is vaulted", "clear text"),
+        ({"bmc_port": 70000}, "bmc_port is no port number (web1: 70000)", "65535"),
+        ({"rack": ["r1"]}, "rack must be text (web1: list)", "quote"),
+        ({"power": "impi"}, "unknown power driver 'impi'", "ipmi"),
+        ({"watts_boot_peak": "much"}, "watts_boot_peak is no power in watts (web1: 'much')", "1.2kW"),
+    ],
+)
+def test_what_is_wrong_with_a_host(variables: dict[str, Any], said: str, remedy: str) -> None:
+    problem = only(inv=inventory(web1=host(21, **variables)))
+    assert said in problem.message
+    assert remedy in problem.remedy
+    assert problem.hosts == ("web1",)
+    assert "hunter2" not in str(problem)
+    assert problem.where in ("../inventory", "plan.yml:7")
+
+
+def test_the_same_fault_of_many_hosts_is_one_problem() -> None:
+    problem = only(inv=inventory(web1=host(21, bmc_address=None), web2=host(22, bmc_address="")))
+    assert problem.hosts == ("web1", "web2")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"bmc_password": None}, SecretRef(SecretKind.CREDENTIAL, "bmc_password")),
+        ({"bmc_password": None, "bmc_password_file": "../pw"}, SecretRef(SecretKind.FILE, "/site/pw")),
+        ({"bmc_password": None, "bmc_password_file": "~/pw"}, SecretRef(SecretKind.FILE, "~/pw")),
+        ({"bmc_password": "{{ secret }}", "secret": VAULTED}, SecretRef(SecretKind.VAULT, VAULTED["__ansible_vault"])),
+        ({"bmc_password": VAULTED["__ansible_vault"]}, SecretRef(SecretKind.VAULT, VAULTED["__ansible_vault"])),
+    ],
+)
+def test_where_the_password_is(variables: dict[str, Any], expected: SecretRef) -> None:
+    assert compile_plan(SPEC, inventory(web1=host(21, **variables))).plan.hosts["web1"].bmc_password == expected
+
+
+def test_a_host_named_by_its_address_needs_no_ansible_host() -> None:
+    hosts = {"198.51.100.77": host(77, ansible_host=None)}
+    spec = replace(SPEC, groups={"one": GroupSpec("all")})
+    assert compile_plan(spec, Inventory(hosts, {})).plan.hosts["198.51.100.77"].address == "198.51.100.77"
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "remedy"),
+    [
+        ({"requires": (Requirement("dsn"),)}, "waits for 'dsn', which is no group", "did you mean dns?"),
+        ({"after": ("mail",)}, "waits for 'mail', which is no group", "switches, dns, web"),
+        ({"pattern": "spare"}, "group web is empty: 'spare' matches no host", "correct the pattern"),
+        ({"pattern": "web:!web"}, "group web is empty", "correct the pattern"),
+        ({"pattern": "wbe"}, "'wbe' matches no group and no host", "did you mean web"),
+        ({"pattern": "web:!web9"}, "'web9' matches no group and no host", "did you mean"),
+        ({"pattern": "web[7]"}, "a position that 2 hosts do not have", "host patterns"),
+        ({"pattern": "web:dns"}, "2 hosts are both in dns and in web", "take them out"),
+        ({"requires": (Requirement("dns", Quorum(count=3)),)}, "needs 3 of dns, which has 2 hosts", "at most 2"),
+        ({"requires": (Requirement("dns", Quorum(count=0)),)}, "a quorum of 0 waits for nobody", "after"),
+        ({"requires": (Requirement("dns", Quorum(share=1.5)),)}, "a quorum of 150% is not within", "50%"),
+        ({"requires": (Requirement("dns", across_racks=3),)}, "across 3 racks; it is in 2", "lower across_racks"),
+        ({"requires": (Requirement("switches", Quorum(count=2), per_host="rack"),)}, "and there are fewer", "lower"),
+        ({"requires": (Requirement("switches", per_host="row"),)}, "no row in group", "variable row"),
+        ({"ready": (HttpCheck("http://web.example/"),)}, "'web.example' in the URL of a check is a name", "address"),
+        ({"ready": (HttpCheck("http://203.0.113.9/"),)}, "203.0.113.9 in the URL of a check is outside", "address"),
+        ({"verify": (SshCheck(), HttpCheck("ftp://{address}/"))}, "is no http or https URL", "http"),
+        ({"ready": (HttpCheck("http://boot:pw@{address}/"),)}, "must hold no credentials", "address"),
+        ({"ready": (HttpCheck("http://{address}:99999/"),)}, "is no URL", "address"),
+        ({"power": "redfish"}, "unknown power driver 'redfish'", "ipmi"),
+    ],
+)
+def test_what_is_wrong_with_a_group(change: dict[str, Any], said: str, remedy: str) -> None:
+    found = problems(web(**change))
+    assert any(said in problem.message and remedy in problem.remedy for problem in found), found
+    assert all(problem.where for problem in found)
+
+
+def test_own_address_in_a_url_is_fine_also_for_ipv6() -> None:
+    spec = web(
+        ready=(HttpCheck("http://{address}:8080/x"), HttpCheck("https://[{address}]/"), HttpCheck("http://192.0.2.9/"))
+    )
+    assert compile_plan(spec, inventory()).plan.groups["web"].ready == spec.groups["web"].ready
+
+
+def test_cycles_are_named() -> None:
+    spec = groups(switches=GroupSpec("switches", after=("web",)))
+    messages = [problem.message for problem in problems(spec)]
+    assert "cycle: switches waits for web waits for switches" in messages
+    assert "cycle: switches waits for web waits for dns waits for switches" in messages
+    assert only(web(after=("web",))).message == "cycle: web waits for web"
+
+
+def test_a_missing_rack_matters_only_where_it_is_needed() -> None:
+    no_rack = inventory(dns1=host(11, rack=None))
+    found = problems(inv=no_rack)
+    assert [(p.message, p.hosts) for p in found] == [("no rack in group dns, which per_host of dns needs", ("dns1",))]
+    spec = groups(dns=GroupSpec("dns"))
+    assert compile_plan(spec, no_rack).warnings == ()
+    across = replace(
+        spec, groups={**spec.groups, "web": GroupSpec("web", requires=(Requirement("dns", across_racks=1),))}
+    )
+    assert only(across, no_rack).message == "no rack in group dns, which across_racks of web needs"
+
+
+def test_a_host_without_a_parent_of_its_own_is_a_warning() -> None:
+    compiled = compile_plan(SPEC, inventory(dns1=host(11, rack="r9")))
+    (warning,) = compiled.warnings
+    assert "without a switches of their own rack wait for none (dns1: r9)" in warning.message
+    assert warning.hosts == ("dns1",)
+
+
+def test_other_facts_of_per_host_are_kept() -> None:
+    hosts = {name: {**variables, "row": 7} for name, variables in HOSTS.items()}
+    spec = web(requires=(Requirement("dns", per_host="row"),))
+    assert compile_plan(spec, Inventory(hosts, GROUPS)).plan.hosts["web1"].facts == {"row": "7"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "what"),
+    [({"bmc_address": "192.0.2.22"}, "1 BMC endpoints"), ({"ansible_host": "198.51.100.22"}, "1 address endpoints")],
+)
+def test_two_hosts_with_one_endpoint(variables: dict[str, Any], what: str) -> None:
+    problem = only(inv=inventory(web1=host(21, **variables)))
+    assert what in problem.message
+    assert problem.hosts == ("web1", "web2")
+    other_port = {**variables, "bmc_port": 624, "ansible_port": 23}
+    compile_plan(SPEC, inventory(web1=host(21, **other_port)))
+
+
+def limited(**feeds: FeedLimit) -> PlanSpec:
+    return replace(SPEC, limits=Limits(feeds={name.replace("_", "/"): limit for name, limit in feeds.items()}))
+
+
+def fed(**others: Any) -> Inventory:
+    return Inventory(
+        {name: {**v, "feed": "hall/row", "watts_boot_peak": 400, **others} for name, v in HOSTS.items()}, GROUPS
+    )
+
+
+def test_feeds() -> None:
+    assert compile_plan(limited(hall=FeedLimit(4000)), fed(watts_steady=200)).warnings == ()
+    assert "no feed, and the plan limits feeds" in only(limited(hall=FeedLimit(4000))).message
+    assert "no watts_boot_peak" in only(limited(hall=FeedLimit(4000)), fed(watts_boot_peak=0)).message
+    small = only(limited(hall=FeedLimit(4000), hall_row=FeedLimit(300)), fed())
+    assert (
+        "the budget of feed hall/row is below what one host draws while it boots (sw1: 400 W of 300 W)" in small.message
+    )
+    assert len(small.hosts) == 6
+    compile_plan(limited(other=FeedLimit(100)), fed())  # no ancestor of hall/row is limited
+    (warning,) = compile_plan(limited(hall=FeedLimit(1000)), fed()).warnings
+    assert "draw 2400 W when all are up, over the budget of 1000 W" in warning.message
+
+
+def test_slots_and_gates() -> None:
+    problem = only(replace(SPEC, limits=Limits(slots={"bmc_per_subnets": 4})))
+    assert "unknown slot 'bmc_per_subnets'" in problem.message
+    assert problem.remedy == "did you mean bmc_per_subnet?"
+    gates = {"a": Gate("a", ask="ok?", groups=("wbe",)), "b": Gate("b", check=HttpCheck("http://{address}/"))}
+    messages = [p.message for p in problems(replace(SPEC, gates=gates))]
+    assert messages[0] == "gate a guards 'wbe', which is no group of the plan"
+    assert "'{address}' in the URL of a check is a name" in messages[1]
+
+
+def lab(spec: PlanSpec) -> PlanSpec:
+    return replace(spec, environment=Environment.LAB)
+
+
+def test_a_lab_stays_on_this_machine() -> None:
+    messages = [p.message for p in problems(lab(SPEC))]
+    assert messages == [
+        "environment lab, but 192.0.2.0/24 in bmc_networks is outside 127.0.0.0/8",
+        "environment lab, but 198.51.100.0/24 in host_networks is outside 127.0.0.0/8",
+    ]
+    loop = Site((ip_network("127.1.0.0/16"),), (ip_network("127.2.0.0/16"),))
+    hosts = {
+        name: host(number, bmc_address=f"127.1.0.{number}", ansible_host=f"127.2.0.{number}")
+        for number, name in enumerate(HOSTS, 1)
+    }
+    compile_plan(replace(lab(SPEC), site=loop), Inventory(hosts, GROUPS))
+
+
+def test_a_fence_around_everything_is_none() -> None:
+    problem = only(replace(SPEC, site=Site((ip_network("0.0.0.0/0"),), SITE.host_networks)))
+    assert "fences nothing" in problem.message
+
+
+def test_everything_is_said_at_once() -> None:
+    spec = replace(
+        web(requires=(Requirement("nope"),), pattern="web"),
+        limits=Limits(slots={"x": 1}),
+        gates={"g": Gate("g", ask="?", groups=("nope",))},
+    )
+    found = problems(spec, inventory(web1=host(21, bmc_address=None), web2=host(22, ansible_host="203.0.113.1")))
+    for said in ("'nope', which is no group", "unknown slot", "gate g", "no bmc_address", "outside the site"):
+        assert any(said in problem.message for problem in found), said
