@@ -152,6 +152,7 @@ class Report:
     started_wall: str
     ended_wall: str
     verdict: str  # the word of the run's end; empty: it has none yet
+    paused: str  # by whom; empty: it is not
     elapsed_s: float
     size: int
     totals: Mapping[Outcome, int]  # every outcome; the sum is the plan's size
@@ -206,6 +207,7 @@ class Report:
             started_wall=started.wall if started else "",
             ended_wall=ended.wall if ended else "",
             verdict=ended.verdict if ended else "",
+            paused=state.paused,
             elapsed_s=state.t,
             size=len(plan.hosts),
             totals=totals,

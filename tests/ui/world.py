@@ -1,4 +1,4 @@
-"""A small deterministic world for the views' tests: the real engine, driven in virtual time against modelled machines."""
+"""A small deterministic world for the views: the real engine, driven in virtual time against modelled machines."""
 
 from __future__ import annotations
 
