@@ -62,6 +62,8 @@ def parse(text: str, name: str) -> Document:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise InvalidInput(_syntax_problem(error, name)) from error
+    except RecursionError:
+        raise InvalidInput(Problem("this is nested too deeply to be a plan", name)) from None
     finally:
         loader.dispose()
     reader = _Reader(name)

@@ -1,0 +1,352 @@
+"""Plan files: the design's shape is understood, and every fault is told with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootorch.core.errors import InvalidInput, Problem
+from bootorch.core.model import (
+    AdoptedPolicy,
+    Attempts,
+    BootDevice,
+    Breaker,
+    CommandCheck,
+    Deadlines,
+    DnsCheck,
+    Environment,
+    FeedLimit,
+    Gate,
+    HttpCheck,
+    Quorum,
+    Requirement,
+    SecondBoot,
+    SshCheck,
+    TcpCheck,
+)
+from bootorch.core.units import seconds, watts
+from bootorch.runtime.planfile import missing_files, parse_plan, plan_schema, read_plan
+from bootorch.runtime.yamlfile import parse
+
+DESIGN = """\
+name: pangyo-cold-boot
+environment: production
+site: {bmc_networks: [10.20.0.0/16], host_networks: [10.30.0.0/16, "2001:db8::/32"]}
+inventory: ../inventory/pangyo
+known_hosts: known_hosts
+limits:
+  feeds: {hall-a: {budget_watts: 400000, ramp_watts_per_min: 60kW}, hall-a/row-3: {budget_watts: 50000}}
+  slots: {bmc_per_subnet: 64, image_server: 200, redeploy_forks: 50}
+  breaker: {group_failed_share: 0.2, same_model_failures: 20}
+gates: {stable-power: {ask: "Who attests stable power?"}, cooling: {check: {http: "http://10.20.0.5/chillers"}}}
+defaults: {power: ipmi, boot_device: disk, deadlines: {bmc: 5m, boot: 1h30m, ready: 90}, attempts: {power: 4, boot: 1}}
+groups:
+  tor:     {hosts: tor_switches, tier: 0, ready: [{tcp: 22}]}
+  dns:
+    hosts: dns
+    requires: [{group: tor, per_host: rack}]
+    ready: [ssh, {dns: {name: a.internal, expect: 10.30.0.1}}]
+    redeploy: [playbooks/dns.yml, ../shared/base.yml]
+  storage:
+    hosts: ceph_mon
+    requires: [{group: dns, quorum: 2, across_racks: 2}, tor, {group: tor, quorum: 50%}, {group: tor, quorum: 0.5}]
+    ready: [ssh, {command: "ceph quorum_status"}, {command: {run: ceph -s, expect: HEALTH_OK}}]
+    second_boot: cycle
+    adopted: redeploy
+    boot_device: none
+    deadlines: {boot: 20m}
+    attempts: {boot: 3}
+  web:
+    hosts: "web:!web_canary"
+    tier: 2
+    requires: [{group: storage, quorum: all}]
+    after: [tor]
+    ready: [{http: "http://{address}:8080/healthz"}]
+    verify: [{http: {url: "https://{address}/", status: 204}}]
+"""
+
+
+def faults(text: str) -> list[Problem]:
+    with pytest.raises(InvalidInput) as caught:
+        parse_plan(text, Path("/site/plans"), "plan.yml")
+    assert caught.value.exit_code == 2
+    return list(caught.value.problems)
+
+
+def fault(text: str) -> tuple[str, str, str]:
+    (problem,) = faults(text)
+    return problem.where, problem.message, problem.remedy
+
+
+def test_the_shape_of_the_design() -> None:
+    spec = parse_plan(DESIGN, Path("/site/plans"), "plan.yml")
+    assert (spec.name, spec.environment) == ("pangyo-cold-boot", Environment.PRODUCTION)
+    assert spec.site.allows_bmc("10.20.9.9")
+    assert spec.site.allows_host("2001:db8::1")
+    assert not spec.site.allows_host("10.20.9.9")
+    assert spec.inventory == ("/site/inventory/pangyo",)
+    assert spec.known_hosts == "/site/plans/known_hosts"
+    assert spec.limits.feeds == {"hall-a": FeedLimit(400e3, 60e3), "hall-a/row-3": FeedLimit(50e3)}
+    assert spec.limits.slots == {"bmc_per_subnet": 64, "image_server": 200, "redeploy_forks": 50}
+    assert spec.limits.breaker == Breaker(0.2, 20)
+    assert spec.gates == {
+        "stable-power": Gate("stable-power", ask="Who attests stable power?"),
+        "cooling": Gate("cooling", check=HttpCheck("http://10.20.0.5/chillers")),
+    }
+    tor, dns, storage, web = spec.groups.values()
+    assert (tor.ready, tor.power, tor.boot_device) == ((TcpCheck(22),), "ipmi", BootDevice.DISK)
+    assert tor.deadlines == Deadlines(bmc=300, boot=5400, ready=90)
+    assert tor.attempts == Attempts(power=4, boot=1)
+    assert dns.requires == (Requirement("tor", per_host="rack"),)
+    assert dns.ready == (SshCheck(), DnsCheck("a.internal", "10.30.0.1"))
+    assert dns.redeploy == ("/site/plans/playbooks/dns.yml", "/site/shared/base.yml")
+    assert storage.requires == (
+        Requirement("dns", Quorum(count=2), across_racks=2),
+        Requirement("tor"),
+        Requirement("tor", Quorum(share=0.5)),
+        Requirement("tor", Quorum(share=0.5)),
+    )
+    assert storage.ready[1:] == (CommandCheck("ceph quorum_status"), CommandCheck("ceph -s", "HEALTH_OK"))
+    assert (storage.second_boot, storage.adopted) == (SecondBoot.CYCLE, AdoptedPolicy.REDEPLOY)
+    assert storage.boot_device is BootDevice.NONE
+    assert storage.deadlines == Deadlines(bmc=300, boot=1200, ready=90)
+    assert storage.attempts == Attempts(power=4, boot=3)
+    assert (web.pattern, web.tier, web.after) == ("web:!web_canary", 2, ("tor",))
+    assert web.ready == (HttpCheck("http://{address}:8080/healthz"),)
+    assert web.verify == (HttpCheck("https://{address}/", 204),)
+
+
+def test_places_are_lines_of_the_file() -> None:
+    spec = parse_plan(DESIGN, Path("/site"), "plan.yml")
+    assert spec.where("groups", "storage", "requires", 0, "group") == "plan.yml:21"
+    assert spec.where("groups", "storage", "second_boot") == "plan.yml:23"
+    assert spec.where("groups", "storage", "after", 0) == "plan.yml:19"  # not there: the group itself
+    assert spec.where("gates", "cooling") == "plan.yml:10"
+
+
+MINIMAL = """\
+name: x
+environment: lab
+site: {bmc_networks: [127.0.0.0/8], host_networks: [127.0.0.0/8]}
+inventory: hosts
+groups:
+  a: {hosts: a}
+"""
+
+
+def test_the_smallest_plan() -> None:
+    spec = parse_plan(MINIMAL, Path("/site"))
+    assert spec.groups["a"].ready == (SshCheck(),)
+    assert spec.groups["a"].deadlines == Deadlines()
+    assert spec.groups["a"].boot_device is BootDevice.NONE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said", "remedy"),
+    [
+        ("name: x", "name: two words", 1, "the name 'two words' may hold letters", "rename"),
+        ("name: x\n", "", 1, "name is missing", "plan-reference"),
+        ("lab", "staging", 2, "environment: must be 'production', 'drill' or 'lab'", ""),
+        ("[127.0.0.0/8]", "[10.0.0.1/8]", 3, "site.bmc_networks[0]: 10.0.0.1/8 has host bits set", ""),
+        ("[127.0.0.0/8]", "[5]", 3, "must be a network", ""),
+        ("[127.0.0.0/8]", "[]", 3, "site.bmc_networks is empty", "name at least one"),
+        ("host_networks", "host_network", 3, "unknown key host_network in site", "did you mean host_networks?"),
+        ("{hosts: a}", "{host: a}", 6, "unknown key host in groups.a", "did you mean hosts?"),
+        ("{hosts: a}", "5", 6, "groups.a must be a mapping", "plan-reference"),
+        ("{hosts: a}", "{hosts: 10}", 6, "groups.a.hosts must be text", "quotes"),
+        ("{hosts: a}", "{hosts: a, redeploy: x.yml}", 6, "groups.a.redeploy must be a list", "[one, two]"),
+        ("{hosts: a}", "{hosts: a, ready: []}", 6, "groups.a.ready is empty", "name at least one"),
+        ("{hosts: a}", "{hosts: a, ready: [{tcp: 0}]}", 6, "groups.a.ready[0].tcp: must be greater", ""),
+        ("{hosts: a}", "{hosts: a, ready: [{tcp: '22'}]}", 6, "groups.a.ready[0].tcp: must be a valid integer", ""),
+        ("{hosts: a}", "{hosts: a, ready: [sssh]}", 6, "groups.a.ready[0]: must be ssh, {tcp: 22}", ""),
+        ("{hosts: a}", "{hosts: a, ready: [{tcp: 2, ssh: 1}]}", 6, "groups.a.ready[0]: must be ssh", ""),
+        ("{hosts: a}", "{hosts: a, ready: [{dns: {expect: 1.2.3.4}}]}", 6, "name is missing in groups.a.re", ""),
+        ("{hosts: a}", "{hosts: a, requires: [{group: a, quorum: 0}]}", 6, "must be all, a count", ""),
+        ("{hosts: a}", "{hosts: a, requires: [{group: a, quorum: 120%}]}", 6, "must be all, a count", ""),
+        ("{hosts: a}", "{hosts: a, requires: [{quorum: 1}]}", 6, "group is missing in groups.a.requires[0]", ""),
+        ("{hosts: a}", "{hosts: a, deadlines: {boot: soon}}", 6, "'soon' is no duration", ""),
+        ("{hosts: a}", "{hosts: a, deadlines: {boot: 0}}", 6, "more than nothing", ""),
+        ("{hosts: a}", "{hosts: a, deadlines: {boot: .inf}}", 6, "finite", ""),
+        ("{hosts: a}", "{hosts: a, deadlines: {boot: .nan}}", 6, "finite", ""),
+        ("{hosts: a}", "{hosts: a, attempts: {boot: 0}}", 6, "groups.a.attempts.boot: must be greater", ""),
+        ("{hosts: a}", "{hosts: a, second_boot: reset}", 6, "groups.a.second_boot: must be 'none' or 'cycle'", ""),
+        ("{hosts: a}", "{hosts: a, tier: no}", 6, "groups.a.tier: must be a valid integer", ""),
+        ("  a:", "  a b:", 6, "the name 'a b' may hold letters", "rename"),
+        ("groups:", "gates: {g: {}}\ngroups:", 5, "gates.g: asks nobody and checks nothing", ""),
+        ("groups:", "limits: {feeds: {f: {}}}\ngroups:", 5, "limits.feeds.f: limits nothing", ""),
+        ("groups:", "limits: {feeds: {f: {budget_watts: -1}}}\ngroups:", 5, "more than nothing", ""),
+        ("groups:", "limits: {slots: {s: 0}}\ngroups:", 5, "limits.slots.s: must be greater", ""),
+        ("groups:", "limits: {breaker: {group_failed_share: 2}}\ngroups:", 5, "must be less than or equal to 1", ""),
+    ],
+)  # fmt: skip
+def test_faults_have_a_line_and_a_remedy(old: str, new: str, line: int, said: str, remedy: str) -> None:
+    found = faults(MINIMAL.replace(old, new, 1))
+    assert any(said in p.message and remedy in p.remedy and p.where == f"plan.yml:{line}" for p in found), found
+
+
+def test_all_faults_at_once_in_the_order_of_the_file() -> None:
+    text = MINIMAL.replace("lab", "lap").replace("{hosts: a}", "\n    host: a\n    ready: [x]\n    tier: -1")
+    assert [p.where for p in faults(text)] == ["plan.yml:2", "plan.yml:6", "plan.yml:7", "plan.yml:8", "plan.yml:9"]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "said"),
+    [
+        ("", "plan.yml", "the plan is empty"),
+        ("# only a comment\n", "plan.yml", "the plan is empty"),
+        ("- a\n- b\n", "plan.yml:1", "not a mapping"),
+        ("just words", "plan.yml:1", "not a mapping"),
+        ("name: x\ngroups: {a: [}\n", "plan.yml:2", "not valid YAML"),
+        ("name: x\n\tenvironment: lab\n", "plan.yml:2", "not valid YAML"),
+        ("name: x\nname: y\n", "plan.yml:2", "the key name is here twice (first in line 1)"),
+        ("a: 1\n---\nb: 2\n", "plan.yml:2", "not valid YAML"),
+        ("groups:\n  1: {hosts: a}\n", "plan.yml:2", "the key 1 is not text"),
+        ("name: !!python/object:os.system x\n", "plan.yml:1", "has no meaning here"),
+        ("name: !vault x\n", "plan.yml:1", "has no meaning here"),
+        ("a: &x [*x]\n", "plan.yml:1", "an alias refers to what contains it"),
+        ("a: \x00\n", "plan.yml:1", "U+0000"),
+    ],
+)
+def test_what_is_no_plan_at_all(text: str, where: str, said: str) -> None:
+    problem = faults(text)[0]
+    assert problem.where == where
+    assert said in problem.message
+
+
+def test_an_alias_that_multiplies_itself_is_stopped() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "more than 500000 values" in faults("\n".join(lines))[0].message
+
+
+def test_merge_keys_and_anchors_work() -> None:
+    text = MINIMAL.replace("{hosts: a}", "&a {hosts: a, tier: 3}") + "  b: {<<: *a, hosts: b}\n"
+    group = parse_plan(text, Path("/site")).groups["b"]
+    assert (group.pattern, group.tier) == ("b", 3)
+
+
+def test_scalars_follow_yaml_1_2() -> None:
+    data = parse(
+        "{a: no, b: on, c: 1:30, d: 2024-01-01, e: 0x1f, f: 1e3, g: ~, h: true, i: 010, j: '5', k: -.inf}", "t"
+    ).data
+    assert data == {
+        "a": "no", "b": "on", "c": "1:30", "d": "2024-01-01", "e": 31, "f": 1000.0, "g": None, "h": True, "i": 10,
+        "j": "5", "k": float("-inf"),
+    }  # fmt: skip
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "site.yml").write_text(MINIMAL)
+    (tmp_path / "latin.yml").write_bytes(b"name: x\n# caf\xe9\n")
+    for path, said, where in (
+        (tmp_path, "the plan is a directory", str(tmp_path)),
+        (tmp_path / "none.yml", "there is no such plan", str(tmp_path / "none.yml")),
+        (tmp_path / "latin.yml", "not UTF-8", f"{tmp_path / 'latin.yml'}:2"),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            read_plan(path)
+        (problem,) = caught.value.problems
+        assert said in problem.message
+        assert problem.where == where
+    with pytest.raises(InvalidInput) as caught:
+        read_plan(tmp_path)
+    assert "site.yml" in caught.value.problems[0].remedy
+
+
+def test_missing_playbooks_and_known_hosts(tmp_path: Path) -> None:
+    spec = parse_plan(
+        MINIMAL.replace("{hosts: a}", "{hosts: a, redeploy: [x.yml, y.yml]}") + "known_hosts: kh\n", tmp_path
+    )
+    (tmp_path / "x.yml").write_text("[]")
+    assert [(p.where, p.message) for p in missing_files(spec)] == [
+        ("plan.yml:6", f"group a: there is no playbook {tmp_path}/y.yml"),
+        ("plan.yml:7", f"there is no known_hosts file {tmp_path}/kh"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (5, 5),
+        (0.5, 0.5),
+        ("90", 90),
+        ("90s", 90),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("1h30m5s", 5405),
+        ("2d", 172800),
+        ("1.5s", 1.5),
+    ],
+)
+def test_durations(value: object, expected: float) -> None:
+    assert seconds(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(5, 5), ("750", 750), ("750W", 750), ("300kW", 3e5), ("1.2 MW", 1.2e6), ("2k", 2000)]
+)
+def test_watts(value: object, expected: float) -> None:
+    assert watts(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["", "m", "5 m", "-5m", "0s", "m5", "5m1h", True, None, [], "nan", "inf", -1, 10**400, "9" * 500]
+)
+@pytest.mark.parametrize("unit", [seconds, watts])
+def test_no_durations_and_no_watts(unit: Any, value: object) -> None:
+    if unit is watts and value == "5 m":
+        return  # five megawatts
+    with pytest.raises(ValueError, match=r"is no (duration|power)"):
+        unit(value)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_plan_or_an_operator_error(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_plan(text, Path("/site"))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["hosts", "ready", "requires", "group", "quorum", "http", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_any_value_of_a_group_is_understood_or_an_operator_error(value: object) -> None:
+    text = MINIMAL.replace("{hosts: a}", json.dumps(value))
+    places = []
+    try:
+        parse_plan(text, Path("/site"), "plan.yml")
+    except InvalidInput as error:
+        places = [problem.where for problem in error.problems]
+    assert all(where.startswith("plan.yml:") for where in places)
+
+
+def test_nesting_without_end_is_no_plan() -> None:
+    assert "nested too deeply" in faults("[" * 20_000)[0].message
+
+
+def test_the_schema_is_complete_and_describes() -> None:
+    schema = plan_schema()
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert set(schema["required"]) == {"name", "environment", "site", "inventory", "groups"}
+    group = schema["$defs"]["GroupForm"]
+    assert set(group["properties"]) == {
+        "hosts", "tier", "requires", "after", "ready", "verify", "redeploy", "power", "boot_device", "second_boot",
+        "adopted", "deadlines", "attempts",
+    }  # fmt: skip
+    assert group["additionalProperties"] is False
+    assert "pattern" in group["properties"]["hosts"]["description"]
+    json.dumps(schema)
