@@ -28,13 +28,20 @@ class Admission:
         self._ramp_wake_t: dict[Resource, float] = {}
 
     def held_back(self, host: HostState, now: float) -> Resource | None:
-        """The first resource that keeps the host from being switched on, or None: go."""
+        """The first resource that keeps the host from being switched on, or None: go.
+
+        A host that holds its watts and slots already (a repeated power-on) is held back by a ramp or a breaker only.
+        """
         for gate in self._plan.gates.values():
             if gate.name not in self._state.gates_open and _guards(gate, host.host):
                 return ("gate", gate.name)
         breaker = self.breaker(host)
         if breaker is not None:
             return breaker
+        if host.reserved:
+            feeds = self._state.feeds
+            ramps = (resource for resource in feeds.resources(host.host) if resource[0] == "ramp")
+            return next((ramp for ramp in ramps if feeds.held_back_by(host.host, ramp, now)), None)
         for resource, full in self._counted(host, now):
             if full or self._somebody_ahead(resource, host):
                 return resource

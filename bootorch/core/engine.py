@@ -87,6 +87,7 @@ class Engine:
                 key = self.state.answer_key(host, intent.kind, reason, evidence.get("power"))
                 # A success ends the watch, so it is always worth a line.
                 durable = key != host.answer or (reason is Reason.OK and intent.kind is not Kind.POWER_READ)
+            durable = durable or intent.durable  # what was said to begin is said to have ended
         return Answer(now, intent.id, intent.kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
 
     def decide(self, now: float) -> list[Event]:
@@ -133,10 +134,20 @@ class Engine:
         """Run time at which ``decide`` wants to look again without any event, or None."""
         return self.state.timers[0][0] if self.state.timers else None
 
+    def verdict(self) -> str:
+        """How the run ends if it ends now: ``done``, ``paused``, ``stopped``; empty while it goes on."""
+        state = self.state
+        if not state.unsettled:
+            return "done"
+        if state.paused:
+            return "" if state.open else "paused"
+        return "stopped" if self.idle else ""
+
     @property
     def idle(self) -> bool:
         """Nothing is under way and no timer runs: without a word from outside the run will not move again."""
-        return not self.state.open and not self.state.timers
+        state = self.state
+        return not (state.open or state.timers or state.dirty or state.dirty_groups or state.freed)
 
     # -- one host ---------------------------------------------------------------------
 
@@ -252,7 +263,7 @@ class Engine:
             elif host.read_off_t < resend_t or self._now - host.read_off_t > FRESH_S:
                 self._read(host, deadline_t)
             else:
-                self._switch_on(host)
+                self._admit(host)
             return
         due_t = host.next_t if host.read_off_t is None else min(host.next_t, max(resend_t, self._now))
         if self._now < due_t:
@@ -271,7 +282,7 @@ class Engine:
         """Start the power-on, or park the host on the one resource that holds it back."""
         if self.state.paused:
             return
-        held = None if host.reserved else self.admission.held_back(host, self._now)
+        held = self.admission.held_back(host, self._now)
         if held is not None:
             self.admission.park(host, held)
         else:
@@ -279,12 +290,6 @@ class Engine:
 
     def _switch_on(self, host: HostState) -> None:
         """The next step of an admitted host: a fresh reading, the boot option, the power-on."""
-        if self.state.paused:
-            return
-        breaker = self.admission.breaker(host)
-        if breaker is not None:
-            self.admission.park(host, breaker)
-            return
         deadline_t = (host.admitted_t if host.admitted_t is not None else self._now) + host.group.deadlines.power
         device = host.group.boot_device
         if host.read_off_t is None or self._now - host.read_off_t > FRESH_S:

@@ -73,6 +73,9 @@ class Feeds:
             more = watts - self._held.get(host.name, 0.0)
             return feed.draw_watts + more > (feed.budget_watts or 0.0) + _WATT_EPSILON
         feed.slide(now)
+        own = sum(stamp[1] for stamp in self._stamps.get(host.name, ()) if stamp[0] > now - RAMP_WINDOW_S)
+        if own:
+            watts = 0.0  # counted in this window already: a repeated power-on moves the stamp
         return feed.window_watts + watts > (feed.ramp_watts_per_min or 0.0) + _WATT_EPSILON
 
     def ramp_frees_at(self, resource: Resource) -> float | None:

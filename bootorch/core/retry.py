@@ -7,7 +7,7 @@ from zlib import crc32
 
 def jitter(seed: int, *words: str | int) -> float:
     """A number in [0, 1) that is the same for the same words: a run is reproducible from its seed."""
-    return crc32(f"{seed}:{words}".encode()) / 2**32
+    return crc32(":".join(map(str, (seed, *words))).encode()) / 2**32
 
 
 def backoff_s(attempt: int, *, first_s: float, cap_s: float, jittered: float) -> float:
