@@ -28,15 +28,13 @@ from bootorch.ipmi.handshake import Event, Role, State
 from bootorch.ipmi.messages import Action, Completion, NetFn, Policy, Privilege, Status
 from bootorch.ipmi.packet import (
     RMCP,
+    Channel,
     Header,
     Payload,
-    SequenceWindow,
     decode_header,
     decode_v15,
     encode_clear,
     encode_v15,
-    seal,
-    unseal,
 )
 from bootorch.ipmi.wire import Request, decode_request, encode_response
 
@@ -56,8 +54,8 @@ Observer = Callable[[str, Hashable, int], None]
 class _Session:
     __slots__ = (
         "bmc_id",
+        "channel",
         "console_id",
-        "keys",
         "limit",
         "name",
         "password",
@@ -65,11 +63,9 @@ class _Session:
         "r_c",
         "r_m",
         "seen_at",
-        "sequence",
         "sik",
         "state",
         "suite",
-        "window",
     )
 
     def __init__(self, bmc_id: int, request: hs.OpenRequest, chosen: Suite, now: float) -> None:
@@ -85,9 +81,7 @@ class _Session:
         self.r_c = b""
         self.password = Secret(b"")
         self.sik = b""
-        self.keys: Keys | None = None
-        self.sequence = 0
-        self.window = SequenceWindow()
+        self.channel: Channel | None = None
 
     def expired(self, now: float, crowded: bool) -> bool:
         if self.state is State.ACTIVE:
@@ -309,10 +303,10 @@ class Bmc:
                 del self._sessions[session.bmc_id]
             error = hs.encode_error(request.tag, Status.INVALID_PROOF, session.console_id)
             return [encode_clear(Payload.RAKP4, error)]
-        if session.keys is None:
+        if session.channel is None:
             key = self._k_g.reveal() if self._k_g is not None else password
             session.sik = session_key(session.suite, key, session.r_m, session.r_c, session.name)
-            session.keys = Keys(session.suite, session.sik)
+            session.channel = Channel(Keys(session.suite, session.sik), session.console_id)
             session.seen_at = now
         session.state = step.state
         icv = icv_rakp4(session.suite, session.sik, session.r_m, _le32(session.bmc_id), self._guid)
@@ -321,22 +315,17 @@ class Bmc:
     # Inside a session
 
     def _in_session(self, session: _Session, header: Header, data: bytes, peer: Hashable, now: float) -> list[bytes]:
-        keys = session.keys
-        assert keys is not None, "a session is ACTIVE only with keys"
-        message = unseal(keys, header, data)
-        # The signature first: only the owner of the session may move the window.
-        if message is None or not session.window.accept(header.sequence):
-            return []
-        request = decode_request(message)
+        channel = session.channel
+        assert channel is not None, "a session is ACTIVE only with keys"
+        message = channel.open(header, data)
+        request = decode_request(message) if message is not None else None
         if request is None:
             return []
         session.seen_at = now
         name, completion, answer = self._execute(session, request, now)
         if self._observe is not None:
             self._observe(name, peer, completion)
-        session.sequence += 1
-        reply = encode_response(request, completion, answer)
-        return [seal(keys, session.console_id, session.sequence, reply, self._random(16))]
+        return [channel.seal(encode_response(request, completion, answer), self._random(16))]
 
     def _execute(self, session: _Session, request: Request, now: float) -> tuple[str, int, bytes]:
         entry = _COMMANDS.get((request.netfn, request.command))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from bootorch.core.reasons import Reason
+
 
 class Privilege(IntEnum):
     """Privilege levels (6.8)."""
@@ -38,7 +40,6 @@ class Completion(IntEnum):
 
 # Not now: ask again later (the reference's quirk list: busy or still booting).
 BUSY_CODES: Final = frozenset((Completion.BUSY, Completion.TIMEOUT, Completion.OUT_OF_SPACE, Completion.INITIALISING))
-# Not implemented: 0x80 is "parameter not supported" of boot options (28.12).
 UNSUPPORTED_CODES: Final = frozenset((Completion.INVALID_COMMAND, Completion.INVALID_FOR_LUN, Completion.DISABLED))
 
 _MEANING: Final = {
@@ -132,6 +133,7 @@ class BootSource(IntEnum):
     NONE = 0x00
     PXE = 0x04
     DISK = 0x08
+    DISK_SUPERMICRO_UEFI = 0x24  # Supermicro's firmware boots its UEFI disk for this one, and not for 0x08
     CDROM = 0x14
     BIOS = 0x18
 
@@ -166,6 +168,19 @@ class Command:
 
     def __repr__(self) -> str:
         return f"<Command {self.name}>"
+
+
+def reason_of(command: Command, completion: int) -> Reason:
+    """What a completion code means for the operator, whatever was tried before."""
+    if completion == Completion.OK:
+        return Reason.OK
+    boot_options = command.netfn == NetFn.CHASSIS and command.command in (0x08, 0x09)
+    if completion in UNSUPPORTED_CODES or (completion == 0x80 and boot_options):  # 28.12: parameter not supported
+        return Reason.BMC_UNSUPPORTED
+    if completion in BUSY_CODES or (completion == 0x81 and boot_options):  # 28.12: somebody else is setting it
+        # A control that timed out inside the BMC may have had effect; every other busy code says that it was not done.
+        return Reason.BMC_LOST if command.once and completion == Completion.TIMEOUT else Reason.BMC_BUSY
+    return Reason.BMC_REFUSED
 
 
 # Requests

@@ -76,7 +76,7 @@ def encode_clear(payload_type: Payload, payload: bytes) -> bytes:
 
 
 def seal(keys: Keys, session: int, sequence: int, message: bytes, iv: bytes) -> bytes:
-    """An encrypted and signed packet. ``session`` is the receiver's id, ``iv`` 16 random bytes."""
+    """An encrypted and signed packet (13.28). ``session`` is the receiver's id, ``iv`` 16 random bytes."""
     payload = keys.encrypt(message, iv)
     # IV and ciphertext are multiples of 4, so head (12), payload, pad (2), pad length and next header are as well.
     packet = _PLUS_HEAD.pack(RMCP, 6, _SEALED, session, sequence, len(payload)) + payload + b"\xff\xff\x02\x07"
@@ -91,7 +91,7 @@ def unseal(keys: Keys, header: Header, packet: bytes) -> bytes | None:
 
 
 class SequenceWindow:
-    """Session sequence numbers seen from the peer: each is accepted once (13.28.4... 6.12.13).
+    """Session sequence numbers seen from the peer: each is accepted once (6.12.13).
 
     A bitmap of the last 32 numbers, for reordered packets. Any jump forward is accepted, because the signature was
     checked before and some BMCs skip numbers; the first number may be anything but 0.
@@ -119,3 +119,26 @@ class SequenceWindow:
             return False
         self._seen |= bit
         return True
+
+
+class Channel:
+    """An established session's packets, for either role: keys, the peer's session id, counters of both directions."""
+
+    __slots__ = ("_keys", "_sequence", "_window", "peer_id")
+
+    def __init__(self, keys: Keys, peer_id: int) -> None:
+        self._keys = keys
+        self.peer_id = peer_id
+        self._sequence = 0
+        self._window = SequenceWindow()
+
+    def seal(self, message: bytes, iv: bytes) -> bytes:
+        """The packet, with a session sequence number of its own: an identical one would be dropped as a replay."""
+        self._sequence += 1
+        return seal(self._keys, self.peer_id, self._sequence, message, iv)
+
+    def open(self, header: Header, packet: bytes) -> bytes | None:
+        """The message, once; None for repetitions and for what the peer did not sign."""
+        message = unseal(self._keys, header, packet)
+        # The signature first: nobody else may move the window.
+        return message if message is not None and self._window.accept(header.sequence) else None

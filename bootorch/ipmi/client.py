@@ -1,0 +1,301 @@
+"""The console's side of IPMI 2.0: one exchange with one BMC. Sans-IO: datagrams in, datagrams out, time is an argument.
+
+An exchange opens a session, runs a short list of commands and closes the session. Its owner calls ``start`` once,
+then ``receive_datagram`` and ``handle_timer`` as things happen, sends what ``datagrams_to_send`` gives after each
+call, and is done when ``result`` is there. Nothing that a BMC sends raises, and every loop has a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from bootorch.core.reasons import Reason
+from bootorch.ipmi import messages as msg
+from bootorch.ipmi.login import Credentials, Login, close_packet, wait_s
+from bootorch.ipmi.messages import Command, Completion, NetFn, Privilege
+from bootorch.ipmi.packet import Channel, Header, decode_header
+from bootorch.ipmi.wire import Response, decode_response, encode_request
+
+COMMAND_WAIT_S: Final = 0.5  # FreeIPMI starts at 0.4 s, ipmitool at 1 s
+COMMAND_TRIES: Final = 6  # 10 s in all; ipmitool: 4 tries, 10 s
+ONCE_WAIT_S: Final = 5.0  # for the answer to what must not be sent twice; slow BMCs take seconds for chassis control
+CLOSE_WAIT_S: Final = 0.5
+BUSY_WAIT_S: Final = 1.0
+BUSY_TRIES: Final = 3  # in the session; the slot is given back after that
+
+_RAISE: Final = {
+    level: Command("set session privilege", NetFn.APP, 0x3B, msg.set_session_privilege(level))
+    for level in (Privilege.OPERATOR, Privilege.ADMIN)
+}
+
+
+class Answer(NamedTuple):
+    completion: int
+    data: bytes
+
+
+class Result(NamedTuple):
+    """How an exchange ended.
+
+    ``answers`` belong to the commands in order, as far as they were answered. ``suite`` and ``privilege`` are what
+    the session used (0: there was none). ``unproven``: the BMC's proof in RAKP2 did not fit our password.
+    """
+
+    reason: Reason
+    detail: str
+    answers: tuple[Answer, ...]
+    suite: int
+    privilege: int
+    unproven: bool
+
+
+class Exchange:
+    """One session with one BMC, from the first packet to Close Session.
+
+    ``console_id`` gives fresh session ids, unique in the process and not 0; ``random(n)`` gives n bytes; ``suites``
+    are tried in order; ``privilege`` is ADMIN or OPERATOR; ``deadline`` is on the clock of ``now``.
+    ``discover=False`` leaves out Get Channel Authentication Capabilities, for a BMC that was talked to before.
+    ValueError for suites other than 17 and 3.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_busy",
+        "_commands",
+        "_deadline",
+        "_index",
+        "_level",
+        "_login",
+        "_message",
+        "_out",
+        "_pending",
+        "_privilege",
+        "_random",
+        "_result",
+        "_rq_sequence",
+        "_timer",
+        "_tries",
+        "_verdict",
+    )
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        commands: Sequence[Command],
+        *,
+        random: Callable[[int], bytes],
+        console_id: Callable[[], int],
+        deadline: float,
+        suites: Sequence[int] = (17, 3),
+        privilege: Privilege = Privilege.ADMIN,
+        discover: bool = True,
+    ) -> None:
+        self._commands = commands
+        self._random = random
+        self._deadline = deadline
+        self._out: list[bytes] = []
+        self._login = Login(
+            credentials,
+            self._out,
+            random=random,
+            console_id=console_id,
+            suites=suites,
+            privilege=privilege,
+            discover=discover,
+        )
+        self._verdict: tuple[Reason, str] | None = None  # known before the session is closed
+        self._result: Result | None = None
+        self._answers: list[Answer] = []
+        self._privilege = privilege
+        self._level = Privilege.USER  # 22.18: where every session starts
+        self._index = 0  # of the command that runs or is next
+        self._pending: Command | None = None  # the request that waits for its answer
+        self._message = b""
+        self._rq_sequence = 0
+        self._tries = 0
+        self._busy = 0
+        self._timer = 0.0
+
+    @property
+    def result(self) -> Result | None:
+        """The end, or None while the exchange goes on."""
+        return self._result
+
+    def start(self, now: float) -> None:
+        """Queue the first packet. Call it once."""
+        self._login.start(now)
+        self._timer = self._login.timer
+
+    def datagrams_to_send(self) -> list[bytes]:
+        """Datagrams for the BMC, oldest first; each is given out once."""
+        out = self._out[:]
+        self._out.clear()
+        return out
+
+    def next_timer(self) -> float | None:
+        """When ``handle_timer`` is due; None after the end."""
+        return None if self._result is not None else min(self._timer, self._deadline)
+
+    def handle_timer(self, now: float) -> None:
+        """Call it at ``next_timer`` or later; earlier calls do nothing."""
+        if self._result is not None or now < min(self._timer, self._deadline):
+            return
+        if self._verdict is not None:
+            self._finish(*self._verdict)  # the answer to Close Session is not waited for any longer
+        elif not self._login.established:
+            if now >= self._deadline:
+                self._login.silence("no time left")
+            else:
+                self._login.lost(now)
+            self._after_login_step(now)
+        elif now >= self._deadline:
+            self._close(*self._lost("no time left"), now)
+        elif self._pending is None:  # the BMC was busy, and has had time to breathe
+            self._request(self._commands[self._index], now)
+        elif self._pending.once or self._tries >= COMMAND_TRIES:
+            self._close(*self._lost(f"no answer, sent {self._tries} times"), now)
+        else:
+            self._transmit(self._pending, now)
+
+    def receive_datagram(self, data: bytes, now: float) -> None:
+        """A datagram from the BMC's address. What does not belong to this exchange is ignored."""
+        if self._result is not None:
+            return
+        login = self._login
+        header = decode_header(data)
+        if login.established:
+            if header is not None and header.session == login.console_id:
+                self._in_session(header, data, now)
+        elif header is None or header.session == 0:
+            login.receive(header, data, now)
+            self._after_login_step(now)
+
+    def abort(self) -> None:
+        """Give up now. Queues Close Session where the BMC may hold a session; what was sent may have had effect."""
+        if self._result is not None:
+            return
+        if self._verdict is None:
+            if self._login.established:
+                self._send_close()
+            else:
+                self._login.leave()
+        self._finish(*(self._verdict or (Reason.INTERRUPTED, "given up by the caller")))
+
+    def _after_login_step(self, now: float) -> None:
+        login = self._login
+        if login.failure is not None:
+            self._finish(*login.failure)
+        elif login.established:
+            self._privilege = login.privilege
+            self._run(now)
+        else:
+            self._timer = login.timer
+
+    def _run(self, now: float) -> None:
+        """Send the next command, raising the privilege first where it needs more than the session has."""
+        if self._index >= len(self._commands):
+            self._close(Reason.OK, "", now)
+            return
+        command = self._commands[self._index]
+        self._busy = 0
+        needs_more = command.privilege > self._level and self._level < self._privilege
+        self._request(_RAISE[self._privilege] if needs_more else command, now)
+
+    def _request(self, command: Command, now: float) -> None:
+        self._pending = command
+        self._rq_sequence = (self._rq_sequence + 1) & 0x3F
+        self._message = encode_request(command.netfn, command.command, self._rq_sequence, command.data)
+        self._tries = 0
+        self._transmit(command, now)
+
+    def _transmit(self, command: Command, now: float) -> None:
+        # The same request (rqSeq) in a new packet (session sequence): the BMC must not drop it as a replay, and the
+        # answer to an earlier copy still counts.
+        self._tries += 1
+        self._out.append(self._channel.seal(self._message, self._random(16)))
+        self._timer = now + (ONCE_WAIT_S if command.once else wait_s(COMMAND_WAIT_S, self._tries - 1, self._random))
+
+    def _in_session(self, header: Header, data: bytes, now: float) -> None:
+        message = self._channel.open(header, data)
+        response = decode_response(message) if message is not None else None
+        if response is None:
+            return
+        if self._verdict is not None:
+            self._finish(*self._verdict)  # closing: any answer will do
+            return
+        command = self._pending
+        if command is None or (response.netfn, response.command) != (command.netfn | 1, command.command):
+            return
+        if response.sequence != self._rq_sequence or response.completion == Completion.DUPLICATE:
+            return  # a late answer to an older request; or the BMC is still at it
+        if command in _RAISE.values():
+            self._raised(response, now)
+        else:
+            self._answered(command, response, now)
+
+    def _raised(self, response: Response, now: float) -> None:
+        if response.completion == Completion.OK:
+            self._level = self._privilege
+            self._run(now)
+        elif response.completion in (0x80, 0x81) and self._privilege is Privilege.ADMIN:
+            self._privilege = Privilege.OPERATOR  # 22.18: more than this user or channel may have
+            self._request(_RAISE[self._privilege], now)
+        else:
+            text = f"Set Session Privilege {self._privilege.name}: {msg.completion_name(response.completion)}"
+            self._close(Reason.BMC_REFUSED, text, now)
+
+    def _answered(self, command: Command, response: Response, now: float) -> None:
+        completion = response.completion
+        if completion == Completion.PRIVILEGE and self._level < self._privilege:
+            self._request(_RAISE[self._privilege], now)  # this BMC asks for more than the specification does
+            return
+        reason = msg.reason_of(command, completion)
+        if reason is Reason.BMC_BUSY and not (command.once or command.tolerate) and self._busy < BUSY_TRIES:
+            self._pending = None
+            self._timer = now + wait_s(BUSY_WAIT_S, self._busy, self._random)
+            self._busy += 1
+            return
+        self._answers.append(Answer(completion, response.data))
+        if reason is not Reason.OK and not command.tolerate:
+            self._close(reason, f"{command.name}: {msg.completion_name(completion)}", now)
+            return
+        self._index += 1
+        self._run(now)
+
+    @property
+    def _channel(self) -> Channel:
+        channel = self._login.channel
+        assert channel is not None, "an established session has a channel"
+        return channel
+
+    def _lost(self, how: str) -> tuple[Reason, str]:
+        command = self._pending
+        if command is None:
+            return Reason.BMC_BUSY, f"{self._commands[self._index].name}: busy; {how}"
+        effect = "; it may have had effect" if command.once else ""
+        return Reason.BMC_LOST, f"{command.name}: {how}{effect}"
+
+    def _close(self, reason: Reason, detail: str, now: float) -> None:
+        """The verdict is known: close the session, and wait a moment for the answer."""
+        self._send_close()
+        self._verdict = reason, detail
+        self._timer = now + CLOSE_WAIT_S
+        if now >= self._deadline:
+            self._finish(reason, detail)
+
+    def _send_close(self) -> None:
+        self._rq_sequence = (self._rq_sequence + 1) & 0x3F
+        self._out.append(close_packet(self._channel, self._rq_sequence, self._random))
+
+    def _finish(self, reason: Reason, detail: str) -> None:
+        login = self._login
+        used = login.established
+        self._result = Result(
+            reason,
+            detail,
+            tuple(self._answers),
+            login.suite_ident if used else 0,
+            self._privilege if used else 0,
+            login.unproven,
+        )
