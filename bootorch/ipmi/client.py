@@ -55,7 +55,6 @@ class Exchange:
 
     ``console_id`` gives fresh session ids, unique in the process and not 0; ``random(n)`` gives n bytes; ``suites``
     are tried in order; ``privilege`` is ADMIN or OPERATOR; ``deadline`` is on the clock of ``now``.
-    ``discover=False`` leaves out Get Channel Authentication Capabilities, for a BMC that was talked to before.
     ValueError for suites other than 17 and 3.
     """
 
@@ -89,7 +88,6 @@ class Exchange:
         deadline: float,
         suites: Sequence[int] = (17, 3),
         privilege: Privilege = Privilege.ADMIN,
-        discover: bool = True,
     ) -> None:
         self._commands = commands
         self._random = random
@@ -102,7 +100,6 @@ class Exchange:
             console_id=console_id,
             suites=suites,
             privilege=privilege,
-            discover=discover,
         )
         self._verdict: tuple[Reason, str] | None = None  # known before the session is closed
         self._result: Result | None = None

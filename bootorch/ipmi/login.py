@@ -29,7 +29,7 @@ from bootorch.ipmi.messages import Completion, NetFn, Privilege, Status
 from bootorch.ipmi.packet import Channel, Header, Payload, decode_v15, encode_clear, encode_v15
 from bootorch.ipmi.wire import decode_response, encode_request
 
-DISCOVERIES: Final = 2  # then Open Session is tried all the same: some BMCs ignore IPMI 1.5 framing
+DISCOVERIES: Final = 2  # unanswered ones; then Open Session goes without: some BMCs ignore IPMI 1.5 framing
 WAIT_S: Final = 1.0  # pyghmi logs in again after 0.5-1 s; a RAKP step takes a slow BMC some 0.3 s
 LOSSES: Final = 6  # with growth 1.5 and cap 5 s: 18 s in all; FreeIPMI gives a session 20 s
 MAX_HANDSHAKES: Final = 12  # losses, two suites at two privileges, and the second chance
@@ -84,7 +84,7 @@ class Login:
         "_bmc_id",
         "_console_id",
         "_credentials",
-        "_discoveries",
+        "_discover",
         "_extended",
         "_guid",
         "_handshakes",
@@ -102,6 +102,7 @@ class Login:
         "_suite_index",
         "_suites",
         "_tag",
+        "_undiscovered",
         "channel",
         "failure",
         "privilege",
@@ -118,7 +119,6 @@ class Login:
         console_id: Callable[[], int],
         suites: Sequence[int],
         privilege: Privilege,
-        discover: bool,
     ) -> None:
         self._credentials = credentials
         self._out = out
@@ -126,7 +126,8 @@ class Login:
         self._new_id = console_id
         self._suites = tuple(map(suite, suites))
         self._suite_index = 0
-        self._discoveries = 0 if discover else DISCOVERIES
+        self._discover = True  # the next packet is Get Channel Authentication Capabilities
+        self._undiscovered = 0  # how many of those had no answer
         self._extended = True
         self._state = State.START
         self._heard = False  # anything that made sense came from the BMC
@@ -165,9 +166,10 @@ class Login:
 
     def start(self, now: float) -> None:
         """Send the first, or the next, discovery or Open Session."""
-        if self._discoveries < DISCOVERIES:
-            self._discoveries += 1
-            request = encode_request(NetFn.APP, 0x38, self._discoveries, msg.auth_capabilities(self._extended))
+        if self._discover:
+            # Always asked, though the answer is not believed: it shows who is silent at which point, and servers that
+            # key sessions by the client's address (pyghmi, and so VirtualBMC) take it for the end of the old one.
+            request = encode_request(NetFn.APP, 0x38, self._tag, msg.auth_capabilities(self._extended))
             self._out.append(encode_v15(request))
             self.timer = now + wait_s(WAIT_S, self._losses, self._random)
             return
@@ -187,8 +189,11 @@ class Login:
             self.silence(f"no answer after {self._losses} tries")
             return
         self.leave()
-        if self._state is not State.START:
+        if self._state is State.START:
+            self._undiscovered += 1
+        else:
             self._advance(Event.LOST, now)
+        self._discover = self._undiscovered < DISCOVERIES
         self.start(now)
 
     def leave(self) -> None:
@@ -266,10 +271,9 @@ class Login:
             return  # late: Open Session is on its way already
         if response.completion == Completion.INVALID_FIELD and self._extended:
             self._extended = False
-            self._discoveries = DISCOVERIES - 1
         else:
             # Whatever the flags say: they are wrong on Asus, Intel and Sun. Open Session will tell.
-            self._discoveries = DISCOVERIES
+            self._discover = False
         self.start(now)
 
     def _open_response(self, payload: bytes, now: float) -> None:
