@@ -27,8 +27,9 @@ _NOT_RENDERED = frozenset(
         "ansible_paramiko_host_key_checking",
     }
 )
-# ssh_config(5) options, and ssh(1) flags, with which the connection would go elsewhere than to ansible_host.
-_REDIRECTS = re.compile(r"(?:^|\s)-[JFW]|\b(?:ProxyJump|ProxyCommand|HostName|Include)\b", re.IGNORECASE)
+# ssh(1) flags and ssh_config(5) options with which a connection goes elsewhere than to ansible_host.
+_ELSEWHERE_FLAGS = re.compile(r"-[A-Za-z0-9]*[JFWS]")
+_ELSEWHERE_OPTIONS = frozenset({"proxyjump", "proxycommand", "proxyusefdpass", "hostname", "include", "controlpath"})
 _OWN_KNOWN_HOSTS = re.compile(r"\bUserKnownHostsFile\b", re.IGNORECASE)
 
 
@@ -56,9 +57,26 @@ def refusals(site: Site, hosts: Sequence[Host], variables: Mapping[str, Variable
             found[host.name] = f"ansible_host {outside[0]!s} is outside the site's host networks; nothing was started"
         elif not all(isinstance(argument, str) for argument in arguments):
             found[host.name] = "its ssh arguments are not plain text: where they lead cannot be checked"
-        elif any(_REDIRECTS.search(argument) for argument in arguments):
-            found[host.name] = "its ssh arguments lead to another address (a jump host or proxy), past the site's fence"
+        elif any(_leads_elsewhere(argument) for argument in arguments):
+            found[host.name] = (
+                "its ssh arguments may lead to another address (a jump host, a proxy), past the site's fence"
+            )
     return found
+
+
+def _leads_elsewhere(arguments: str) -> bool:
+    try:
+        words = shlex.split(arguments)
+    except ValueError:
+        return True
+    options = [
+        word[2:] or following for word, following in zip(words, [*words[1:], ""], strict=True) if word[:2] == "-o"
+    ]
+    names = {re.split(r"[\s=]", option.strip(), maxsplit=1)[0].lower() for option in options}
+    # A word that begins with a template can become anything; a template inside an option's value cannot.
+    return bool(names & _ELSEWHERE_OPTIONS) or any(
+        word.startswith("{{") or _ELSEWHERE_FLAGS.match(word) for word in words if not word.startswith("-o")
+    )
 
 
 def inventory(

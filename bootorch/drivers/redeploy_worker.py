@@ -84,7 +84,7 @@ def _message(result: dict[str, Any]) -> str:
 
 
 def one_line(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.replace("@@@@@", "").split())  # the frame around ssh's warning of a changed host key
     return line if len(line) <= _MESSAGE_LIMIT_CHARS else line[: _MESSAGE_LIMIT_CHARS - 1] + "…"
 
 
