@@ -13,6 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import structlog
@@ -21,6 +22,7 @@ from bootorch.lab.process import kill_marked
 from bootorch.lab.site import EVIDENCE, HOST_MARK, LAB_MARK
 
 LOGIN_TIMEOUT_S = 30.0  # OpenSSH gives 120 s (LoginGraceTime); a lab's clients are on the same machine
+_CHUNK_BYTES = 65536
 BACKLOG = 128  # OpenSSH's own (SSH_LISTEN_BACKLOG)
 
 log = structlog.get_logger()
@@ -60,7 +62,6 @@ class SshHost:
             self._settings.port,
             server_factory=lambda: _Connection(self),
             server_host_keys=[self._key],
-            authorized_client_keys=self._settings.authorized,
             process_factory=self._run,
             sftp_factory=lambda channel: _Sftp(channel, self.directory),
             encoding=None,
@@ -137,34 +138,29 @@ class SshHost:
             env=self.environment(),
             start_new_session=True,
         )
+        assert command.stdin is not None
+        assert command.stdout is not None
+        assert command.stderr is not None
         self._commands.add(command)
-        try:
-            await process.redirect(stdin=command.stdin, stdout=command.stdout, stderr=command.stderr)
-            await self._until_either_ends(process, command)
-        finally:
-            if command.returncode is None:
-                _kill_group(command)
-                await command.wait()
-            self._commands.discard(command)
-
-    async def _until_either_ends(self, process: asyncssh.SSHServerProcess[bytes], command: Process) -> None:
-        ended = asyncio.ensure_future(command.wait())
-        gone = asyncio.ensure_future(process.wait_closed())
-        try:
-            await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not ended.done():
-                ended.cancel()
-        if command.returncode is None or process.is_closing():
-            return
+        feeding = asyncio.ensure_future(_feed(process.stdin, command.stdin))
         # As sshd does: the session ends when nobody holds the command's output open any more.
-        await process.stdout.drain()
-        await process.stderr.drain()
-        if command.returncode >= 0:
-            process.exit(command.returncode)
-        else:
-            process.exit_with_signal(signal.Signals(-command.returncode).name.removeprefix("SIG"))
+        work = asyncio.gather(
+            _forward(command.stdout, process.stdout), _forward(command.stderr, process.stderr), command.wait()
+        )
+        gone = asyncio.ensure_future(process.wait_closed())
+        tasks: list[asyncio.Future[Any]] = [feeding, work, gone]
+        try:
+            await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+            if work.done() and work.exception() is None:
+                _tell_exit(process, command)
+        finally:
+            _kill_group(command)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            # Closes pipes that nobody reads to their end any more; asyncio's Process has no public word for it.
+            command._transport.close()  # type: ignore[attr-defined]
+            self._commands.discard(command)
 
 
 class _Connection(asyncssh.SSHServer):
@@ -173,7 +169,6 @@ class _Connection(asyncssh.SSHServer):
     def __init__(self, host: SshHost) -> None:
         self._host = host
         self._connection: asyncssh.SSHServerConnection | None = None
-        self._known = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
@@ -184,14 +179,10 @@ class _Connection(asyncssh.SSHServer):
             self._host._connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
-        self._known = username == self._host._settings.user
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return self._known
-
-    def password_auth_supported(self) -> bool:
-        return False
+        settings = self._host._settings
+        if self._connection is not None and username == settings.user:
+            self._connection.set_authorized_keys(settings.authorized)
+        return True  # without keys no method is left, and the client is refused
 
 
 class _Sftp(asyncssh.SFTPServer):
@@ -203,6 +194,33 @@ class _Sftp(asyncssh.SFTPServer):
 
     def map_path(self, path: bytes) -> bytes:
         return os.path.join(self._directory, path)  # noqa: PTH118 - bytes
+
+
+async def _feed(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWriter) -> None:
+    """What the client sends, to the command's standard input."""
+    try:
+        while data := await source.read(_CHUNK_BYTES):
+            target.write(data)
+            await target.drain()
+    except (BrokenPipeError, ConnectionResetError):  # the command does not read any more, which is its right
+        return
+    finally:
+        target.close()
+
+
+async def _forward(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+    """What the command says, to the client."""
+    while data := await source.read(_CHUNK_BYTES):
+        target.write(data)
+        await target.drain()
+
+
+def _tell_exit(process: asyncssh.SSHServerProcess[bytes], command: Process) -> None:
+    assert command.returncode is not None, "it was waited for"
+    if command.returncode >= 0:
+        process.exit(command.returncode)
+    else:
+        process.exit_with_signal(signal.Signals(-command.returncode).name.removeprefix("SIG"))
 
 
 def _kill_group(command: Process) -> None:
