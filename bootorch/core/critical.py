@@ -59,7 +59,7 @@ def critical_path(timeline: Timeline) -> tuple[Leg, ...]:
                 start_s=start,
                 end_s=host.settled_t,
                 spans=spans,
-                held_by=tuple(dict.fromkeys(resource_title(resource) for _, resource in track.held)),
+                held_by=tuple(dict.fromkeys(resource_title(r) for _, r in track.held if r[0] != "slice")),
                 outcome=host.outcome or Outcome.UNKNOWN,
                 retries=host.retries,
             )

@@ -94,7 +94,7 @@ def resource_title(resource: tuple[str, str]) -> str:
         case "slot" if name.startswith("image:"):
             return f"boots per image server {name[6:]}"
         case "slice":
-            return f"gathering hosts of {name} for one playbook run"
+            return "gathering hosts for one playbook run"
         case "breaker":
             return f"breaker of {name.replace(':', ' ', 1)}"
         case "pause":
@@ -299,7 +299,7 @@ class Timeline:
             elif self.state.paused:
                 cause = ("pause", self.state.paused)
             elif host.stage is Stage.REDEPLOY:
-                cause = self._admission.breaker(host) or self._slice(host)
+                cause = self._admission.breaker(host) or self._slice()
             else:
                 cause = self._admission.held_back(host, t)
             if cause is None and host.outcome is None:
@@ -310,8 +310,8 @@ class Timeline:
                 held.append((t, cause))
         self._explain_t = t + RECHECK_S
 
-    def _slice(self, host: HostState) -> Resource:
+    def _slice(self) -> Resource:
         """What a host that could be redeployed waits for: forks, or others of its group to go with."""
         limit = self.plan.limits.slots.get("redeploy_forks")
         full = limit is not None and self.state.slots.free("forks", limit) <= 0
-        return ("slot", "forks") if full else ("slice", host.group.name)
+        return ("slot", "forks") if full else ("slice", "")

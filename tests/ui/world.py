@@ -92,7 +92,7 @@ class World:
                 break
             now = max(now, min(times))
             while words and words[0][0] <= now:
-                t, gate, by = words.pop(0)
+                _, gate, by = words.pop(0)
                 self._apply(GateOpened(now, gate, by, "voltage steady for 10 min"), events)
             while queue and queue[0][0] <= now:
                 self._answer(heappop(queue)[2], now, events)
