@@ -23,7 +23,7 @@ class Unresolved(ValueError):
     """A value is a template that needs Ansible itself. The text says which variable, never a value."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Inventory:
     """``hosts``: name → variables (vaulted ones as ``{"__ansible_vault": text}``); ``groups``: name → member names.
 
