@@ -255,17 +255,14 @@ class Engine:
             else:
                 self._admit(host)
             return
-        # A power-on has left. Look until the chassis is on; send again when it had time enough and none is left.
-        resend_t = host.on_t + (limits.power / attempts if host.on_ok else 0.0)
-        if host.read_off_t is not None and self._now >= max(resend_t, host.next_t):
+        # A power-on has left. Look until the chassis is on; send again when it had time enough and one is left.
+        if host.read_off_t is not None and host.read_off_t >= host.resend_t:
             if host.on_attempts >= attempts:
                 self._give_up_power(host)
-            elif host.read_off_t < resend_t or self._now - host.read_off_t > FRESH_S:
-                self._read(host, deadline_t)
             else:
                 self._admit(host)
             return
-        due_t = host.next_t if host.read_off_t is None else min(host.next_t, max(resend_t, self._now))
+        due_t = host.next_t if host.tries else min(host.next_t, max(host.resend_t, self._now))
         if self._now < due_t:
             self._later(host, min(due_t, deadline_t))
         else:

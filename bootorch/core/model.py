@@ -227,6 +227,13 @@ class Group:
     deadlines: Deadlines = Deadlines()
     attempts: Attempts = Attempts()
 
+    @property
+    def proof_by_ssh(self) -> bool:
+        """A boot is proven by boot id and uptime where hosts are reached over SSH at all, else by the first check."""
+        if not self.ready or self.redeploy:
+            return True
+        return any(isinstance(check, SshCheck | CommandCheck) for check in self.ready)
+
 
 @dataclass(frozen=True, slots=True)
 class Host:

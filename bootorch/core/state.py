@@ -31,7 +31,6 @@ from bootorch.core.events import (
 from bootorch.core.limits import Feeds, Resource, Slots
 from bootorch.core.model import (
     AdoptedPolicy,
-    CommandCheck,
     Group,
     Host,
     Outcome,
@@ -45,6 +44,7 @@ from bootorch.core.retry import backoff_s, jitter, poll_s
 # A host's boot may be timed by a clock that started a little before ours saw the intent committed; two seconds also
 # cover the granularity of /proc/uptime on slow reads. Anything older was up before the request.
 UPTIME_SLACK_S = 2.0
+FIRST_LOOK_S = 0.2  # most chassis read on at once after an accepted power-on; later looks follow ``poll_s``
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,7 @@ class HostState:
     admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
     on_attempts: int = 0  # power-ons of the present boot
     on_t: float | None = None  # latest power-on or cycle
-    on_ok: bool = False  # ... and the BMC accepted it
+    resend_t: float = 0.0  # an off reading from then on allows another power-on
     on_real_t: float = 0.0  # the same in real time, gaps included
     bootdev_t: float | None = None
     boots: int = 1
@@ -104,14 +104,6 @@ class HostState:
         self.tries = 0
         self.next_t = t
         self.last = (Reason.OK, "")
-
-    @property
-    def proof_by_ssh(self) -> bool:
-        """A boot is proven by boot id and uptime where the host is reached over SSH at all, else by its first check."""
-        checks = self.group.ready
-        if not checks or self.group.redeploy:
-            return True
-        return any(isinstance(check, SshCheck | CommandCheck) for check in checks)
 
     @property
     def redeploys(self) -> bool:
@@ -279,7 +271,6 @@ class State:
 
     def _requested(self, host: HostState, t: float) -> None:
         host.on_t = t
-        host.on_ok = False
         host.on_real_t = t + self.gap_s
         host.saw_down = False
         host.adopted = False
@@ -333,10 +324,8 @@ class State:
                 host.bootdev_t = event.t if ok or event.reason is Reason.BMC_UNSUPPORTED else None
                 host.next_t = event.t if ok else self._backoff(host, event.t)
             case Kind.POWER_ON:
-                host.on_ok = ok
-                host.next_t = event.t + 0.2 if ok else self._backoff(host, event.t)
+                self._power_on_ended(host, event, ok)
             case Kind.POWER_CYCLE:
-                host.on_ok = ok
                 host.enter(Stage.BOOT, event.t)
             case Kind.BOOT_PROBE:
                 self._boot_probe(host, event, ok)
@@ -351,6 +340,15 @@ class State:
                     self._look_again(host, event.t)
             case _:
                 raise AssertionError(kind)
+
+    def _power_on_ended(self, host: HostState, event: Answer, ok: bool) -> None:
+        """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
+        host.next_t = event.t + FIRST_LOOK_S if ok else self._backoff(host, event.t)
+        if ok or event.reason in (Reason.BMC_LOST, Reason.INTERRUPTED):
+            limits = host.group.deadlines.power / host.group.attempts.power
+            host.resend_t = (host.on_t if host.on_t is not None else event.t) + limits
+        else:
+            host.resend_t = host.next_t
 
     def _power_read(self, host: HostState, event: Answer, ok: bool) -> None:
         t = event.t
@@ -407,7 +405,7 @@ class State:
         self._give_back(host)
         self._free_feed(host)
         checks = host.group.ready
-        if host.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
+        if host.group.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
             self._after_ready(host, t)  # the proof of boot was a verified login: the same check holds
         else:
             host.enter(Stage.READY, t)

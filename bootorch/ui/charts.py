@@ -211,9 +211,10 @@ def _bar(host: HostReport, scale: Scale, top: float, thick: float) -> Iterator[s
         return
     x = scale.x(host.settled_s)
     if host.outcome in GOOD:
-        yield _rect(x, middle - 1, RIGHT - x, 2, f"up o-{host.outcome}")
         if host.outcome is Outcome.ADOPTED:
-            yield _text(x + 6, top + thick, "was on already: adopted", "note-adopted halo")
+            yield _text(x + 5, top + thick, "was on: adopted", "note-adopted")
+            x = min(x + 82, RIGHT)
+        yield _rect(x, middle - 1, RIGHT - x, 2, f"up o-{host.outcome}")
     elif host.outcome is Outcome.QUARANTINED:
         yield f'<circle class="o-quarantined" cx="{_n(x)}" cy="{_n(middle)}" r="3.6"/>'
         yield _beside(host, scale, top + thick, host.reason.value, "note-bad halo")

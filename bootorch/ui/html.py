@@ -194,7 +194,7 @@ def _people(report: Report) -> str:
                 _badge(Outcome.QUARANTINED),
                 ("nodes", f"<b>{escape(fold_counted(failure.hosts, MOST_CHARS))}</b>{blocks}"),
                 ("", f"<b>{escape(said.meaning)}</b><br><code>{escape(failure.reason.value)}</code> {evidence}"),
-                ("", f"{escape(where)}<br>{escape('rack ' + rack_words if rack_words else '')}"),
+                ("t", f"{escape(where)}<br>{escape('rack ' + rack_words if rack_words else '')}"),
                 said.next_step,
             )
         )

@@ -1,0 +1,115 @@
+"""From an intent to the driver that carries it out, and back to an answer. One exchange each; no policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from bootorch.core.events import Intent, Kind, Scalar
+from bootorch.core.model import BootDevice, Check, Group, Host, SshCheck, describe
+from bootorch.core.plan import Plan
+from bootorch.core.reasons import Reason
+from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
+
+_log = structlog.get_logger("bootorch.executor")
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    power: Mapping[str, PowerDriver]  # by the host's ``power``
+    reach: ReachDriver
+    redeploy: RedeployDriver
+
+    async def aclose(self) -> None:
+        for power in self.power.values():
+            await power.aclose()
+        await self.reach.aclose()
+        await self.redeploy.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    reason: Reason
+    detail: str = ""
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+    verdicts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class Executor:
+    def __init__(self, plan: Plan, drivers: Drivers, run_id: str) -> None:
+        self._plan = plan
+        self._drivers = drivers
+        self._run_id = run_id
+
+    async def perform(self, intent: Intent) -> Result:
+        """Carry the intent out. Never raises but for cancellation: a driver's bug becomes ``Reason.INTERNAL``."""
+        try:
+            return await self._perform(intent)
+        except Exception as error:  # noqa: BLE001 - one host's trouble must not take the fleet down; it is reported
+            _log.exception("driver failed", kind=intent.kind, target=intent.target)
+            detail = f"{type(error).__name__} in the driver: a fault of bootorch, see the log"
+            verdicts = dict.fromkeys(intent.hosts, (Reason.SLICE_LOST.value, detail))
+            return Result(Reason.INTERNAL, detail, {}, verdicts)
+
+    async def _perform(self, intent: Intent) -> Result:
+        timeout_s = float(intent.args["timeout_s"])
+        if intent.kind is Kind.GATE_CHECK:
+            check = self._plan.gates[intent.target].check
+            if check is None:
+                raise AssertionError(f"gate {intent.target} has no check")
+            return _result(await self._drivers.reach.check_url(check, timeout_s))
+        if intent.kind is Kind.REDEPLOY:
+            return await self._redeploy(intent, timeout_s)
+        host = self._plan.hosts[intent.target]
+        return _result(await self._on_host(intent, host, self._plan.groups[host.group], timeout_s))
+
+    async def _on_host(self, intent: Intent, host: Host, group: Group, timeout_s: float) -> Reply:
+        power, reach = self._drivers.power[host.power], self._drivers.reach
+        match intent.kind:
+            case Kind.POWER_READ:
+                return await power.read(host, timeout_s)
+            case Kind.POWER_ON:
+                return await power.on(host, timeout_s)
+            case Kind.POWER_CYCLE:
+                return await power.cycle(host, timeout_s)
+            case Kind.BOOT_DEVICE:
+                return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
+            case Kind.BOOT_PROBE:
+                if group.proof_by_ssh:
+                    return await reach.boot_evidence(host, timeout_s)
+                return await self._checks(host, group.ready[:1], timeout_s)
+            case Kind.READY_CHECK:
+                return await self._checks(host, group.ready, timeout_s)
+            case Kind.VERIFY_CHECK:
+                return await self._checks(host, group.verify or group.ready, timeout_s)
+            case _:
+                raise AssertionError(intent.kind)
+
+    async def _checks(self, host: Host, checks: tuple[Check, ...], timeout_s: float) -> Reply:
+        """All checks in order; the first that does not hold is the answer."""
+        for check in checks or (SshCheck(),):
+            reply = await self._drivers.reach.check(host, check, timeout_s)
+            if not reply.ok:
+                said = f": {reply.detail}" if reply.detail else ""
+                return Reply(reply.reason, f"{describe(check)}{said}", reply.data)
+        return Reply(Reason.OK)
+
+    async def _redeploy(self, intent: Intent, timeout_s: float) -> Result:
+        group = self._plan.groups[intent.target]
+        work = Slice(
+            ident=f"{self._run_id}-{group.name}-{intent.id}-{intent.attempt}",
+            playbook=group.redeploy[int(intent.args["playbook"])],
+            hosts=tuple(self._plan.hosts[name] for name in intent.hosts),
+            forks=int(intent.args["forks"]),
+        )
+        reply = await self._drivers.redeploy.run(work, timeout_s)
+        verdicts = {name: (verdict.reason.value, verdict.detail) for name, verdict in reply.verdicts.items()}
+        for name in intent.hosts:
+            verdicts.setdefault(name, (Reason.NEVER_RAN.value, reply.detail))
+        return Result(reply.reason, reply.detail, {}, verdicts)
+
+
+def _result(reply: Reply) -> Result:
+    return Result(reply.reason, reply.detail, reply.data)

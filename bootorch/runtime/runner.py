@@ -1,0 +1,157 @@
+"""The loop of a real run: decide, commit, then act.
+
+One turn: fold the answers that came, let the engine decide, commit everything in one transaction, tell the observers,
+and only then start the effects. So an intent is on disk before its first packet, and the number of syncs follows the
+number of turns, not of events. If the commit fails, nothing of that turn leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from bootorch.core.engine import Engine
+from bootorch.core.events import Event, GateOpened, Intent, Paused
+from bootorch.core.state import State
+from bootorch.runtime.executor import Executor, Result
+from bootorch.runtime.journal import Journal
+
+COMMAND_POLL_S = 0.5  # how often words from other processes are looked for: a person does not notice half a second
+CLOSE_S = 10.0  # cancelled effects must let go of sockets and processes within this
+
+
+class Observer(Protocol):
+    def on_events(self, events: Sequence[Event], state: State) -> None: ...
+
+
+class Runner:
+    """Drives one run to its verdict: ``done``, ``stopped``, ``paused`` or ``interrupted``."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        executor: Executor,
+        observer: Observer,
+        clock: Callable[[], float],
+        *,
+        wait_gates: bool,
+        by: str,
+    ) -> None:
+        """``clock`` gives run time in seconds, continuing where the state stands."""
+        self._engine = engine
+        self._journal = journal
+        self._executor = executor
+        self._observer = observer
+        self._clock = clock
+        self._wait_gates = wait_gates
+        self._by = by
+        self._ended: asyncio.Queue[tuple[Intent, Result]] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leave = False
+        self._words: list[Event] = []
+        self._wake = asyncio.Event()
+
+    async def run(self, first: Sequence[Event] = ()) -> str:
+        """``first``: events that were folded and committed before the loop starts, for the observer to see."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            self._observer.on_events(first, self._engine.state)
+            return await self._loop()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            await self._cancel_all()
+
+    async def _loop(self) -> str:
+        engine = self._engine
+        heard_t = self._clock()
+        while True:
+            now = self._clock()
+            events: list[Event] = []
+            while not self._ended.empty():
+                intent, result = self._ended.get_nowait()
+                data, verdicts = dict(result.data), dict(result.verdicts)
+                answer = engine.answer(intent, now, result.reason, result.detail, data, verdicts)
+                engine.apply(answer)
+                events.append(answer)
+            if now - heard_t >= COMMAND_POLL_S:
+                heard_t = now
+                self._hear(now)
+            for word in self._words:
+                engine.apply(word)
+                events.append(word)
+            self._words.clear()
+            events += engine.decide(now)
+            self._journal.append(events)
+            if events:
+                self._observer.on_events(events, engine.state)
+            for event in events:
+                if isinstance(event, Intent):
+                    self._start(event)
+            if self._leave:
+                return "interrupted"
+            verdict = engine.verdict()
+            if verdict and self._ended.empty() and not (verdict == "stopped" and self._gate_may_open()):
+                return verdict
+            await self._sleep(now)
+
+    def _start(self, intent: Intent) -> None:
+        async def perform() -> None:
+            result = await self._executor.perform(intent)
+            self._ended.put_nowait((intent, result))
+            self._wake.set()
+
+        task = asyncio.create_task(perform(), name=f"{intent.kind} {intent.target}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _sleep(self, now: float) -> None:
+        """Until an answer, a word, the engine's next timer, or the next look for commands."""
+        timer_t = self._engine.next_timer()
+        wait_s = COMMAND_POLL_S if timer_t is None else min(COMMAND_POLL_S, max(0.0, timer_t - now))
+        if self._ended.empty() and wait_s > 0:
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+            except TimeoutError:
+                return
+        else:
+            await asyncio.sleep(0)
+        self._wake.clear()
+
+    def _gate_may_open(self) -> bool:
+        """Hosts wait for a person's word, and the operator wants to wait with them."""
+        state = self._engine.state
+        return (
+            self._wait_gates
+            and any(kind == "gate" for kind, _ in self._engine.admission.waiting())
+            and not state.paused
+        )
+
+    def _hear(self, now: float) -> None:
+        for command in self._journal.heard():
+            match command.get("command"):
+                case "pause":
+                    self._words.append(Paused(now, command["by"], command.get("why", "")))
+                case "gate":
+                    if command["gate"] not in self._engine.state.gates_open:
+                        self._words.append(GateOpened(now, command["gate"], command["by"], command.get("why", "")))
+
+    def _signalled(self, number: int) -> None:
+        """First: finish what is under way and start nothing. Second, or SIGTERM: leave at once, resumable."""
+        if number == signal.SIGTERM or self._engine.state.paused or self._words:
+            self._leave = True
+        else:
+            self._words.append(Paused(self._clock(), self._by, "Ctrl-C"))
+        self._wake.set()
+
+    async def _cancel_all(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_S)
