@@ -84,11 +84,13 @@ def up(options: LabOptions) -> LabInfo:
 
 def foreground(options: LabOptions, ready: Callable[[LabInfo], None]) -> LabDown:
     """Be the lab until TERM, INT or its lifetime's end, then remove it. ``ready`` is called when its sockets answer."""
-    from bootorch.lab.server import serve  # asyncssh: heavy, and only needed here
+    from bootorch.lab.server import log_to, serve  # asyncssh: heavy, and only needed here
 
     directory = prepare(options)
     try:
-        serve(directory, lambda: ready(status(directory)))
+        with (directory / site.SERVER_LOG).open("a") as log:
+            log_to(log)
+            serve(directory, lambda: ready(status(directory)))
     finally:
         gone = down(directory)
     return gone

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import asyncssh
 import structlog
@@ -210,6 +211,18 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def log_to(stream: TextIO) -> None:
+    """The lab's log as lines of JSON. It is the process's log: a lab has a process to itself."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+    )
+
+
 def _say(record: dict[str, object]) -> None:
     """Tell whoever started this process, and let go of the pipe: it ends when the news is told."""
     sys.stdout.write(json.dumps(record) + "\n")
@@ -225,15 +238,8 @@ def main(arguments: list[str]) -> int:
     if "--detach" in arguments[1:] and os.fork() != 0:
         os._exit(0)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     try:
+        log_to(sys.stderr)
         serve(directory, partial(_say, {"ready": True}))
     except OperatorError as error:
         _say({"problems": [{"message": p.message, "where": p.where, "remedy": p.remedy} for p in error.problems]})

@@ -70,7 +70,7 @@ _PLAYBOOKS: Mapping[str, tuple[str, ...]] = {
     SWITCHES: ("base",),
     DNS: ("base", "time", "dns"),
     STORAGE: ("base", "storage"),
-    DATABASE: ("base", "storage"),
+    DATABASE: ("base", "database"),
     DEPLOY: ("base", "deploy"),
     WEB: ("base", "web"),
 }
