@@ -67,15 +67,14 @@ def _tuples(lists: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
 def blocked_hosts(timeline: Timeline) -> tuple[Blocked, ...]:
     """Blocked hosts by what they wait for, with the failures at the bottom of it."""
     state = timeline.state
-    waits: dict[int, Wait] = {}
-    hosts: dict[int, list[str]] = {}
+    roots: dict[int, tuple[str, ...]] = {}
+    clusters: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for name, host in state.hosts.items():
         if host.outcome is Outcome.BLOCKED and (wait := _culprit(timeline, name)) is not None:
-            waits[id(wait)] = wait
-            hosts.setdefault(id(wait), []).append(name)
-    roots: dict[int, tuple[str, ...]] = {}
-    clusters = (Blocked(wait.title, tuple(hosts[key]), _roots(timeline, wait, roots)) for key, wait in waits.items())
-    return tuple(sorted(clusters, key=lambda cluster: -len(cluster.hosts)))
+            # Groups that wait for the same thing have a dependency each; it reads as one.
+            clusters.setdefault((wait.title, _roots(timeline, wait, roots)), []).append(name)
+    found = (Blocked(title, tuple(names), causes) for (title, causes), names in clusters.items())
+    return tuple(sorted(found, key=lambda cluster: -len(cluster.hosts)))
 
 
 def _culprit(timeline: Timeline, name: str) -> Wait | None:

@@ -61,8 +61,8 @@ class Scale:
         step = next((s for s in _STEPS if self.knee_s / s <= 9), _STEPS[-1])
         marks = [step * i for i in range(int(self.knee_s / step) + 1)]
         if self.bent:
-            marks = [t for t in marks if self.x(t) < self.knee_x - 30]
-        marks = [t for t in marks if self.x(t) < RIGHT - 40 or t == 0]
+            marks = [t for t in marks if self.x(t) < self.knee_x - 20]
+        marks = [t for t in marks if self.x(t) < RIGHT - 66 or t == 0]
         return [*marks, self.end_s]
 
 
@@ -257,7 +257,7 @@ def _flow(name: str, hosts: list[HostReport], scale: Scale, y: float, height: fl
         if column is None:
             continue
         top = [low + count * unit for low, count in zip(base, column, strict=True)]
-        parts.append(f'<path class="{layer}" d="{_area(xs, base, top, y + height)}"/>')
+        parts.append(f'<path class="flow {layer}" d="{_area(xs, base, top, y + height)}"/>')
         base = top
     return parts, height
 

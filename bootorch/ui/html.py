@@ -20,6 +20,7 @@ from bootorch.ui.summary import PHASE_WORDS
 MOST_FEEDS = 6  # drawn; the fullest first
 MOST_HOST_ROWS = 1500  # hosts listed one by one; the JSON has them all
 MOST_ROWS = 60
+FIRST_ROWS = 10  # of what needs a person; the rest opens with a click
 MOST_CHARS = 1200
 
 Cell = tuple[str, str]  # class and HTML
@@ -58,8 +59,10 @@ def _section(title: str, note: str, *body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{said}{''.join(body)}</section>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Cell | str]], numbers: Sequence[int] = ()) -> str:
-    """Cells are escaped texts, or a class and HTML made here."""
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[Cell | str]], numbers: Sequence[int] = (), cls: str = ""
+) -> str:
+    """Cells are texts, escaped here, or a class and HTML made by the caller. ``numbers``: columns that align right."""
     columns = "".join(
         f'<th class="n">{escape(h)}</th>' if i in numbers else f"<th>{escape(h)}</th>" for i, h in enumerate(head)
     )
@@ -71,11 +74,17 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Cell | str]], numbers: S
             cls = f"{cls} n".strip() if index in numbers else cls
             cells.append(f'<td class="{cls}">{html}</td>' if cls else f"<td>{html}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    body = f"<thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="scroll"><table class="{cls}">{body}</table></div>'
 
 
 def _nodes(names: Iterable[str]) -> Cell:
-    return ("nodes", escape(fold_counted(names, MOST_CHARS)))
+    return ("nodes", _folded(names, MOST_CHARS))
+
+
+def _folded(names: Iterable[str], most_chars: int) -> str:
+    """Folded names that may break after a comma only."""
+    return escape(fold_counted(names, most_chars)).replace(",", ",<wbr>")
 
 
 def _badge(outcome: Outcome) -> Cell:
@@ -183,30 +192,26 @@ def _people(report: Report) -> str:
             evidence += f' <span class="soft">(and {len(details) - 1:,} like it)</span>'
         where = " · ".join(part for part in (failure.model, failure.firmware) if part)
         racks = [rack for rack in failure.racks if rack]
-        blocks = (
-            f'<br><span class="soft">blocks {escape(fold_counted(failure.blocks, 200))}</span>'
-            if failure.blocks
-            else ""
-        )
-        rack_words = fold_counted(racks, 200).partition(" (")[0] if racks else ""
+        blocks = f'<br><span class="soft">blocks {_folded(failure.blocks, 200)}</span>' if failure.blocks else ""
+        rack_words = f"rack {_folded(racks, 200).partition(' (')[0]}" if racks else ""
         rows.append(
             (
                 _badge(Outcome.QUARANTINED),
-                ("nodes", f"<b>{escape(fold_counted(failure.hosts, MOST_CHARS))}</b>{blocks}"),
+                ("nodes", f"<b>{_folded(failure.hosts, MOST_CHARS)}</b>{blocks}"),
                 ("", f"<b>{escape(said.meaning)}</b><br><code>{escape(failure.reason.value)}</code> {evidence}"),
-                ("t", f"{escape(where)}<br>{escape('rack ' + rack_words if rack_words else '')}"),
+                ("", f"{escape(where)}<br>{rack_words}"),
                 said.next_step,
             )
         )
     for cluster in report.blocked[:MOST_ROWS]:
-        because = f"because of {escape(fold_counted(cluster.roots, 300))}" if cluster.roots else ""
+        because = f"because of {_folded(cluster.roots, 300)}" if cluster.roots else ""
         rows.append(
             (
                 _badge(Outcome.BLOCKED),
                 _nodes(cluster.hosts),
                 ("", f"<b>waits in vain for {escape(cluster.waits_for)}</b><br>{because}"),
                 "",
-                "Repair what it waits for first; a new run adopts what is on and goes on from there.",
+                "Repair the cause, then run again: what is on is adopted.",
             )
         )
     for outcome in (Outcome.UNKNOWN,):
@@ -216,10 +221,14 @@ def _people(report: Report) -> str:
             rows.append((_badge(outcome), _nodes(names), ("", escape(where_now)), "", "Resume the run."))
     if not rows:
         return ""
+    head = ("", "Hosts", "What is known", "Where", "Next")
+    more = len(rows) - FIRST_ROWS
     return _section(
         "What needs a person",
         "Root causes first; what only follows from them stands below.",
-        _table(("", "Hosts", "What is known", "Where", "Next"), rows),
+        _table(head, rows[:FIRST_ROWS], cls="people"),
+        f"<details><summary>{more:,} more</summary>{_table(head, rows[FIRST_ROWS:], cls='people')}</details>"
+        * (more > 0),
     )
 
 

@@ -119,12 +119,14 @@ def span(seconds: float) -> str:
 def watts(value: float) -> str:
     """Power in the unit that reads best.
 
-    >>> watts(450), watts(16000), watts(2.5e6)
-    ('450 W', '16.0 kW', '2.50 MW')
+    >>> watts(450), watts(16000), watts(640000), watts(2.5e6)
+    ('450 W', '16.0 kW', '640 kW', '2.50 MW')
     """
     if value < 1000:
         return f"{value:.0f} W"
-    return f"{value / 1e3:.1f} kW" if value < 1e6 else f"{value / 1e6:.2f} MW"
+    if value < 99_950:
+        return f"{value / 1e3:.1f} kW"
+    return f"{value / 1e3:.0f} kW" if value < 999_500 else f"{value / 1e6:.2f} MW"
 
 
 def hosts(count: int) -> str:
