@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -108,7 +109,8 @@ class AnsibleRedeploy:
         if not playbook.is_file():
             return same_for_all(work, Reason.SLICE_LOST, f"there is no playbook {playbook}", Reason.NEVER_RAN)
         self._run_dir.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="slice-", dir=self._run_dir.absolute()))
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", work.ident)[:40]
+        directory = Path(tempfile.mkdtemp(prefix=f"slice-{name}-", dir=self._run_dir.absolute()))
         (directory / "ansible.cfg").touch()
         control = directory / "cp"
         if len(os.fsencode(control)) > _CONTROL_DIRECTORY_LIMIT_CHARS:

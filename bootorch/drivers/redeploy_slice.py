@@ -29,7 +29,7 @@ _NOT_RENDERED = frozenset(
 )
 # ssh(1) flags and ssh_config(5) options with which a connection goes elsewhere than to ansible_host.
 _ELSEWHERE_FLAGS = re.compile(r"-[A-Za-z0-9]*[JFWS]")
-_ELSEWHERE_OPTIONS = frozenset({"proxyjump", "proxycommand", "proxyusefdpass", "hostname", "include", "controlpath"})
+_ELSEWHERE_OPTIONS = frozenset({"proxyjump", "proxycommand", "proxyusefdpass", "hostname", "include"})
 _OWN_KNOWN_HOSTS = re.compile(r"\bUserKnownHostsFile\b", re.IGNORECASE)
 
 
@@ -94,7 +94,11 @@ def inventory(
     instead of rendering an empty list.
     """
     names = {host.name for host in hosts}
-    members = {group: sorted(names.intersection(listed)) for group, listed in groups.items() if group != "all"}
+    members = {
+        group: sorted(names.intersection(listed))
+        for group, listed in groups.items()
+        if group not in ("all", "ungrouped")
+    }
     return {
         "all": {
             "hosts": {host.name: _host_variables(host, variables.get(host.name, {}), known_hosts) for host in hosts}
