@@ -294,30 +294,34 @@ def _ancestors(feed: str) -> list[str]:
 
 
 def _check_endpoints(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings) -> None:
-    bmcs: dict[tuple[str, int], list[str]] = defaultdict(list)
-    addresses: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for host in hosts.values():
-        if not is_missing(host.bmc.address):
-            bmcs[host.bmc.address, host.bmc.port].append(host.name)
-        if not is_missing(host.address):
-            addresses[host.address, host.ssh_port].append(host.name)
-    for what, variable, endpoints in (("BMC", "bmc_address", bmcs), ("address", "ansible_host", addresses)):
-        twice = {endpoint: names for endpoint, names in endpoints.items() if len(names) > 1}
-        if not twice:
-            continue
-        shown = "; ".join(f"{address} port {port}: {', '.join(names[:3])}" for (address, port), names in _some(twice))
-        findings.add(
-            f"{len(twice)} {what} endpoints belong to more than one host each ({shown})",
-            inventory_name(spec),
-            f"correct {variable}: the power of one host would switch another"
-            if what == "BMC"
-            else f"correct {variable}: one host would answer for another",
-            sorted(name for names in twice.values() for name in names),
-        )
+    where = inventory_name(spec)
+    bmcs = _shared((host.name, host.bmc.address, host.bmc.port) for host in hosts.values())
+    if bmcs:
+        remedy = "correct bmc_address: the power of one host would switch another"
+        message = f"{len(bmcs)} BMC endpoints belong to more than one host each ({_shown(bmcs)})"
+        findings.add(message, where, remedy, sorted(set().union(*bmcs.values())))
+    addresses = _shared((host.name, host.address, host.ssh_port) for host in hosts.values())
+    if addresses:
+        remedy = "correct ansible_host: one host would answer for another"
+        message = f"{len(addresses)} address endpoints belong to more than one host each ({_shown(addresses)})"
+        findings.add(message, where, remedy, sorted(set().union(*addresses.values())))
 
 
-def _some(endpoints: Mapping[tuple[str, int], list[str]]) -> list[tuple[tuple[str, int], list[str]]]:
-    return list(endpoints.items())[:3]
+def _shared(endpoints: Iterable[tuple[str, str, int]]) -> dict[tuple[str, int], list[str]]:
+    """Endpoints (address, port) of more than one host, with the hosts' names."""
+    first: dict[tuple[str, int], str] = {}
+    shared: dict[tuple[str, int], list[str]] = {}
+    for name, address, port in endpoints:
+        other = first.setdefault((address, port), name)
+        if other != name and not is_missing(address):
+            shared.setdefault((address, port), [other]).append(name)
+    return shared
+
+
+def _shown(shared: Mapping[tuple[str, int], Sequence[str]]) -> str:
+    return "; ".join(
+        f"{address} port {port}: {', '.join(names[:3])}" for (address, port), names in [*shared.items()][:3]
+    )
 
 
 def _canonical(spec: PlanSpec) -> object:
