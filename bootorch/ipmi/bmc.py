@@ -92,7 +92,8 @@ class _Session:
 class Bmc:
     """One BMC. ``users`` are names (at most 16 bytes) with passwords (at most 20); ``guid`` is 16 bytes.
 
-    ``privileges`` limits users that are not administrators. ``k_g`` is the BMC's own key, for the rare site that sets
+    ``privileges`` limits users that are not administrators; ``channel_limit`` is what Set Session Privilege grants
+    at most. ``k_g`` is the BMC's own key, for the rare site that sets
     one. ``observe(command, peer, completion)`` hears of every authenticated command after it was executed: the
     witness of what really reached the machine. ``random(n)`` gives n bytes.
 
@@ -100,6 +101,7 @@ class Bmc:
     """
 
     __slots__ = (
+        "_channel_limit",
         "_chassis",
         "_guid",
         "_k_g",
@@ -123,6 +125,7 @@ class Bmc:
         max_sessions: int = 15,
         k_g: Secret | None = None,
         privileges: Mapping[bytes, Privilege] | None = None,
+        channel_limit: Privilege = Privilege.ADMIN,
         observe: Observer | None = None,
     ) -> None:
         if len(guid) != 16:
@@ -140,6 +143,7 @@ class Bmc:
         self._max_sessions = max_sessions
         self._k_g = k_g
         self._privileges = privileges or {}
+        self._channel_limit = channel_limit
         self._observe = observe
         self._sessions: dict[int, _Session] = {}
 
@@ -274,10 +278,12 @@ class Bmc:
             return [encode_clear(Payload.RAKP2, hs.encode_error(request.tag, status, session.console_id))]
         session.state = step.state
         session.limit = _PRIVILEGES.get(level, limit)  # 0: the highest there is
-        session.name = request.name
         session.password = password
+        if (request.random, request.name) != (session.r_m, session.name):
+            # A repeated RAKP1 keeps its answer, or the RAKP3 to the first answer would be taken for a wrong password.
+            session.r_c = self._random(16)
         session.r_m = request.random
-        session.r_c = self._random(16)
+        session.name = request.name
         session_ids = _le32(session.console_id), _le32(session.bmc_id)
         proof = proof_rakp2(
             session.suite, password.reveal(), *session_ids, session.r_m, session.r_c, self._guid, session.name
@@ -355,8 +361,8 @@ class Bmc:
             return Completion.OK, bytes((session.privilege,))
         if level not in _PRIVILEGES or level == Privilege.CALLBACK:
             return Completion.INVALID_FIELD, b""
-        if level > session.limit:
-            return 0x81, b""  # exceeds channel or user limit
+        if level > min(session.limit, self._channel_limit):
+            return 0x81, b""  # 22.18: exceeds channel or user limit
         session.privilege = _PRIVILEGES[level]
         return Completion.OK, bytes((level,))
 

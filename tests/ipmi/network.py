@@ -36,12 +36,17 @@ def server(bmc: Bmc) -> Server:
 
 
 def make_exchange(
-    *commands: Command, seed: int = 1, password: Secret = PASSWORD, user: bytes = USER, **options: object
+    *commands: Command,
+    seed: int = 1,
+    password: Secret = PASSWORD,
+    user: bytes = USER,
+    k_g: Secret | None = None,
+    **options: object,
 ) -> Exchange:
     random = Random(seed)
     ids: Iterator[int] = count(random.randrange(1, 1 << 31))
     arguments: dict[str, object] = {"random": random.randbytes, "console_id": ids.__next__, "deadline": 60.0}
-    return Exchange(Credentials(user, password), commands, **(arguments | options))  # type: ignore[arg-type]
+    return Exchange(Credentials(user, password, k_g), commands, **(arguments | options))  # type: ignore[arg-type]
 
 
 class Network:
