@@ -118,6 +118,7 @@ def test_the_digest_follows_plan_and_inventory_but_not_the_place_of_the_files() 
         ({"ansible_host": "web1.example"}, "ansible_host is no IP address (web1: web1.example)", "no DNS"),
         ({"ansible_host": "{{ lookup('dig', x) }}"}, "ansible_host is a template that only Ansible can", "plain value"),
         ({"bmc_address": "203.0.113.5"}, "bmc_address outside the site (web1: 203.0.113.5)", "site.bmc_networks"),
+        ({"bmc_address": "0.0.0.0"}, "bmc_address outside the site (web1: 0.0.0.0)", "site.bmc_networks"),
         ({"ansible_host": "203.0.113.5"}, "ansible_host outside the site (web1: 203.0.113.5)", "site.host_networks"),
         ({"bmc_password": "hunter2hunter2"}, "bmc_password is in clear text", "ansible-vault"),
         ({"bmc_password": 12345678}, "bmc_password is in clear text", "bmc_password_file"),
