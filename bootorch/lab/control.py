@@ -105,7 +105,7 @@ def down(directory: Path) -> LabDown:
     own_directory = _document(directory).get("own_directory") is True
     process = _server(directory)
     stopped = process is not None and process.pid != os.getpid() and end(process, STOP_TIMEOUT_S)
-    kill_marked(site.LAB_MARK, str(directory))  # a server that was killed left its hosts' commands behind
+    kill_marked(site.LAB_MARK, {str(directory)})  # a server that was killed left its hosts' commands behind
     try:
         if (directory / site.HOSTS).is_dir():
             shutil.rmtree(directory / site.HOSTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,29 +53,29 @@ def end(process: ProcessId, timeout_s: float) -> bool:
         os.close(handle)
 
 
-def kill_marked(name: str, value: str) -> int:
-    """Kill every process of ours whose environment was started with ``name=value``; how many there were.
+def kill_marked(name: str, values: Collection[str]) -> int:
+    """Kill every process of ours that was started with ``name=value`` in its environment; how many there were.
 
     Commands of a lab host may have left their process group (a daemon, an Ansible job with ``async``): the mark in
     their environment stays.
     """
-    mark = f"\0{name}={value}\0".encode()
+    marks = {f"{name}={value}".encode() for value in values}
     killed: set[int] = set()
     for _ in range(3):  # a process may fork while the list is read
-        found = {pid for pid in _own_pids() if pid not in killed and mark in _environment(pid) and _kill(pid, mark)}
+        found = {pid for pid in _own_pids() if pid not in killed and marks & _environment(pid) and _kill(pid, marks)}
         if not found:
             break
         killed |= found
     return len(killed)
 
 
-def _kill(pid: int, mark: bytes) -> bool:
+def _kill(pid: int, marks: set[bytes]) -> bool:
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return False
     try:
-        if mark not in _environment(pid):  # the pid meant another process by the time it was opened
+        if not marks & _environment(pid):  # the pid meant another process by the time it was opened
             return False
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         return True
@@ -95,8 +96,8 @@ def _own_pids() -> list[int]:
     return pids
 
 
-def _environment(pid: int) -> bytes:
+def _environment(pid: int) -> set[bytes]:
     try:
-        return b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return b""  # gone, or a process that the kernel guards: none of ours
+        return set()  # gone, or a process that the kernel guards: none of ours

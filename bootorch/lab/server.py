@@ -99,7 +99,8 @@ class World:
         self.users = {site.BMC_USER: Secret((directory / site.BMC_PASSWORD).read_text().rstrip("\n"))}
         self.witness = Witness(directory / site.BMC_LOG, self.clock)
         authorized = asyncssh.import_authorized_keys((directory / site.USER_KEY_PUBLIC).read_text())
-        self._settings = SshSettings(directory, lab.ssh_port, site.SSH_USER, authorized)
+        self._settings = SshSettings(directory, lab.ssh_port, site.SSH_USER, authorized, self._reap)
+        self._cut: set[str] = set()  # directories of hosts that lost power in this turn of the loop
         self.nodes = [Node(host, Machine(host.machine, lab.seed), self) for host in lab.hosts]
         bmcs = {node.host.bmc_address: node.bmc for node in self.nodes}
         try:
@@ -114,6 +115,16 @@ class World:
     def ssh_host(self, host: LabHost) -> SshHost:
         key = asyncssh.import_private_key(site.private_text(site.host_key(self._secret, host.name)))
         return SshHost(host.name, host.address, key, self._settings)
+
+    def _reap(self, directory: Path) -> None:
+        """One look at all processes for all hosts that lose power at once."""
+        if not self._cut:
+            self.loop.call_soon(self._reap_now)
+        self._cut.add(str(directory))
+
+    def _reap_now(self) -> None:
+        kill_marked(site.HOST_MARK, self._cut)
+        self._cut.clear()
 
     async def start(self) -> None:
         """Electricity: BMCs answer, and servers that were on already are up when this returns."""
@@ -132,7 +143,7 @@ class World:
             await node.wait()
         for node in self.nodes:
             node.cut()  # what came up in between
-        kill_marked(site.LAB_MARK, str(self._settings.lab))
+        kill_marked(site.LAB_MARK, {str(self._settings.lab)})
         await asyncio.sleep(0.1)  # the loop reaps what was killed, and connections end
         self.witness.close()
 

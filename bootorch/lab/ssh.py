@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 import asyncssh
 import structlog
 
-from bootorch.lab.process import kill_marked
 from bootorch.lab.site import EVIDENCE, HOST_MARK, LAB_MARK
 
 LOGIN_TIMEOUT_S = 30.0  # OpenSSH gives 120 s (LoginGraceTime); a lab's clients are on the same machine
@@ -30,12 +30,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SshSettings:
-    """What all SSH hosts of a lab share."""
+    """What all SSH hosts of a lab share. ``reap`` kills what still runs for a host's directory."""
 
     lab: Path
     port: int
     user: str
     authorized: asyncssh.SSHAuthorizedKeys
+    reap: Callable[[Path], None]
 
 
 class SshHost:
@@ -87,7 +88,7 @@ class SshHost:
             connection.abort()
         for command in list(self._commands):
             _kill_group(command)
-        kill_marked(HOST_MARK, str(self.directory))
+        self._settings.reap(self.directory)
         with suppress(FileNotFoundError):
             (self.directory / EVIDENCE).unlink()
 

@@ -68,9 +68,9 @@ def test_only_marked_processes_are_killed(child: subprocess.Popen[bytes]) -> Non
         subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as marked,
         subprocess.Popen(["sleep", "60"], env=longer) as other,
     ):
-        assert kill_marked("TEST_MARK", value) == 1
+        assert kill_marked("TEST_MARK", {value}) == 1
         assert marked.wait(5) == -signal.SIGKILL
         assert other.poll() is None
         other.kill()
     assert child.poll() is None
-    assert kill_marked("TEST_MARK", value) == 0
+    assert kill_marked("TEST_MARK", {value}) == 0
