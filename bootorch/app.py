@@ -12,17 +12,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
 from bootorch.core.model import Environment, Outcome
 from bootorch.ui.services import History, LoadRequest, Observer, PlanView, ResumeRequest, RunRequest, RunResult
 
 if TYPE_CHECKING:
-    import typer
-
     from bootorch.core.engine import Engine
     from bootorch.core.events import Event
     from bootorch.core.plan import Plan
@@ -68,7 +69,8 @@ class App:
         from bootorch.sim.run import Simulation
         from bootorch.sim.world import CALM, World
 
-        loaded = _load(request.load, require_snapshot=True)
+        # Nothing is sent, so a snapshot that has aged is worth a warning and no refusal.
+        loaded = _load(replace(request.load, allow_stale=True), require_snapshot=True)
         selected = _select(loaded, request.limit)
         engine = Engine(loaded.plan)
         simulation = Simulation(engine, World(loaded.plan, request.seed, CALM))
@@ -431,13 +433,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The ``bootorch`` command."""
     from bootorch.ui import cli
 
-    return cli.main(App(), argv, extras=(_lab,))
+    app = App()
+    return cli.main(app, argv, extras=(lambda commands: _lab(commands, app),))
 
 
-def _lab(app: typer.Typer) -> None:
+def _lab(commands: typer.Typer, app: App) -> None:
     from bootorch.lab.commands import add_to
 
-    add_to(app)
+    lab = add_to(commands)
+
+    @lab.command()
+    def demo(
+        directory: Annotated[Path, typer.Option(help="Where the demo keeps its lab and its run.")] = Path("demo"),
+        hosts: Annotated[int, typer.Option(help="How many hosts.")] = 60,
+        seed: Annotated[int, typer.Option(help="Decides boot times and who is broken.")] = 1,
+    ) -> None:
+        """A whole recovery of a lab with injected faults. Exits 0 exactly when all outcomes are the right ones."""
+        from bootorch.ops.demo import run
+
+        raise typer.Exit(run(app, directory, hosts, seed))
 
 
 if __name__ == "__main__":

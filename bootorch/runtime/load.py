@@ -116,7 +116,7 @@ def _stale_problem(changes: Sequence[Change], found: Snapshot, place: Path, plan
     return Problem(
         f"the snapshot of {found.created} is out of date: {shown}{more}",
         str(place),
-        f"bootorch inventory snapshot {plan}; or say that the old one is meant (--allow-stale-snapshot)",
+        f"bootorch inventory snapshot {plan}; or say that the old one is meant (--allow-stale)",
     )
 
 
