@@ -52,6 +52,11 @@ class Checker:
                 if event.host in self._outcome:
                     raise InvariantBroken(f"{event.host} settles twice: {event}")
                 self._outcome[event.host] = event.outcome
+                if event.host in self._off_read:
+                    # Given up while off, as its BMC said after the last power-on: no power flowed.
+                    self._watts.pop(event.host, None)
+                    for starts in self._starts.values():
+                        starts.pop(event.host, None)
             case RunEnded(verdict="done"):
                 if self._outcome.keys() != self._plan.hosts.keys():
                     raise InvariantBroken("hosts without an outcome at the end (invariant 6)")
