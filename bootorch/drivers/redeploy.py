@@ -25,6 +25,7 @@ from bootorch.core.reasons import Reason
 from bootorch.drivers import processes
 from bootorch.drivers.protocols import Slice, SliceReply, Verdict
 from bootorch.drivers.redeploy_slice import (
+    ANSIBLE_CFG,
     MARK,
     Variables,
     environment,
@@ -111,7 +112,7 @@ class AnsibleRedeploy:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", work.ident)[:40]
         directory = Path(tempfile.mkdtemp(prefix=f"slice-{name}-", dir=self._run_dir.absolute()))
-        (directory / "ansible.cfg").touch()
+        (directory / "ansible.cfg").write_text(ANSIBLE_CFG)
         control = directory / "cp"
         if len(os.fsencode(control)) > _CONTROL_DIRECTORY_LIMIT_CHARS:
             return _Place(playbook, directory, Path(tempfile.mkdtemp(prefix="bootorch-")))

@@ -37,6 +37,7 @@ def variables(root: Path, **more: Any) -> dict[str, Any]:
         "ansible_python_interpreter": sys.executable,
         "redeploy_root": str(root),
         "redeploy_services": False,
+        "base_directories": ["/srv/shared", "/srv/home"],
         "base_site_hosts": {"dns1": "10.30.0.1", "web1": "10.30.0.9"},
         "time_sources": ["10.30.0.1", "10.30.0.2"],
         "time_allow": ["10.30.0.0/16"],
@@ -63,7 +64,6 @@ LEFT = {
     "base": {
         "etc/hosts": "10.30.0.1 dns1",
         "etc/security/limits.d/60-redeploy.conf": "* hard nofile 65536",
-        "etc/sysctl.d/60-redeploy.conf": "net.core.somaxconn = 4096",
         "etc/motd": "Redeployed by bootorch. Changes made by hand are overwritten by the next redeploy.",
     },
     "time": {"etc/chrony/chrony.conf": "server 10.30.0.1 iburst prefer"},
@@ -102,6 +102,7 @@ async def test_the_first_run_changes_and_the_second_does_not(name: str, tmp_path
     assert first.changed > 0
     for path, line in LEFT[name].items():
         assert line in (root / path).read_text().splitlines(), path
+    assert name != "base" or (root / "srv/home").is_dir()
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     second = await run(name, root)
     assert (second.reason, second.changed) == (Reason.OK, 0), second

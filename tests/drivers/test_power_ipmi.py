@@ -1,0 +1,285 @@
+"""The driver against our BMC over real UDP sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from bootorch.core.model import BootDevice, Endpoint, Site
+from bootorch.core.reasons import Reason
+from bootorch.core.secret import Secret
+from bootorch.drivers.power_ipmi import SOCKETS, IpmiPower
+from bootorch.drivers.protocols import PowerDriver
+from bootorch.ipmi.chassis import MemoryChassis
+from bootorch.ipmi.messages import Action, BootSource
+from bootorch.ipmi.packet import Payload
+from tests.ipmi.udp import PASSWORD, SITE, Secrets, bmc, host
+
+
+@pytest.fixture
+async def driver() -> AsyncIterator[IpmiPower]:
+    power = IpmiPower(SITE, Secrets())
+    yield power
+    await power.aclose()
+
+
+def is_driver(power: IpmiPower) -> PowerDriver:
+    return power  # the type checker's proof that the Protocol is met
+
+
+@pytest.mark.parametrize("ident", [17, 3])
+async def test_a_cold_boot(driver: IpmiPower, ident: int) -> None:
+    async with bmc(suites=(ident,)) as served:
+        server = host(served.endpoint)
+        reply = await driver.read(server, 5)
+        assert reply.ok
+        assert reply.data == {
+            "power": "off",
+            "fault": False,
+            "overload": False,
+            "last_power_event": "",
+            "restore_policy": "stay_off",
+            "suite": ident,
+        }
+        assert (await driver.boot_device(server, BootDevice.PXE, 5)).ok
+        assert (await driver.on(server, 5)).ok
+        assert served.chassis.booted_from == BootSource.PXE
+        assert (await driver.read(server, 5)).data["power"] == "on"
+        assert (await driver.cycle(server, 5)).ok
+        assert served.chassis.controls == [Action.ON, Action.CYCLE]
+        assert served.chassis.booted_from is None  # the boot device was for one boot
+        assert served.bmc.session_count == 0
+        assert len(served.peers) == 1
+
+
+async def test_outside_the_site_not_one_packet_leaves() -> None:
+    power = IpmiPower(Site((ip_network("127.1.0.0/16"),), ()), Secrets())
+    async with bmc() as served:
+        server = host(served.endpoint)
+        for reply in (
+            await power.read(server, 1),
+            await power.on(server, 1),
+            await power.cycle(server, 1),
+            await power.boot_device(server, BootDevice.DISK, 1),
+            await power.read(replace(server, bmc=Endpoint("not-an-address", 623)), 1),
+        ):
+            assert reply.reason is Reason.OUTSIDE_SITE
+        await asyncio.sleep(0.05)
+        assert served.datagrams == 0
+    await power.aclose()
+
+
+async def test_no_secret_and_secrets_that_ipmi_cannot_carry() -> None:
+    async with bmc() as served:
+        for password, detail in ((None, "the vault is sealed"), ("x" * 21, "20 bytes")):
+            power = IpmiPower(SITE, Secrets(password))
+            reply = await power.read(host(served.endpoint), 1)
+            assert reply.reason is Reason.NO_SECRET
+            assert detail in reply.detail
+            assert "xxxx" not in repr(reply)
+            await power.aclose()
+        assert served.datagrams == 0
+
+
+async def test_a_wrong_password() -> None:
+    power = IpmiPower(SITE, Secrets("Xq7-wrong"))
+    async with bmc() as served:
+        reply = await power.read(host(served.endpoint), 5)
+        assert reply.reason is Reason.BMC_AUTH_FAILED
+        assert str(served.endpoint) in reply.detail
+        assert "Xq7" not in repr(reply)
+        assert served.datagrams == 6  # discovery, Open Session and RAKP1, twice: no RAKP3
+    await power.aclose()
+
+
+async def test_a_bmc_that_suddenly_does_not_know_the_password_is_rogue(driver: IpmiPower) -> None:
+    users = {b"admin": Secret(PASSWORD)}
+    async with bmc(users=users) as served:
+        assert (await driver.read(host(served.endpoint), 5)).ok
+        users[b"admin"] = Secret("somebody else's")
+        assert (await driver.read(host(served.endpoint), 5)).reason is Reason.BMC_ROGUE
+        assert (await driver.read(host(served.endpoint, user="nobody"), 5)).reason is Reason.BMC_AUTH_FAILED
+
+
+async def test_one_exchange_at_a_time_with_a_bmc(driver: IpmiPower) -> None:
+    async with bmc(max_sessions=1) as served:
+        server = host(served.endpoint)
+        replies = await asyncio.gather(*(driver.read(server, 5) for _ in range(8)))
+        assert all(reply.ok for reply in replies)
+        assert served.commands == ["chassis status", "close session"] * 8
+
+
+async def test_waiting_for_the_same_bmc_has_a_deadline(driver: IpmiPower) -> None:
+    async with bmc() as served:
+        served.swallow = lambda data: True
+        slow = asyncio.create_task(driver.read(host(served.endpoint), 0.5))
+        await asyncio.sleep(0.05)
+        reply = await driver.read(host(served.endpoint), 0.1)
+        assert reply.reason is Reason.BMC_BUSY
+        assert (await slow).reason is Reason.BMC_UNREACHABLE
+
+
+async def test_many_bmcs_over_few_sockets(driver: IpmiPower) -> None:
+    async with AsyncExitStack() as stack:
+        fleet = [await stack.enter_async_context(bmc(address=f"127.0.{n // 100}.{n % 100 + 1}")) for n in range(150)]
+        replies = await asyncio.gather(*(driver.on(host(served.endpoint), 10) for served in fleet))
+        assert {reply.reason for reply in replies} == {Reason.OK}
+        assert all(served.chassis.controls == [Action.ON] for served in fleet)
+        assert len(set.union(*({port for _, port in served.peers} for served in fleet))) <= SOCKETS
+
+
+async def test_no_free_session_is_waited_for(driver: IpmiPower) -> None:
+    async with bmc(max_sessions=1) as served:
+        served.swallow = lambda data: data[5] == Payload.RAKP1 and served.datagrams < 5
+        half_open = asyncio.create_task(driver.read(host(served.endpoint), 0.3))
+        assert (await half_open).reason is Reason.BMC_SILENT_AUTH
+        assert served.bmc.session_count == 1
+        reply = await driver.read(host(served.endpoint), 8)
+        assert reply.ok, reply
+
+
+class Busy(MemoryChassis):
+    refusals = 1
+
+    def control(self, action: Action, now: float) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            return 0xC0
+        return super().control(action, now)
+
+
+async def test_a_busy_bmc_is_asked_again(driver: IpmiPower) -> None:
+    async with bmc(Busy()) as served:
+        assert (await driver.on(host(served.endpoint), 8)).ok
+        assert served.chassis.controls == [Action.ON]
+        assert served.commands.count("chassis control on") == 2
+
+
+async def test_busy_until_there_is_no_time(driver: IpmiPower) -> None:
+    chassis = Busy()
+    chassis.refusals = 100
+    async with bmc(chassis) as served:
+        reply = await driver.on(host(served.endpoint), 1.5)
+        assert reply.reason is Reason.BMC_BUSY
+        assert "0xc0" in reply.detail
+
+
+async def test_a_power_on_whose_answer_is_lost_is_not_repeated(driver: IpmiPower) -> None:
+    async with bmc() as served:
+        served.swallow = lambda data: bool(served.chassis.controls)
+        reply = await driver.on(host(served.endpoint), 1.2)
+        assert reply.reason is Reason.BMC_LOST
+        assert "may have had effect" in reply.detail
+        assert served.chassis.controls == [Action.ON]
+        assert served.commands.count("chassis control on") == 1
+        await asyncio.sleep(0.05)
+        assert served.bmc.session_count == 0
+
+
+async def test_unreachable_and_silent(driver: IpmiPower) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        reply = await driver.read(host(Endpoint(*nobody.getsockname())), 0.3)
+    assert reply.reason is Reason.BMC_UNREACHABLE
+    async with bmc() as served:
+        served.swallow = lambda data: data[5] == Payload.RAKP1
+        assert (await driver.read(host(served.endpoint), 0.3)).reason is Reason.BMC_SILENT_AUTH
+
+
+async def test_refused_and_unsupported(driver: IpmiPower) -> None:
+    class NoBootOptions(MemoryChassis):
+        def set_boot_option(self, parameter: int, value: bytes, now: float) -> int:
+            return 0x80
+
+    async with bmc(NoBootOptions()) as served:
+        server = host(served.endpoint)
+        reply = await driver.cycle(server, 5)  # it is off
+        assert reply.reason is Reason.BMC_REFUSED
+        assert "0xd5" in reply.detail
+        assert (await driver.boot_device(server, BootDevice.PXE, 5)).reason is Reason.BMC_UNSUPPORTED
+        before = served.datagrams
+        assert (await driver.boot_device(server, BootDevice.NONE, 5)).ok
+        assert served.datagrams == before
+
+
+async def test_boot_device_tolerates_a_missing_parameter_3(driver: IpmiPower) -> None:
+    class OnlyFlags(MemoryChassis):
+        def set_boot_option(self, parameter: int, value: bytes, now: float) -> int:
+            return super().set_boot_option(parameter, value, now) if parameter == 5 else 0x80
+
+    async with bmc(OnlyFlags()) as served:
+        supermicro = replace(host(served.endpoint), model="Supermicro SYS-6029")
+        for server, device, flags in (
+            (host(served.endpoint), BootDevice.DISK, "a008"),
+            (host(served.endpoint, boot_mode="legacy"), BootDevice.DISK, "8008"),
+            (supermicro, BootDevice.DISK, "a024"),
+            (supermicro, BootDevice.CDROM, "a014"),
+        ):
+            assert (await driver.boot_device(server, device, 5)).ok
+            value = served.chassis.boot_option(5, asyncio.get_running_loop().time())
+            assert value is not None
+            assert value.hex().startswith(flags)
+
+
+async def test_a_cancelled_call_leaves_nothing_behind(driver: IpmiPower) -> None:
+    async with bmc() as served:
+        served.swallow = lambda data: data[4:6] == b"\x06\xc0"  # the session opens, commands stay unanswered
+        call = asyncio.create_task(driver.read(host(served.endpoint), 30))
+        while "chassis status" not in served.commands:
+            await asyncio.sleep(0.01)
+        assert served.bmc.session_count == 1
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.sleep(0.05)
+        assert served.bmc.session_count == 0
+        assert all(not port.runs for port in driver._ports.values())
+        served.swallow = lambda data: False
+        assert (await driver.read(host(served.endpoint), 5)).ok
+
+
+async def test_closing_ends_calls_and_sockets() -> None:
+    power = IpmiPower(SITE, Secrets())
+    async with bmc() as served:
+        served.swallow = lambda data: True
+        call = asyncio.create_task(power.read(host(served.endpoint), 30))
+        await asyncio.sleep(0.05)
+        await power.aclose()
+        assert (await call).reason is Reason.INTERRUPTED
+        with pytest.raises(RuntimeError, match="closed"):
+            await power.read(host(served.endpoint), 1)
+        await power.aclose()
+
+
+async def test_strangers_are_not_heard(driver: IpmiPower) -> None:
+    """Answers that would be right but come from another address change nothing."""
+    async with bmc() as served:
+        held: list[bytes] = []
+
+        def hold(data: bytes) -> bool:
+            if data[5] != Payload.OPEN_REQUEST:
+                return False
+            held.append(data)
+            return True
+
+        served.swallow = hold
+        call = asyncio.create_task(driver.read(host(served.endpoint), 0.5))
+        while not held:
+            await asyncio.sleep(0.01)
+        (peer,) = served.peers
+        # A forged refusal with the right tag and session id: from the BMC's own address it would end the call.
+        refusal = bytes.fromhex("0600ff07 06 11 00000000 00000000 0800".replace(" ", ""))
+        refusal += held[0][16:17] + b"\x01\x00\x00" + held[0][20:24]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.2", 0))
+            for _ in range(100):
+                stranger.sendto(refusal, ("127.0.0.1", peer[1]))
+        reply = await call
+        assert reply.reason is Reason.BMC_NO_SESSION
+        assert "no answer" in reply.detail or "no time left" in reply.detail
