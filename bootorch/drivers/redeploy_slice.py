@@ -70,7 +70,7 @@ def _leads_elsewhere(arguments: str) -> bool:
     except ValueError:
         return True
     options = [
-        word[2:] or following for word, following in zip(words, [*words[1:], ""], strict=True) if word[:2] == "-o"
+        word[2:] or following for word, following in zip(words, [*words, ""][1:], strict=True) if word[:2] == "-o"
     ]
     names = {re.split(r"[\s=]", option.strip(), maxsplit=1)[0].lower() for option in options}
     # A word that begins with a template can become anything; a template inside an option's value cannot.
