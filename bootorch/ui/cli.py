@@ -1,7 +1,7 @@
 """The command line. Data goes to stdout, talk to stderr; totals and the next command come last.
 
 ``build`` makes the application from services (see ``services``); ``main`` runs it and turns what went wrong into words
-and exit codes. Only typer is loaded at the top: ``--help`` must not wait for what it does not need.
+and exit codes. Only typer is loaded at the top, the rest inside the commands: ``--help`` does not wait for it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bootorch import __version__
 from bootorch.core.errors import Exit, InvalidInput, OperatorError, Problem
-from bootorch.ui import commands
 from bootorch.ui.logs import LogFormat, LogLevel
-from bootorch.ui.services import LoadRequest, ResumeRequest, RunRequest, Services
+
+if TYPE_CHECKING:
+    from bootorch.ui.services import Services
 
 Extra = Callable[[typer.Typer], None]  # adds commands of another package to the application
 
@@ -131,12 +132,17 @@ def _plan_commands(app: typer.Typer, services: Services) -> None:
         ] = False,
     ) -> None:
         """Check a plan and show its waves, what each group waits for, limits, gates and warnings. Sends nothing."""
+        from bootorch.ui import commands
+        from bootorch.ui.services import LoadRequest
+
         request = LoadRequest(plan, vault_password_file, allow_stale)
         raise typer.Exit(commands.show_plan(services, request, as_json=json, detailed=detailed_exitcode))
 
     @inventory.command()
     def snapshot(plan: PlanPath, vault_password_file: VaultFile = None) -> None:
         """Render the plan's inventory once into a file beside it: what a run reads when everything is dark."""
+        from bootorch.ui.services import LoadRequest
+
         path, what = services.snapshot(LoadRequest(plan, vault_password_file))
         typer.echo(path)
         typer.echo(what, err=True)
@@ -144,6 +150,8 @@ def _plan_commands(app: typer.Typer, services: Services) -> None:
     @app.command()
     def schema() -> None:
         """Print the JSON Schema of plan files, for editors."""
+        from bootorch.ui import commands
+
         commands.print_json(services.schema())
 
 
@@ -174,6 +182,9 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         allow_stale: Stale = False,
     ) -> None:
         """Power on, prove and redeploy what the plan says, in dependency order."""
+        from bootorch.ui import commands
+        from bootorch.ui.services import LoadRequest, RunRequest
+
         request = RunRequest(
             load=LoadRequest(plan, vault_password_file, allow_stale),
             limit=limit,
@@ -209,6 +220,9 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         vault_password_file: VaultFile = None,
     ) -> None:
         """Go on with a run that was interrupted, paused or stopped."""
+        from bootorch.ui import commands
+        from bootorch.ui.services import ResumeRequest
+
         request = ResumeRequest(
             target=target,
             vault_password_file=vault_password_file,
@@ -227,6 +241,8 @@ def _record_commands(app: typer.Typer, services: Services) -> None:
     @app.command()
     def status(target: Target, json: Json = False) -> None:
         """Show where a run stands."""
+        from bootorch.ui import commands
+
         commands.show_status(services, target, as_json=json)
 
     @app.command()
@@ -236,11 +252,15 @@ def _record_commands(app: typer.Typer, services: Services) -> None:
         json: Json = False,
     ) -> None:
         """Report on a run: outcomes, causes, retries, critical path, power."""
+        from bootorch.ui import commands
+
         commands.show_report(services, target, html=html, as_json=json)
 
     @app.command()
     def pause(target: Target, by: By = "", why: Annotated[str, typer.Option(help="Why.")] = "") -> None:
         """Let what is under way finish and start nothing new; `resume` goes on."""
+        from bootorch.ui import commands
+
         typer.echo(services.pause(target, by or commands.login_name(), why), err=True)
 
 
@@ -290,6 +310,8 @@ def main(services: Services, argv: Sequence[str] | None = None, extras: Sequence
         # Not through typer.Typer.__call__, which puts its own excepthook in place.
         typer.main.get_command(build(services, extras))(args=words, prog_name="bootorch")
     except OperatorError as error:
+        from bootorch.ui import commands
+
         commands.show_error(error, as_json="--json" in words)
         return int(error.exit_code)
     except SystemExit as leaving:

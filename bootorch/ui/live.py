@@ -38,8 +38,8 @@ BAR: Sequence[tuple[str, str]] = (
     (Phase.REDEPLOY, "magenta"),
     (Phase.READY, "bright_cyan"),
     (Phase.BOOT, "blue"),
-    (Phase.POWER, "bright_yellow"),
-    (Phase.HELD, "bright_magenta"),
+    (Phase.POWER, "bright_white"),
+    (Phase.HELD, "bright_yellow"),
     (Phase.BMC, "white"),
 )
 _NOW = (Phase.BMC, Phase.HELD, Phase.POWER, Phase.BOOT, Phase.READY, Phase.REDEPLOY, Phase.VERIFY)
@@ -51,6 +51,8 @@ class Tally:
     def __init__(self, state: State) -> None:
         self._at: dict[str, str] = {}
         self.counts: dict[str, dict[str, int]] = {name: {} for name in state.groups}
+        self.began: dict[str, float] = {}  # group -> run time of its first exchange
+        self.done: dict[str, float] = {}  # group -> run time of its last outcome
         for name in state.hosts:
             self._note(name, state)
 
@@ -60,6 +62,11 @@ class Tally:
 
     def _note(self, name: str, state: State) -> None:
         host = state.hosts[name]
+        group = state.groups[host.group.name]
+        if host.started_t is not None:
+            self.began.setdefault(host.group.name, host.started_t)
+        if group.settled == group.size and host.group.name not in self.done:
+            self.done[host.group.name] = max(state.hosts[member].settled_t for member in group.group.hosts)
         place = ("=" + host.outcome) if host.outcome is not None else str(phase_of(host))
         before = self._at.get(name)
         if before == place:
@@ -131,7 +138,7 @@ class LiveProgress(Ticking):
             f"  {settled_share(state)}",
             ("  paused" if state.paused else "", "yellow"),
         )
-        yield _groups(state, tally)
+        yield _groups(state, tally, now)
         yield from _feeds(state)
         words = list(held_words(held))
         if words:
@@ -154,10 +161,10 @@ def _text(pieces: Sequence[Piece]) -> Text:
     return Text.assemble(*pieces)
 
 
-def _groups(state: State, tally: Tally) -> Table:
+def _groups(state: State, tally: Tally, now: float) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for column in range(5):
-        table.add_column(justify="right" if column in (2, 3) else "left", no_wrap=True)
+    for column in range(6):
+        table.add_column(justify="right" if column in (3, 4) else "left", no_wrap=True)
     names = [(wave, name) for wave, groups in enumerate(state.plan.waves) for name in groups]
     for wave, name in _shown(names, tally, state):
         counts = tally.counts[name]
@@ -168,6 +175,7 @@ def _groups(state: State, tally: Tally) -> Table:
             Text(name, style="bold"),
             _bar(counts, size),
             Text(f"{ready:,}/{size:,}", style="green" if ready == size else ""),
+            Text(clock(tally.done.get(name, now) - tally.began[name]) if name in tally.began else "", style="dim"),
             _now(counts),
         )
     if len(names) > MOST_GROUPS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
@@ -68,7 +68,7 @@ class WorldServices:
         return self._go(observer, self.directory)
 
     def _go(self, observer: Observer, run_dir: Path | None) -> RunResult:
-        events = self.world.run()
+        events = replace(self.world).run()  # a world of its own for each run
         state = State(self._plan)
         for batch in batches(events):
             for event in batch:

@@ -299,7 +299,8 @@ import sys
 from bootorch.ui import cli
 from bootorch.lab.commands import add_to
 code = cli.main(None, ["run", "--help"], [add_to])
-heavy = {"rich", "pydantic", "structlog", "asyncssh", "aiohttp", "ansible_runner", "yaml", "ClusterShell", "asyncio"}
+# pydantic is not among them: typer itself loads it, since it checks parameters with it.
+heavy = {"rich", "structlog", "asyncssh", "aiohttp", "ansible_runner", "yaml", "ClusterShell", "asyncio"}
 print("LOADED", sorted(heavy & set(sys.modules)))
 sys.exit(code)
 """
@@ -342,7 +343,7 @@ sys.exit(cli.main(Big(), ["schema"]))
     assert "Traceback" not in err
 
 
-def test_the_screen_of_a_real_terminal(tmp_path: Path) -> None:
+def test_the_screen_of_a_real_terminal(tmp_path: Path, plan_file: str) -> None:
     """A pseudo terminal: the display comes up, and what is left behind is the summary, in colour."""
     code = """
 import sys
@@ -350,13 +351,13 @@ from pathlib import Path
 from bootorch.ui import cli
 from tests.ui.example import demo_world
 from tests.ui.services import WorldServices
-sys.exit(cli.main(WorldServices(demo_world(), Path(sys.argv[1])), ["run", "plan.yml"]))
+sys.exit(cli.main(WorldServices(demo_world(), Path(sys.argv[1])), ["run", sys.argv[2]]))
 """
     main, side = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=side, stdout=side, stderr=side, env=environment
+        [sys.executable, "-c", code, str(tmp_path), plan_file], stdin=side, stdout=side, stderr=side, env=environment
     )
     os.close(side)
     chunks: list[bytes] = []

@@ -121,9 +121,11 @@ def test_a_large_fleet_fits_in_a_small_page() -> None:
         fleet = [make_host(f"n{i:05d}", f"g{i % 6}", i) for i in range(hosts)]
         groups = [Group(f"g{k}", tuple(h.name for h in fleet if h.group == f"g{k}")) for k in range(6)]
         plan = make_plan(groups, fleet, Limits())
-        # Too many for the list of all hosts, and for bars.
-        return len(page(Report.of(plan, World(plan).run())))
+        # Most are on already, which spares the engine their boots.
+        specs = {h.name: MachineSpec(h.name, 60.0, initially_on=i % 10 > 0) for i, h in enumerate(fleet)}
+        return len(page(Report.of(plan, World(plan, specs).run())))
 
+    # More than are listed one by one, and more than are drawn as bars.
     assert size(3200) < 1.2 * size(1600) < 600_000
 
 
