@@ -247,7 +247,7 @@ async def test_the_deadline_ends_everything_and_names_the_task(bench: Bench) -> 
     playbook = bench.playbook("- name: Hang for ever\n  ansible.builtin.command: sleep 871\n")
     started = time.monotonic()
     reply = await run(bench, playbook, "a b", timeout_s=3)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 20
     assert reply.reason is Reason.REDEPLOY_DEADLINE
     assert "Hang for ever" in reply.detail
     assert {verdict.reason for verdict in reply.verdicts.values()} == {Reason.SLICE_LOST}

@@ -166,7 +166,7 @@ async def test_a_command_that_hangs_ends_at_the_timeout(reach: Reach, host: Host
     reply = await reach.check(host, CommandCheck("sleep 600"), 1.5)
     assert reply.reason is Reason.CHECK_FAILED
     assert "waiting for the command" in reply.detail
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 8
 
 
 async def test_a_host_that_freezes_in_mid_command_does_not_hold_us(host: Host, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_host_that_freezes_in_mid_command_does_not_hold_us(host: Host, t
         command = CommandCheck("echo $PPID > " + str(tmp_path / "pid") + "; kill -STOP $PPID; sleep 600")
         started = time.monotonic()
         reply = await Reach(SITE, server.known_hosts).check(frozen, command, 2)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 8
         assert not reply.ok
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
