@@ -246,8 +246,8 @@ async def test_the_operators_ansible_settings_stay_outside(
 async def test_the_deadline_ends_everything_and_names_the_task(bench: Bench) -> None:
     playbook = bench.playbook("- name: Hang for ever\n  ansible.builtin.command: sleep 871\n")
     started = time.monotonic()
-    reply = await run(bench, playbook, "a b", timeout_s=3)
-    assert time.monotonic() - started < 20
+    reply = await run(bench, playbook, "a b", timeout_s=10)
+    assert time.monotonic() - started < 30
     assert reply.reason is Reason.REDEPLOY_DEADLINE
     assert "Hang for ever" in reply.detail
     assert {verdict.reason for verdict in reply.verdicts.values()} == {Reason.SLICE_LOST}
@@ -411,7 +411,7 @@ def _running(seconds: str) -> list[int]:
     return found
 
 
-async def _until(holds: Any, seconds: float = 20) -> None:
+async def _until(holds: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
