@@ -151,7 +151,7 @@ class Report:
     limit: str
     started_wall: str
     ended_wall: str
-    verdict: str  # the word of the run's end; empty: it has none yet
+    verdict: str  # the word of the run's end: "done", or why it stopped; empty: it goes on, or was cut off
     paused: str  # by whom; empty: it is not
     elapsed_s: float
     size: int
@@ -231,6 +231,11 @@ class Report:
     @property
     def ready(self) -> int:
         return self.totals[Outcome.READY] + self.totals[Outcome.ADOPTED]
+
+    @property
+    def done(self) -> bool:
+        """Every host has its outcome: nothing is left to resume."""
+        return not self.in_progress
 
     @property
     def settled(self) -> int:

@@ -221,7 +221,7 @@ def show_report(services: Services, target: Path, *, html: Path | None, as_json:
 def _next_for(history: History, report: Report) -> str:
     where = _quoted(history.run_dir)
     if not history.running:
-        return f"bootorch report {where} --html report.html" if report.verdict else f"bootorch resume {where}"
+        return f"bootorch report {where} --html report.html" if report.done else f"bootorch resume {where}"
     for gate in report.gates:
         if gate.opened_s is None and gate.ask:
             return f"bootorch gate approve {where} {shlex.quote(gate.name)} --by PERSON"

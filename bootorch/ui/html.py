@@ -60,7 +60,7 @@ def _section(title: str, note: str, *body: str) -> str:
 
 
 def _table(
-    head: Sequence[str], rows: Iterable[Sequence[Cell | str]], numbers: Sequence[int] = (), cls: str = ""
+    head: Sequence[str], rows: Iterable[Sequence[Cell | str]], numbers: Sequence[int] = (), style: str = ""
 ) -> str:
     """Cells are texts, escaped here, or a class and HTML made by the caller. ``numbers``: columns that align right."""
     columns = "".join(
@@ -75,7 +75,7 @@ def _table(
             cells.append(f'<td class="{cls}">{html}</td>' if cls else f"<td>{html}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = f"<thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="scroll"><table class="{cls}">{body}</table></div>'
+    return f'<div class="scroll"><table class="{style}">{body}</table></div>'
 
 
 def _nodes(names: Iterable[str]) -> Cell:
@@ -129,7 +129,7 @@ def _verdict(report: Report) -> str:
     else:
         missing = report.size - report.ready - left_out
         cls, word = "bad", f"{hosts(missing)} not ready"
-    ended = f"run ended: {report.verdict}" if report.verdict else "the run has not ended"
+    ended = f"run ended: {report.verdict}" if report.verdict else "the run has no end yet"
     if report.paused:
         ended = f"paused by {report.paused}"
     return f'<div class="verdict {cls}">{escape(word)}<small>{escape(ended)}</small></div>'
@@ -226,8 +226,8 @@ def _people(report: Report) -> str:
     return _section(
         "What needs a person",
         "Root causes first; what only follows from them stands below.",
-        _table(head, rows[:FIRST_ROWS], cls="people"),
-        f"<details><summary>{more:,} more</summary>{_table(head, rows[FIRST_ROWS:], cls='people')}</details>"
+        _table(head, rows[:FIRST_ROWS], style="people"),
+        f"<details><summary>{more:,} more</summary>{_table(head, rows[FIRST_ROWS:], style='people')}</details>"
         * (more > 0),
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bootorch.core.errors import Exit, Problem
-from bootorch.core.events import Event
-from bootorch.core.plan import Plan
-from bootorch.core.state import State
+
+if TYPE_CHECKING:  # for words only: `--help` does not wait for the engine
+    from bootorch.core.events import Event
+    from bootorch.core.plan import Plan
+    from bootorch.core.state import State
 
 
 class Observer(Protocol):

@@ -220,13 +220,21 @@ def _group_times(group: GroupReport) -> tuple[Piece, ...]:
     return (passage.name, "bold"), f"{passage.size:,}", times, note
 
 
+def standing(report: Report, running: bool) -> str:
+    """What a run is doing, in a few words."""
+    if report.paused:
+        return f"paused by {report.paused}" + ("" if running else ", can be resumed")
+    if running:
+        return "running"
+    if report.done:
+        return f"ended: {report.verdict}" if report.verdict else "all settled"
+    return f"{report.verdict or 'cut off'}, can be resumed"
+
+
 def status_lines(report: Report, running: bool, next_command: str) -> Lines:
     """Where a run stands."""
     page = Lines()
-    state = "running" if running else (f"ended: {report.verdict}" if report.verdict else "stopped, can be resumed")
-    if report.paused and running:
-        state = f"paused by {report.paused}"
-    page.add((report.plan, "bold"), headline(report), f" · {state} · {clock(report.elapsed_s)}")
+    page.add((report.plan, "bold"), headline(report), f" · {standing(report, running)} · {clock(report.elapsed_s)}")
     page.blank()
     rows: list[tuple[Piece, ...]] = [("", "hosts", "ready", "quarantined", "blocked", "now")]
     for group in report.groups:
@@ -245,7 +253,7 @@ def status_lines(report: Report, running: bool, next_command: str) -> Lines:
         )
     page.table(rows, right=(1, 2, 3, 4))
     closed = [gate for gate in report.gates if gate.opened_s is None]
-    if closed and not report.verdict:
+    if closed and not report.done:
         page.blank()
         page.table([(("gate", "yellow"), gate.name, gate.ask or gate.last or gate.check) for gate in closed], indent=0)
     for failure in report.failures:

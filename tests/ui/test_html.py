@@ -111,7 +111,7 @@ def test_a_run_without_an_end_has_a_page(stop_t: float) -> None:
     world = demo_world(stop_t=stop_t)
     structure = read(page(Report.of(world.plan, world.run())))
     assert "without an outcome" in structure.text
-    assert "the run has not ended" in structure.text
+    assert "the run has no end yet" in structure.text
 
 
 def test_a_large_fleet_fits_in_a_small_page() -> None:

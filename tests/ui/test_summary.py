@@ -60,7 +60,7 @@ def test_status_of_a_run_that_goes_on() -> None:
     assert "boot" in text
     assert f"{report.totals['unknown']} unknown" in text  # type: ignore[index]
     stopped = summary.status_lines(report, False, "bootorch resume runs/1").plain()
-    assert "stopped, can be resumed" in stopped
+    assert "cut off, can be resumed" in stopped
 
 
 def test_a_plan_shows_what_it_would_wait_for() -> None:
