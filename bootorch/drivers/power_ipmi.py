@@ -330,7 +330,9 @@ class IpmiPower:
                 run.trouble = os.strerror(error.errno or errno.EIO)
         due = exchange.next_timer()
         if due is None:
-            run.port.runs.pop(run.address, None)
+            run.due = float("inf")  # its entries in the heap mean nothing any more
+            if run.port.runs.get(run.address) is run:  # and not the next exchange with this BMC
+                del run.port.runs[run.address]
             if exchange.result is not None and not run.future.done():
                 run.future.set_result(exchange.result)
         elif due < run.due:

@@ -66,6 +66,20 @@ async def test_a_dead_bmc_is_silent_and_a_silent_power_on_has_no_effect_once(sta
     assert dead not in {record["host"] for record in witnessed(lab)}
 
 
+async def test_exchange_after_exchange_with_one_bmc_never_waits_for_a_timer(start: Start) -> None:
+    lab = start()
+    power, loop = IpmiPower(SITE, lab), asyncio.get_running_loop()
+    host, slowest = lab.host("dns-01"), 0.0
+    end = loop.time() + 2.5  # longer than any retransmission timer of a finished exchange
+    try:
+        while (begin := loop.time()) < end:
+            assert (await power.read(host, 5.0)).ok
+            slowest = max(slowest, loop.time() - begin)
+    finally:
+        await power.aclose()
+    assert slowest < 0.4, "a lost answer costs a retransmission, half a second at least"
+
+
 async def test_a_wrong_password_reaches_no_machine(start: Start) -> None:
     lab = start()
     (lab.directory / site.BMC_PASSWORD).write_text("another one\n")
