@@ -41,13 +41,20 @@ EXCHANGE_S: dict[Kind, float] = {
 FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
 BOOTDEV_VALID_S = 45.0  # the BMC forgets a boot option 60 s after it was set (IPMI 2.0, 28.12)
 AUTH_TRIES = 2  # accounts lock: a refused password is tried once more and never again
+SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost packets: a little more patience
 DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
 READ_TRIES = 3  # power reads that may fail when a failed boot is judged
 BREAKER_LEAST = 2  # one failure is no cluster, whatever share of a small group it is
 
 # Nothing that time heals: end at once rather than at the deadline.
 FATAL = frozenset({Reason.OUTSIDE_SITE, Reason.NO_SECRET, Reason.BMC_NO_SUITE, Reason.BMC_ROGUE, Reason.HOST_KEY})
-REFUSED_LOGIN = frozenset({Reason.BMC_AUTH_FAILED, Reason.BMC_SILENT_AUTH})
+LOGIN_TRIES = {Reason.BMC_AUTH_FAILED: AUTH_TRIES, Reason.BMC_SILENT_AUTH: SILENT_TRIES}
+
+
+def hopeless(host: HostState) -> bool:
+    """The last answer is one that asking again will not change, or must not."""
+    reason, _ = host.last
+    return reason in FATAL or host.tries >= LOGIN_TRIES.get(reason, host.tries + 1)
 
 
 class Engine:
@@ -222,7 +229,7 @@ class Engine:
     def _bmc(self, host: HostState) -> None:
         reason, detail = host.last
         deadline_t = host.stage_t + host.group.deadlines.bmc
-        if reason in FATAL or (reason in REFUSED_LOGIN and host.tries >= AUTH_TRIES):
+        if hopeless(host):
             self._quarantine(host, reason, detail)
         elif self._now >= deadline_t:
             self._quarantine(host, reason if reason is not Reason.OK else Reason.BMC_UNREACHABLE, detail)
@@ -238,7 +245,7 @@ class Engine:
             self._settle(host, Outcome.SKIPPED, Reason.LIMIT, "outside --limit, and off")
             return
         reason, detail = host.last
-        if reason in FATAL or (reason in REFUSED_LOGIN and host.tries >= AUTH_TRIES):
+        if hopeless(host):
             self._quarantine(host, reason, detail)
             return
         limits, attempts = host.group.deadlines, host.group.attempts.power
@@ -322,7 +329,7 @@ class Engine:
     def _after_failed_boot(self, host: HostState) -> None:
         """Read the power state again, then act on it once."""
         reason, detail = host.last
-        if host.tries >= READ_TRIES or (host.tries and reason in FATAL | REFUSED_LOGIN):
+        if host.tries >= READ_TRIES or hopeless(host):
             self._quarantine(host, Reason.NO_BOOT, f"no proof of a boot, and its BMC no longer answers: {detail}")
         elif self._now < host.next_t:
             self._later(host, host.next_t)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,11 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast, w
 # Playbooks by group, in the order in which they run.
 _PLAYBOOKS: Mapping[str, tuple[str, ...]] = {
     SWITCHES: ("base",),
-    DNS: ("base", "time", "dns"),
-    STORAGE: ("base", "storage"),
-    DATABASE: ("base", "database"),
-    DEPLOY: ("base", "deploy"),
-    WEB: ("base", "web"),
+    DNS: ("time", "dns"),
+    STORAGE: ("storage",),
+    DATABASE: ("database",),
+    DEPLOY: ("deploy",),
+    WEB: ("web",),
 }
 
 
@@ -229,11 +230,17 @@ def deadlines(options: LabOptions) -> Deadlines:
 
 
 def _feeds(fleet: Fleet) -> dict[str, dict[str, int]]:
-    """A tree of one hall with two feeds: 95 % of what would be drawn if all booted at once, which no order does."""
-    peaks: dict[str, float] = {}
+    """A tree of one hall with two feeds: 95 % of what would be drawn if all booted at once, which no order does.
+
+    Never less than the last host needs to boot while all others run, or it would wait for ever.
+    """
+    hosts: dict[str, list[tuple[float, float]]] = {}
     for host in fleet.hosts:
-        peaks[host.feed] = peaks.get(host.feed, 0.0) + host.watts[0]
-    budgets = {feed: {"budget_watts": round(0.95 * watts)} for feed, watts in sorted(peaks.items())}
+        hosts.setdefault(host.feed, []).append(host.watts)
+    budgets = {}
+    for feed, watts in sorted(hosts.items()):
+        last = ceil(sum(steady for _, steady in watts) + max(peak - steady for peak, steady in watts))
+        budgets[feed] = {"budget_watts": max(last, round(0.95 * sum(peak for peak, _ in watts)))}
     return {"hall": {"budget_watts": sum(feed["budget_watts"] for feed in budgets.values())}, **budgets}
 
 
