@@ -98,6 +98,7 @@ class Login:
         "_random",
         "_refused",
         "_sik",
+        "_silent_after",
         "_state",
         "_suite_index",
         "_suites",
@@ -132,6 +133,7 @@ class Login:
         self._state = State.START
         self._heard = False  # anything that made sense came from the BMC
         self._losses = 0
+        self._silent_after = ""  # the RAKP message that a BMC answering Open Session left without an answer
         self._handshakes = 0
         self._refused = False  # user or password were refused once: accounts lock
         self._tag = random(1)[0]
@@ -189,6 +191,7 @@ class Login:
             self.silence(f"no answer after {self._losses} tries")
             return
         self.leave()
+        self._silent_after = self._silent_step() or self._silent_after
         if self._state is State.START:
             self._undiscovered += 1
         else:
@@ -203,14 +206,18 @@ class Login:
 
     def silence(self, how: str) -> None:
         """Fail, and say which silence it is: they have different remedies."""
-        if self._state in (State.PROVING, State.CONFIRMING):
+        # An earlier handshake may have come further than the one that time ran out for.
+        step = self._silent_step() or self._silent_after
+        if step:
             self.leave()
-            step = "RAKP1 (unknown user?)" if self._state is State.PROVING else "RAKP3"
             self._fail(Reason.BMC_SILENT_AUTH, f"answers Open Session, silent after {step}; {how}")
         elif self._heard:
             self._fail(Reason.BMC_NO_SESSION, f"answers, but not to Open Session (no free session?); {how}")
         else:
             self._fail(Reason.BMC_UNREACHABLE, f"nothing answers; {how}")
+
+    def _silent_step(self) -> str:
+        return {State.PROVING: "RAKP1 (unknown user?)", State.CONFIRMING: "RAKP3"}.get(self._state, "")
 
     def receive(self, header: Header | None, packet: bytes, now: float) -> None:
         """A packet outside a session; ``header`` is None for IPMI 1.5 framing. Foreign and late ones are ignored."""
