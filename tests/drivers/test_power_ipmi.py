@@ -262,6 +262,15 @@ async def test_closing_ends_calls_and_sockets() -> None:
         await power.aclose()
 
 
+async def test_timers_of_ended_exchanges_do_not_touch_the_next_one(driver: IpmiPower) -> None:
+    async with bmc() as served:
+        assert (await driver.read(host(served.endpoint), 5)).ok
+        until_s = asyncio.get_running_loop().time() + 1.3  # past every timer of the first exchange
+        served.swallow = lambda data: data[4:6] == b"\x06\xc0" and asyncio.get_running_loop().time() < until_s
+        reply = await driver.read(host(served.endpoint), 5)
+        assert reply.ok, reply
+
+
 async def test_strangers_are_not_heard(driver: IpmiPower) -> None:
     """Answers that would be right but come from another address change nothing."""
     async with bmc() as served:
