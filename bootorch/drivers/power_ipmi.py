@@ -181,6 +181,8 @@ class IpmiPower:
 
     async def _call(self, host: Host, commands: Sequence[Command], timeout_s: float) -> Result | Reply:
         """The result of an exchange that ended well, or the reply that says why there is none."""
+        if self._closed:
+            raise RuntimeError("the IPMI driver was closed")
         deadline = asyncio.get_running_loop().time() + timeout_s
         if not self._site.allows_bmc(host.bmc.address):
             return _outside(host)
@@ -222,6 +224,8 @@ class IpmiPower:
         transient = _TRANSIENT if any(c.once for c in commands) else _TRANSIENT | {Reason.BMC_LOST}
 
         async def attempt() -> Result | Reply:
+            if self._closed:  # while this call waited for its turn or its next attempt
+                return Reply(Reason.INTERRUPTED, f"{host.bmc}: the driver was closed")
             # The fence again, as close to the first packet as can be.
             if not self._site.allows_bmc(address[0]):
                 return _outside(host)
@@ -294,8 +298,6 @@ class IpmiPower:
     # Sockets and timers
 
     def _port(self, address: Address) -> _Port:
-        if self._closed:
-            raise RuntimeError("the IPMI driver was closed")
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         # Always the same socket for a BMC: some key their sessions by the client's address and port.
         key = family, hash(address) % SOCKETS

@@ -254,9 +254,11 @@ async def test_closing_ends_calls_and_sockets() -> None:
     async with bmc() as served:
         served.swallow = lambda data: True
         call = asyncio.create_task(power.read(host(served.endpoint), 30))
+        waiting = asyncio.create_task(power.on(host(served.endpoint), 30))
         await asyncio.sleep(0.05)
         await power.aclose()
         assert (await call).reason is Reason.INTERRUPTED
+        assert (await waiting).reason is Reason.INTERRUPTED
         with pytest.raises(RuntimeError, match="closed"):
             await power.read(host(served.endpoint), 1)
         await power.aclose()
