@@ -221,7 +221,7 @@ class App:
 
         path = _journal(target)
         with Journal.open(path, readonly=True) as journal:
-            loaded = _load_from(journal)
+            loaded = _load_from(journal, to_read=True)
             events = list(journal.events())
         return History(replay(loaded.plan, events), events, path.parent, is_held(path.parent))
 
@@ -263,11 +263,11 @@ def _load(request: LoadRequest, *, require_snapshot: bool) -> LoadedPlan:
     )
 
 
-def _load_from(journal: Journal) -> LoadedPlan:
+def _load_from(journal: Journal, *, to_read: bool = False) -> LoadedPlan:
     from bootorch.runtime.load import load_from_parts
 
-    path = Path(journal.meta(_PLAN_PATH).decode())
-    return load_from_parts(journal.meta(_PLAN).decode(), path.parent, journal.meta(_SNAPSHOT), path.name)
+    path, text = Path(journal.meta(_PLAN_PATH).decode()), journal.meta(_PLAN).decode()
+    return load_from_parts(text, path.parent, journal.meta(_SNAPSHOT), path.name, to_read=to_read)
 
 
 def _origin(loaded: LoadedPlan) -> str:

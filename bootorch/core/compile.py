@@ -253,6 +253,7 @@ def _check_limits(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings,
         return
     where = inventory_name(spec)
     steady: Counter[str] = Counter()
+    surge: dict[str, float] = {}  # by how much a host draws more while it boots
     for host in hosts.values():
         if not host.feed:
             findings.host(host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3")
@@ -262,8 +263,17 @@ def _check_limits(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings,
             remedy = "set watts_boot_peak, as measured or from the server's name plate"
             findings.host(host.name, "no watts_boot_peak on a limited feed", where, remedy)
         for path in limited:
-            steady[path] += round(host.watts_steady or host.watts_boot_peak)
-            budget = feeds[path].budget_watts
+            steady[path] += round(host.watts_steady)
+            surge[path] = max(surge.get(path, 0.0), host.watts_boot_peak - host.watts_steady)
+            budget, ramp = feeds[path].budget_watts, feeds[path].ramp_watts_per_min
+            if ramp is not None and host.watts_boot_peak > ramp:
+                findings.host(
+                    host.name,
+                    f"the ramp of feed {path} is below what one host draws while it boots",
+                    spec.where("limits", "feeds", path),
+                    "correct ramp_watts_per_min or watts_boot_peak",
+                    f"{host.watts_boot_peak:.0f} W of {ramp:.0f} W per minute",
+                )
             if budget is not None and host.watts_boot_peak > budget:
                 findings.host(
                     host.name,
@@ -274,9 +284,11 @@ def _check_limits(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings,
                 )
     for path, total in steady.items():
         budget = feeds[path].budget_watts
-        if budget is not None and total > budget:
+        last = total + round(surge[path])
+        if budget is not None and last > budget:
             warnings.add(
-                f"feed {path}: its hosts draw {total} W when all are up, over the budget of {budget:.0f} W",
+                f"feed {path}: its hosts draw {total} W when all are up and {last} W while the last one boots, "
+                f"over the budget of {budget:.0f} W",
                 spec.where("limits", "feeds", path),
                 "the last hosts will not be powered on unless the budget is raised",
             )

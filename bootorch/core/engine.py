@@ -7,7 +7,7 @@ the intents leave. It looks only at hosts that an event or a timer has touched, 
 The rules, in the order in which a host meets them (invariants of docs/architecture.md in brackets):
 
 1. Nothing before its dependencies hold [1]; blocked as soon as one never can.
-2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is tried once more, never again.
+2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is never tried again.
 3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first.
    A power-on leaves only on a fresh reading that said off and that no power-on has used up [3].
 4. ``boot``: proof newer than the request [4]. At the deadline the power state decides: off, another boot; on, a cycle
@@ -40,21 +40,28 @@ EXCHANGE_S: dict[Kind, float] = {
 }
 FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
 BOOTDEV_VALID_S = 45.0  # the BMC forgets a boot option 60 s after it was set (IPMI 2.0, 28.12)
-AUTH_TRIES = 2  # accounts lock: a refused password is tried once more and never again
 SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost packets: a little more patience
 DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
 READ_TRIES = 3  # power reads that may fail when a failed boot is judged
 BREAKER_LEAST = 2  # one failure is no cluster, whatever share of a small group it is
 
 # Nothing that time heals: end at once rather than at the deadline.
-FATAL = frozenset({Reason.OUTSIDE_SITE, Reason.NO_SECRET, Reason.BMC_NO_SUITE, Reason.BMC_ROGUE, Reason.HOST_KEY})
-LOGIN_TRIES = {Reason.BMC_AUTH_FAILED: AUTH_TRIES, Reason.BMC_SILENT_AUTH: SILENT_TRIES}
+FATAL = frozenset(
+    {
+        Reason.OUTSIDE_SITE,
+        Reason.NO_SECRET,
+        Reason.BMC_NO_SUITE,
+        Reason.BMC_ROGUE,
+        Reason.BMC_AUTH_FAILED,  # the driver has tried the password twice already: accounts lock
+        Reason.HOST_KEY,
+    }
+)
 
 
 def hopeless(host: HostState) -> bool:
     """The last answer is one that asking again will not change, or must not."""
     reason, _ = host.last
-    return reason in FATAL or host.tries >= LOGIN_TRIES.get(reason, host.tries + 1)
+    return reason in FATAL or (reason is Reason.BMC_SILENT_AUTH and host.tries >= SILENT_TRIES)
 
 
 class Engine:
@@ -328,7 +335,7 @@ class Engine:
 
     def _after_failed_boot(self, host: HostState) -> None:
         """Read the power state again, then act on it once."""
-        reason, detail = host.last
+        detail = host.last[1]
         if host.tries >= READ_TRIES or hopeless(host):
             self._quarantine(host, Reason.NO_BOOT, f"no proof of a boot, and its BMC no longer answers: {detail}")
         elif self._now < host.next_t:

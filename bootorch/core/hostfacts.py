@@ -18,6 +18,7 @@ IPMI_PORT = 623  # IPMI 2.0 section 13.1.2: primary RMCP port
 SSH_PORT = 22
 CREDENTIAL = "bmc_password"  # name of the systemd credential that holds what the inventory does not
 OWN_FACTS = ("rack", "feed", "model", "firmware")  # facts with a field of their own in Host
+ENGINE_FACTS = ("image_server", "boot_mode")  # facts that slots and drivers ask for, whatever the plan names
 # Set in clear text these would end up in snapshot and journal. (Ansible's own names and their older spellings.)
 PASSWORDS = (
     "bmc_password",
@@ -67,6 +68,7 @@ class HostReader:
     def read(self, name: str, group: str, variables: Mapping[str, Json], power: str) -> Host:
         """A host as complete as its variables allow; every gap is in ``findings``."""
         values = _Variables(self, name, variables)
+        peak = values.watts("watts_boot_peak")
         return Host(
             name=name,
             group=group,
@@ -86,9 +88,9 @@ class HostReader:
             feed=values.text("feed").strip("/"),
             model=values.text("model"),
             firmware=values.text("firmware"),
-            watts_boot_peak=values.watts("watts_boot_peak"),
-            watts_steady=values.watts("watts_steady"),
-            facts={fact: values.text(fact) for fact in self.facts},
+            watts_boot_peak=peak,
+            watts_steady=values.watts("watts_steady") or peak,  # not stated: never less than what is known
+            facts={fact: value for fact in (*self.facts, *ENGINE_FACTS) if (value := values.text(fact))},
         )
 
     def _password(self, values: _Variables) -> SecretRef | None:

@@ -51,6 +51,7 @@ HOST_MARK = "BOOTORCH_LAB_HOST"  # and the host's
 PRIVATE = frozenset({BMC_PASSWORD, HOST_SECRET, USER_KEY})
 WRITTEN = (  # all but the hosts' directories; lab.json, which makes a directory a lab's, is the last
     PLAN,
+    PLAN.with_suffix(".snapshot.json"),  # not ours, but made of nothing else than our files
     INVENTORY,
     KNOWN_HOSTS,
     BMC_PASSWORD,

@@ -17,6 +17,7 @@ from bootorch.core.errors import Exit, InvalidInput, Problem
 from bootorch.core.model import Outcome
 from bootorch.lab import control
 from bootorch.lab.fleet import LabOptions
+from bootorch.lab.site import LAB_JSON
 from bootorch.sim.faults import Expected
 from bootorch.ui import commands
 from bootorch.ui.lines import say
@@ -118,6 +119,6 @@ def _clear(directory: Path) -> None:
     if not (directory / _MARK).exists():
         remedy = "give another --directory, or remove it yourself"
         raise InvalidInput(Problem("the directory is not a demo's", str(directory), remedy))
-    if (directory / "lab").exists():
+    if (directory / "lab" / LAB_JSON).exists():
         control.down(directory / "lab")
     shutil.rmtree(directory)

@@ -76,11 +76,15 @@ def _load(
     return _checked(spec, text, found, from_file=True, changes=changes, place=place, path=path)
 
 
-def load_from_parts(plan_text: str, plan_dir: Path, content: bytes, name: str = "plan.yml") -> LoadedPlan:
-    """The same plan again from what a journal kept: no file but playbooks and keys is looked at."""
+def load_from_parts(
+    plan_text: str, plan_dir: Path, content: bytes, name: str = "plan.yml", *, to_read: bool = False
+) -> LoadedPlan:
+    """The same plan again from what a journal kept. Playbooks and known_hosts must still be there, unless the plan is
+    loaded only ``to_read`` what happened."""
     with _no_collection():
         spec = parse_plan(plan_text, plan_dir, name)
-        return _checked(spec, plan_text, snapshots.parse(content, "the journal's snapshot"), from_file=True)
+        snapshot = snapshots.parse(content, "the journal's snapshot")
+        return _checked(spec, plan_text, snapshot, from_file=True, files=not to_read)
 
 
 @contextmanager
@@ -129,8 +133,9 @@ def _checked(
     changes: tuple[Change, ...] = (),
     place: Path | None = None,
     path: Path | None = None,
+    files: bool = True,
 ) -> LoadedPlan:
-    problems = missing_files(spec)
+    problems = missing_files(spec) if files else []
     try:
         compiled = compile_plan(spec, snapshot.inventory)
     except InvalidInput as error:

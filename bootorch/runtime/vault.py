@@ -1,7 +1,8 @@
 """ansible-vault's format, so that a laptop without Ansible can read a vaulted password.
 
 Format 1.1 and 1.2 (Ansible, "Encrypting content with Ansible Vault", "Ansible Vault payload format"): a header
-``$ANSIBLE_VAULT;1.1;AES256`` (1.2 adds ``;label``), then in hexadecimal lines ``hex(salt) \\n hex(hmac) \\n hex(text)``.
+``$ANSIBLE_VAULT;1.1;AES256`` (1.2 adds ``;label``), then in hexadecimal lines salt, HMAC and text, each hexadecimal
+itself and parted by newlines.
 PBKDF2-HMAC-SHA256, 10,000 rounds, gives 80 bytes: cipher key, HMAC key, initial counter. AES-256-CTR, PKCS #7 padding,
 HMAC-SHA256 over the encrypted text.
 """

@@ -22,7 +22,7 @@ from tests.plans import plans
 ROUGH = Parameters(
     silent_power_share=0.2, no_post_share=0.1, dead_bmc_share=0.1, on_share=0.2, task_failed_share=0.2
 )  # fmt: skip
-# Broken machines, but nothing near a deadline and no luck that depends on how often one asks: a kill changes no outcome.
+# Broken machines, but nothing near a deadline and no luck that depends on how often one asks: kills change no outcome.
 STEADY = Parameters(
     bmc_boot=Lognormal(20.0, 60.0, 0.999),
     boot=Lognormal(200.0, 400.0, 0.999),
