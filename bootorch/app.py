@@ -6,8 +6,6 @@ so that ``bootorch --help`` does not wait for what it does not use.
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -81,6 +79,8 @@ class App:
         return RunResult(_exit_code(engine.state), engine.state, events, None)
 
     def run(self, request: RunRequest, observer: Observer) -> RunResult:
+        from secrets import randbits
+
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, RunStarted
         from bootorch.runtime.journal import Journal, machine_boot_id
@@ -118,7 +118,7 @@ class App:
                 plan.name,
                 plan.digest,
                 len(plan.hosts),
-                request.seed or secrets.randbits(31),
+                request.seed or randbits(31),
                 _wall(),
                 request.by,
                 request.limit or "",
@@ -180,6 +180,8 @@ class App:
         request: RunRequest | ResumeRequest,
         vault_password_file: Path | None,
     ) -> RunResult:
+        import asyncio
+
         from bootorch.core.events import RunEnded
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.runner import Runner

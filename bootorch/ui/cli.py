@@ -313,6 +313,8 @@ def main(services: Services, argv: Sequence[str] | None = None, extras: Sequence
         from bootorch.ui import commands
 
         commands.show_error(error, as_json="--json" in words)
+        if "--detailed-exitcode" in words:
+            return int(Exit.TOOL_ERROR)  # there, 2 says that something is to be done
         return int(error.exit_code)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(Exit.OK)

@@ -172,9 +172,11 @@ def _next(result: RunResult, report: Report) -> str:
     where = _quoted(result.run_dir)
     if result.exit_code is Exit.STOPPED:
         closed = [gate.name for gate in report.gates if gate.opened_s is None]
-        if closed and not report.tripped:
+        if report.tripped:
+            return f"bootorch resume {where} --reset-breakers"
+        if closed:
             return f"bootorch resume {where} --approve {shlex.quote(closed[0])}=PERSON"
-        return f"bootorch resume {where} --reset-breakers"
+        return f"bootorch report {where}"
     if result.exit_code is Exit.INTERRUPTED:
         return f"bootorch resume {where}"
     return f"bootorch report {where}"
