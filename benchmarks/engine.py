@@ -102,9 +102,9 @@ def main() -> int:
         spent_s = time.process_time() - began
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"{len(plan.hosts):6} hosts: {engine.verdict()} at {simulation.now / 60:.0f} min of virtual time, "
-            f"{events} events in {spent_s:.1f} s CPU ({events / spent_s:,.0f}/s, {spent_s / len(plan.hosts) * 1e6:.0f} µs "
-            f"a host), state built in {built_s:.2f} s, slowest step {slowest_s * 1e3:.0f} ms, peak {peak_mib:.0f} MiB"
+            f"{len(plan.hosts):6} hosts: {engine.verdict()} at {simulation.now / 60:.0f} min of virtual time; "
+            f"{events} events in {spent_s:.1f} s CPU: {events / spent_s:,.0f}/s, {spent_s / size * 1e6:.0f} µs a host; "
+            f"state built in {built_s:.2f} s, slowest step {slowest_s * 1e3:.0f} ms, peak {peak_mib:.0f} MiB"
         )
     return 0
 
