@@ -114,7 +114,10 @@ def down(directory: Path) -> LabDown:
     except OSError as error:
         problem = Problem(f"cannot be removed: {error.strerror}", str(error.filename), "remove it, then lab down again")
         raise ToolError(problem) from error
-    for path in {path.parent for path in site.WRITTEN} - {Path()}:
+    runs = directory / "runs"
+    for lock in runs.glob(".*.lock"):  # of the plan; runs themselves are somebody's records and stay
+        lock.unlink(missing_ok=True)
+    for path in {path.parent for path in site.WRITTEN} - {Path()} | {Path("runs")}:
         _remove_if_empty(directory / path)
     if own_directory:
         _remove_if_empty(directory)

@@ -1,0 +1,178 @@
+"""The journal on a real disk: durable, self-contained, refusing what it cannot read, heard by other processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootorch.core.errors import Exit, InvalidInput
+from bootorch.core.events import TYPES, Answer, Event, EventError, Intent, Kind, Settled, decode, encode
+from bootorch.core.model import Outcome
+from bootorch.core.reasons import Reason
+from bootorch.runtime.journal import Journal, JournalError
+
+names = st.text(min_size=1, max_size=12)
+moments = st.floats(0, 1e7, allow_nan=False)
+scalars = st.one_of(names, st.integers(-(2**53), 2**53), st.booleans())
+answers = st.builds(
+    Answer,
+    t=moments,
+    id=st.integers(1, 2**40),
+    kind=st.sampled_from(Kind),
+    target=names,
+    reason=st.sampled_from(Reason),
+    detail=st.text(),
+    data=st.dictionaries(names, scalars, max_size=3),
+    verdicts=st.dictionaries(names, st.tuples(names, st.text()), max_size=3),
+)
+intents = st.builds(
+    Intent,
+    t=moments,
+    id=st.integers(1, 2**40),
+    kind=st.sampled_from(Kind),
+    target=names,
+    attempt=st.integers(1, 9),
+    hosts=st.lists(names, max_size=4).map(tuple),
+    args=st.dictionaries(names, scalars, max_size=3),
+)
+settled = st.builds(
+    Settled, moments, names, st.sampled_from(Outcome), st.sampled_from(Reason), st.text()
+)  # fmt: skip
+
+
+@given(st.one_of(answers, intents, settled))
+def test_events_survive_their_codec(event: Event) -> None:
+    line = encode(event)
+    assert "\n" not in line
+    assert decode(line) == event
+
+
+@given(st.one_of(st.text(), st.binary().map(lambda b: b.decode("latin-1"))))
+def test_what_is_no_event_is_refused_by_name(line: str) -> None:
+    with pytest.raises(EventError):
+        decode(line)
+
+
+def test_newer_versions_and_unknown_fields_are_refused() -> None:
+    for word in TYPES:
+        with pytest.raises(EventError, match="version"):
+            decode(f'{{"e":"{word}","v":99,"t":1}}')
+    with pytest.raises(EventError, match="surprise"):
+        decode('{"e":"paused","v":1,"t":1,"by":"kim","surprise":true}')
+
+
+def event(number: int) -> Settled:
+    return Settled(float(number), f"web{number}", Outcome.READY)
+
+
+def test_what_was_appended_is_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, {"plan": b"name: x"}) as journal:
+        journal.append([event(1), event(2)])
+        journal.append([Intent(3.0, 7, Kind.POWER_READ, "web1", durable=False)])
+        journal.append([event(4)])
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Journal.open(path, readonly=True) as journal:
+        assert journal.meta("plan") == b"name: x"
+        assert list(journal.events()) == [event(1), event(2), event(4)]
+        assert journal.last_event() == event(4)
+        moment = journal.last_moment()
+        assert moment is not None
+        assert moment.boot_s > 0
+
+
+def _append_until_killed(path: Path, told: int) -> None:
+    with Journal.open(path) as journal:
+        for number in range(100_000):
+            journal.append([event(number)])
+            os.write(told, number.to_bytes(4, "big"))
+
+
+def test_what_append_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal.create(path, {}).close()
+    read, write = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=_append_until_killed, args=(path, write))
+    process.start()
+    os.close(write)
+    last = -1
+    for _ in range(200):
+        last = int.from_bytes(os.read(read, 4), "big")
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    while rest := os.read(read, 4):
+        last = int.from_bytes(rest, "big")
+    os.close(read)
+    with Journal.open(path) as journal:
+        kept = list(journal.events())
+    assert kept[: last + 1] == [event(number) for number in range(last + 1)]
+    assert len(kept) <= last + 2  # at most the one that was under way
+
+
+def fill(journal: Journal) -> None:
+    for number in range(10_000):
+        journal.append([event(number)])
+
+
+def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, {}) as journal:
+        journal._db.execute("PRAGMA max_page_count = 12")  # a disk that is full, as SQLite reports it
+        with pytest.raises(JournalError) as full:
+            fill(journal)
+        assert full.value.exit_code is Exit.INTERRUPTED
+        assert "full" in str(full.value)
+        kept = list(journal.events())
+        assert kept == [event(number) for number in range(len(kept))]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "format 0"), (b"this is no database, but long enough to be looked at" * 40, "no journal")],
+)
+def test_what_is_no_journal_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=said):
+        Journal.open(path, readonly=True)
+    with pytest.raises(InvalidInput, match="no journal"):
+        Journal.open(tmp_path / "other.sqlite")
+    with pytest.raises(InvalidInput, match="there already"):
+        Journal.create(path, {})
+
+
+def test_a_newer_format_and_a_foreign_event_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, {}) as journal:
+        journal.append([event(1)])
+    with sqlite3.connect(path) as database:
+        database.execute('INSERT INTO events (body, wall_s, awake_s) VALUES (\'{"e":"future"}\', 0, 0)')
+    database.close()
+    with Journal.open(path) as journal, pytest.raises(InvalidInput, match="unknown event") as refused:
+        list(journal.events())
+    assert "event 2" in refused.value.problems[0].where
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(InvalidInput, match="format 99"):
+        Journal.open(path)
+
+
+def test_words_of_another_process_are_heard_once(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, {}) as running, Journal.open(path) as other:
+        assert running.heard() == []
+        other.say({"command": "pause", "by": "kim"})
+        assert running.heard() == [{"command": "pause", "by": "kim"}]
+        assert running.heard() == []
+        other.say({"command": "pause", "by": "lee"})
+        running.forget_commands()
+        assert running.heard() == []

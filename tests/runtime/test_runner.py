@@ -1,0 +1,195 @@
+"""The loop between engine, journal and drivers, with drivers that answer from a simulated world in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bootorch.core.engine import Engine
+from bootorch.core.events import Event, Intent, Kind, RunStarted
+from bootorch.core.model import BootDevice, Check, Deadlines, Host, Requirement
+from bootorch.core.plan import Plan
+from bootorch.core.reasons import Reason
+from bootorch.core.state import State
+from bootorch.drivers.protocols import Reply, Slice, SliceReply, Verdict
+from bootorch.runtime.executor import Drivers, Executor
+from bootorch.runtime.journal import Journal, JournalError
+from bootorch.runtime.runner import Runner
+from bootorch.sim.machine import Machine, MachineSpec
+from tests.plans import group, make_plan
+
+QUICK = Deadlines(bmc=5, power=4, boot=5, ready=5, redeploy=5, verify=5)
+
+
+class Fleet:
+    """Power, reach and redeploy over machines of the simulator: the Protocols' own fake, on the machine's clock."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.start = time.monotonic()
+        self.machines = {name: Machine(MachineSpec(name, boot_s=0.2), 1) for name in plan.hosts}
+        self.calls: list[tuple[str, str]] = []
+        self.broken = ""
+        self.slow_s = 0.0
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self.start
+
+    async def read(self, host: Host, timeout_s: float) -> Reply:
+        self.calls.append(("read", host.name))
+        if host.name == self.broken:
+            raise ZeroDivisionError("a driver's bug")
+        await asyncio.sleep(self.slow_s)
+        return Reply(Reason.OK, data={"power": "on" if self.machines[host.name].is_on(self.now) else "off"})
+
+    async def on(self, host: Host, timeout_s: float) -> Reply:
+        self.calls.append(("on", host.name))
+        self.machines[host.name].power_on(self.now)
+        return Reply(Reason.OK)
+
+    async def cycle(self, host: Host, timeout_s: float) -> Reply:
+        raise AssertionError("nothing may be cycled here")
+
+    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
+        raise AssertionError("no boot device was asked for")
+
+    async def boot_evidence(self, host: Host, timeout_s: float) -> Reply:
+        machine = self.machines[host.name]
+        uptime_s = machine.uptime_s(self.now)
+        if uptime_s is None:
+            return Reply(Reason.UNREACHABLE, "connection refused")
+        return Reply(Reason.OK, data={"boot_id": str(machine.boot_id(self.now)), "uptime_s": uptime_s})
+
+    async def check(self, host: Host, check: Check, timeout_s: float) -> Reply:
+        return Reply(Reason.OK)
+
+    async def check_url(self, check: Check, timeout_s: float) -> Reply:
+        return Reply(Reason.OK)
+
+    async def run(self, work: Slice, timeout_s: float) -> SliceReply:
+        return SliceReply(Reason.OK, "", {host.name: Verdict(Reason.OK) for host in work.hosts})
+
+    async def aclose(self) -> None:
+        self.calls.append(("closed", ""))
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_events(self, events: Sequence[Event], state: State) -> None:
+        self.events.extend(events)
+
+
+def small_plan() -> Plan:
+    return make_plan(
+        {
+            "dns": (2, group(deadlines=QUICK)),
+            "web": (3, group(deadlines=QUICK, requires=(Requirement("dns"),), redeploy=("/web.yml",))),
+        }
+    )
+
+
+def prepare(tmp_path: Path, plan: Plan) -> tuple[Engine, Journal, Fleet, Runner, Seen]:
+    engine, fleet, seen = Engine(plan), Fleet(plan), Seen()
+    journal = Journal.create(tmp_path / "journal.sqlite", {})
+    first = RunStarted(0.0, "run", plan.name, plan.digest, len(plan.hosts), 1, "", "test")
+    engine.apply(first)
+    journal.append([first])
+    start = time.monotonic()
+    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
+    runner = Runner(
+        engine, journal, executor, seen, lambda: time.monotonic() - start, wait_gates=False, by="test"
+    )  # fmt: skip
+    return engine, journal, fleet, runner, seen
+
+
+async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) -> None:
+    plan = small_plan()
+    engine, journal, fleet, runner, seen = prepare(tmp_path, plan)
+    at_call: list[bool] = []
+    switch_on = fleet.on
+
+    async def on(host: Host, timeout_s: float) -> Reply:
+        with Journal.open(journal.path, readonly=True) as other:
+            intents = [e for e in other.events() if isinstance(e, Intent) and e.kind is Kind.POWER_ON]
+        at_call.append(any(intent.target == host.name for intent in intents))
+        return await switch_on(host, timeout_s)
+
+    fleet.on = on  # type: ignore[method-assign]
+    assert await runner.run() == "done"
+    assert at_call == [True] * 5
+    assert {h.outcome.value for h in engine.state.hosts.values() if h.outcome} == {"ready"}
+    stored = list(journal.events())[1:]
+    assert stored == [event for event in seen.events if getattr(event, "durable", True)]
+    journal.close()
+
+
+async def test_a_drivers_bug_is_contained_and_named(tmp_path: Path) -> None:
+    plan = make_plan({"dns": (3, group(deadlines=QUICK))})
+    engine, journal, fleet, runner, _ = prepare(tmp_path, plan)
+    fleet.broken = "dns2"
+    assert await runner.run() == "done"
+    assert engine.state.hosts["dns2"].reason is Reason.INTERNAL
+    assert "ZeroDivisionError" in engine.state.hosts["dns2"].detail
+    assert engine.state.hosts["dns1"].outcome is not None
+    assert engine.state.hosts["dns1"].outcome.value == "ready"
+    journal.close()
+
+
+def fill(journal: Journal) -> None:
+    """Use up what is left of the pages, so that the very next commit fails."""
+    for _ in range(1000):
+        journal.append([RunStarted(0.0, "x" * 500, "", "", 0, 0, "", "")])
+
+
+async def test_nothing_leaves_when_the_journal_cannot_be_written(tmp_path: Path) -> None:
+    _, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError):
+        fill(journal)
+    with pytest.raises(JournalError):
+        await runner.run()
+    assert fleet.calls == []
+    journal.close()
+
+
+async def test_ctrl_c_finishes_what_is_under_way_and_starts_nothing(tmp_path: Path) -> None:
+    engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
+    fleet.slow_s = 0.3
+    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    assert await runner.run() == "paused"
+    assert fleet.calls == [("read", "dns1"), ("read", "dns2")]
+    assert not engine.state.open
+    assert engine.state.hosts["dns1"].power == "off", "the answers were waited for"
+    journal.close()
+
+
+async def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
+    fleet.slow_s = 30.0
+    loop = asyncio.get_running_loop()
+    for delay in (0.1, 0.3):
+        loop.call_later(delay, os.kill, os.getpid(), signal.SIGINT)
+    began = time.monotonic()
+    assert await runner.run() == "interrupted"
+    assert time.monotonic() - began < 20
+    assert engine.state.open, "what was under way stays open in the journal, to be read back"
+    journal.close()
+
+
+async def test_pause_from_another_process(tmp_path: Path) -> None:
+    engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
+    fleet.slow_s = 1.0
+    with Journal.open(journal.path) as other:
+        asyncio.get_running_loop().call_later(0.1, other.say, {"command": "pause", "by": "kim", "why": "smoke"})
+        assert await runner.run() == "paused"
+    assert engine.state.paused == "kim"
+    journal.close()
