@@ -24,10 +24,11 @@ class Need:
     def __init__(self, parent: str, requirement: Requirement, members: list[Host], value: str) -> None:
         self.parent = parent
         self.members = [host.name for host in members]
-        self.needed = requirement.quorum.needed(len(members))
+        # A host without parents of its own (no switch in its rack) waits for none, whatever the quorum: plans warn.
+        self.needed = requirement.quorum.needed(len(members)) if members else 0
         self.ready = 0
         self.alive = len(members)
-        self._across = requirement.across_racks
+        self._across = requirement.across_racks if members else 0
         self._alive_by_rack: dict[str, int] = {}
         for host in members if self._across else ():
             self._alive_by_rack[host.rack] = self._alive_by_rack.get(host.rack, 0) + 1

@@ -17,9 +17,9 @@ The rules, in the order in which a host meets them (invariants of docs/architect
 
 from __future__ import annotations
 
-from heapq import heappop
+from heapq import heappop, heappush
 
-from bootorch.core.admission import Admission
+from bootorch.core.admission import Admission, Priority
 from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled, Tripped
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.plan import Plan
@@ -73,6 +73,7 @@ class Engine:
         self._out: list[Event] = []
         self._now = 0.0
         self.admission = Admission(plan, self.state)
+        self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state)
 
     # -- what the runner calls ---------------------------------------------------------------------
@@ -126,12 +127,14 @@ class Engine:
                 host = state.hosts[name]
                 if host.outcome is None and not host.inflight:
                     self._step(host)
+            self._admit_candidates()
             freed, state.freed = state.freed, {}
             for resource in freed:
                 if resource == ("slot", "forks"):
                     state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
                 while not state.paused and (waiter := self.admission.pop(resource)) is not None:
                     self._step(waiter)
+                    self._admit_candidates()
                     if waiter.parked == resource:
                         break
             groups, state.dirty_groups = state.dirty_groups, {}
@@ -283,21 +286,31 @@ class Engine:
             self._read(host, deadline_t)
 
     def _give_up_power(self, host: HostState) -> None:
+        """The latest trouble is the reason: the BMC does not answer, or refused the power-on, or it had no effect."""
         reason, detail = host.last
         if reason is Reason.OK:
-            reason = Reason.POWER_NO_EFFECT
-            detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons"
+            reason, said = host.on_refused if host.on_refused is not None else (Reason.POWER_NO_EFFECT, "")
+            detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons" + (
+                f": {said}" if said else ""
+            )
         self._quarantine(host, reason, detail)
 
     def _admit(self, host: HostState) -> None:
-        """Start the power-on, or park the host on the one resource that holds it back."""
-        if self.state.paused:
-            return
-        held = self.admission.held_back(host, self._now)
-        if held is not None:
-            self.admission.park(host, held)
-        else:
-            self._switch_on(host)
+        """The host may be switched on as far as it is concerned: it competes with the others of this decision."""
+        if not self.state.paused:
+            heappush(self._candidates, (host.priority, host.host.name))
+
+    def _admit_candidates(self) -> None:
+        """Most urgent first: start the power-on, or park the host on the one resource that holds it back."""
+        while self._candidates:
+            host = self.state.hosts[heappop(self._candidates)[1]]
+            if host.inflight:
+                continue  # asked twice, and started already
+            held = self.admission.held_back(host, self._now)
+            if held is not None:
+                self.admission.park(host, held)
+            else:
+                self._switch_on(host)
 
     def _switch_on(self, host: HostState) -> None:
         """The next step of an admitted host: a fresh reading, the boot option, the power-on."""

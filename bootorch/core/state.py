@@ -72,6 +72,7 @@ class HostState:
     admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
     on_attempts: int = 0  # power-ons of the present boot
     on_t: float | None = None  # latest power-on or cycle
+    on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
     resend_t: float = 0.0  # an off reading from then on allows another power-on
     on_real_t: float = 0.0  # the same in real time, gaps included
     bootdev_t: float | None = None
@@ -344,6 +345,7 @@ class State:
     def _power_on_ended(self, host: HostState, event: Answer, ok: bool) -> None:
         """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
         host.next_t = event.t + FIRST_LOOK_S if ok else self._backoff(host, event.t)
+        host.on_refused = None if ok else (event.reason, event.detail)
         if ok or event.reason in (Reason.BMC_LOST, Reason.INTERRUPTED):
             limits = host.group.deadlines.power / host.group.attempts.power
             host.resend_t = (host.on_t if host.on_t is not None else event.t) + limits

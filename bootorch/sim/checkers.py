@@ -138,6 +138,8 @@ class Checker:
         if requirement.per_host is not None:
             value = self._plan.hosts[name].fact(requirement.per_host)
             members = [member for member in members if member.fact(requirement.per_host) == value]
+        if not members:
+            return  # no parents of its own: it waits for none
         up = [member for member in members if self._outcome.get(member.name) in _UP]
         if len(up) < requirement.quorum.needed(len(members)) or len({m.rack for m in up}) < requirement.across_racks:
             raise InvariantBroken(f"effect for {name} before {requirement.group} has its quorum (invariant 1)")

@@ -32,7 +32,7 @@ def test_playbooks_change_the_lab_once(lab: LabFactory) -> None:
     root = info.directory / "hosts"
     for path, said in {
         "switch-01/etc/hosts": "127.",
-        "switch-01/etc/motd": "switch-01",
+        "switch-01/etc/motd": "Redeployed by bootorch",
         "dns-01/etc/bind/zones/db.internal": "SOA",
         "dns-01/etc/chrony/chrony.conf": "driftfile",
         "storage-02/etc/systemd/system/srv-data.mount": "[Mount]",
