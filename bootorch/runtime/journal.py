@@ -24,7 +24,7 @@ _BUSY_MS = 5_000  # another process writes a command at most now and then: milli
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, wall_s REAL NOT NULL, awake_s REAL NOT NULL);
+CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, wall_s REAL NOT NULL, boot_s REAL NOT NULL);
 CREATE TABLE commands (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 """
 
@@ -129,7 +129,7 @@ class Journal:
             return
         try:
             with self._db:
-                self._db.executemany("INSERT INTO events (body, wall_s, awake_s) VALUES (?, ?, ?)", rows)
+                self._db.executemany("INSERT INTO events (body, wall_s, boot_s) VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
             remedy = "free space or repair the disk, then bootorch resume; nothing was sent without a record"
             raise JournalError(Problem(f"the journal cannot be written: {error}", str(self.path), remedy)) from error
@@ -151,7 +151,7 @@ class Journal:
         return None if row is None else decode(row[0])
 
     def last_moment(self) -> Moment | None:
-        row = self._db.execute("SELECT wall_s, awake_s FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        row = self._db.execute("SELECT wall_s, boot_s FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else Moment(*row)
 
     # -- words from other processes -------------------------------------------------

@@ -131,6 +131,12 @@ def test_all_errors_of_a_plan_come_at_once(site: Path) -> None:
     assert done.stderr.count("error") >= 2
 
 
+def test_detailed_exit_codes_tell_error_from_something_to_do(site: Path) -> None:
+    plan = site / "plan.yml"
+    assert sealed("ansible", "plan", plan, "--detailed-exitcode", cwd=site).returncode == 2
+    assert sealed("ansible", "plan", site / "nowhere.yml", "--detailed-exitcode", cwd=site).returncode == 1
+
+
 def test_production_needs_a_snapshot_and_the_typed_name(site: Path) -> None:
     plan = write(site, {**PLAN, "environment": "production"})
     without = sealed("nothing", "run", plan, "--confirm", "small", cwd=site)

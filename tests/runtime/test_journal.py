@@ -154,7 +154,7 @@ def test_a_newer_format_and_a_foreign_event_are_refused(tmp_path: Path) -> None:
     with Journal.create(path, {}) as journal:
         journal.append([event(1)])
     with sqlite3.connect(path) as database:
-        database.execute('INSERT INTO events (body, wall_s, awake_s) VALUES (\'{"e":"future"}\', 0, 0)')
+        database.execute('INSERT INTO events (body, wall_s, boot_s) VALUES (\'{"e":"future"}\', 0, 0)')
     database.close()
     with Journal.open(path) as journal, pytest.raises(InvalidInput, match="unknown event") as refused:
         list(journal.events())
