@@ -42,7 +42,7 @@ class App:
 
     def plan(self, request: LoadRequest) -> PlanView:
         loaded = _load(request, require_snapshot=False)
-        return PlanView(loaded.plan, loaded.warnings, _origin(loaded))
+        return PlanView(loaded.plan, loaded.warnings, _origin(loaded), loaded.from_file)
 
     def schema(self) -> Mapping[str, object]:
         from bootorch.runtime.planfile import plan_schema

@@ -52,15 +52,19 @@ def read_plan(path: Path) -> tuple[PlanSpec, str]:
 def parse_plan(text: str, directory: Path, name: str = "plan.yml") -> PlanSpec:
     """A plan from its text. Relative paths are taken from ``directory``; ``name`` is the file's name in messages."""
     document = parse(text, name)
-    if document.data is None:
+    problems = list(document.problems)
+    if document.data is None and not problems:
         raise InvalidInput(Problem("the plan is empty", name, _EXAMPLE))
     if not isinstance(document.data, dict):
-        raise InvalidInput(Problem("the plan is not a mapping of keys to values", f"{name}:1", _EXAMPLE))
+        problems = problems or [Problem("the plan is not a mapping of keys to values", f"{name}:1", _EXAMPLE)]
+        raise InvalidInput(problems)
     try:
         form = schema.PlanForm.model_validate(document.data)
     except ValidationError as error:
-        problems = [_problem(detail, document) for detail in error.errors(include_url=False)]
+        problems += [_problem(detail, document) for detail in error.errors(include_url=False)]
         raise InvalidInput(sorted(problems, key=_line)) from None
+    if problems:
+        raise InvalidInput(problems)
     return _spec(form, directory.absolute(), document.places)
 
 

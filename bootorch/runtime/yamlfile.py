@@ -1,7 +1,7 @@
 """YAML that remembers its lines: plain values, and for each of them the place in the file.
 
 Scalars follow YAML 1.2's core schema, as editors do: ``no``, ``on`` and ``1:30`` are text. Unlike PyYAML's loader it
-refuses a key that is written twice, and reports every such fault at once.
+finds keys that are written twice, and the rest of the file is still read, so that its other faults are told too.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ _BOOL, _INT, _FLOAT, _NULL, _STR = (f"tag:yaml.org,2002:{kind}" for kind in ("bo
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``places`` maps the path of each value (mapping keys and list positions) to ``file:line``."""
+    """``places`` maps the path of each value (mapping keys and list positions) to ``file:line``.
+
+    ``problems``: faults that the reader could go on after; with any of them ``data`` is good only to find more.
+    """
 
     data: object
     places: Mapping[Place, str]
+    problems: tuple[Problem, ...] = ()
 
 
 def read_text(path: Path, what: str) -> str:
@@ -68,9 +72,7 @@ def parse(text: str, name: str) -> Document:
         loader.dispose()
     reader = _Reader(name)
     data = None if node is None else reader.value(node, ())
-    if reader.problems:
-        raise InvalidInput(reader.problems)
-    return Document(data, reader.places)
+    return Document(data, reader.places, tuple(reader.problems))
 
 
 class _Loader(yaml.SafeLoader):

@@ -99,7 +99,9 @@ def lines(view: PlanView, plan_path: str) -> Lines:
         f"{len(view.warnings)} warning{'' if len(view.warnings) == 1 else 's'}; plan ",
         (plan.digest[:12], "bold"),
     )
-    page.add(("next: ", "dim"), f"bootorch run --dry-run {plan_path}")
+    # Without a snapshot there is no dry run, and in the dark no run at all.
+    following = "run --dry-run" if view.from_snapshot else "inventory snapshot"
+    page.add(("next: ", "dim"), f"bootorch {following} {plan_path}")
     return page
 
 

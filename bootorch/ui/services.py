@@ -59,6 +59,7 @@ class PlanView:
     plan: Plan
     warnings: tuple[Problem, ...]
     snapshot: str  # one line: where the hosts come from (snapshot of DATE, or rendered just now)
+    from_snapshot: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,9 +213,17 @@ def test_all_faults_at_once_in_the_order_of_the_file() -> None:
     ],
 )
 def test_what_is_no_plan_at_all(text: str, where: str, said: str) -> None:
-    problem = faults(text)[0]
-    assert problem.where == where
-    assert said in problem.message
+    assert any(problem.where == where and said in problem.message for problem in faults(text))
+
+
+def test_a_key_written_twice_does_not_hide_the_other_faults() -> None:
+    found = faults(MINIMAL.replace("lab", "lap").replace("groups:", "name: again\ngroups:"))
+    assert [
+        said for problem in found for said in ("here twice", "must be 'production'") if said in problem.message
+    ] == [
+        "must be 'production'",
+        "here twice",
+    ]
 
 
 def test_an_alias_that_multiplies_itself_is_stopped() -> None:
