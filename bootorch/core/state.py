@@ -391,7 +391,8 @@ class State:
     def _boot_probe(self, host: HostState, event: Answer, ok: bool) -> None:
         t = event.t
         if not ok:
-            host.saw_down = True
+            # A wrong answer is no down: an old boot may give it too.
+            host.saw_down = host.saw_down or event.reason is Reason.UNREACHABLE
             self._look_again(host, t)
             return
         if not host.adopted and not self._fresh(host, event):

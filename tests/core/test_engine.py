@@ -208,6 +208,9 @@ def test_a_port_counts_only_after_it_was_down() -> None:
     world = one({Kind.BOOT_PROBE: [Reason.OK]}, ready=(TcpCheck(22),))
     world.run()
     assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.STALE_BOOT)
+    wrong = one({Kind.BOOT_PROBE: [Reason.CHECK_FAILED, Reason.OK]}, ready=(TcpCheck(22),))
+    wrong.run()
+    assert wrong.outcome("g1") == (Outcome.QUARANTINED, Reason.STALE_BOOT), "a wrong answer is no down"
     fresh = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE, Reason.OK]}, ready=(TcpCheck(22),))
     fresh.script["g1", Kind.READY_CHECK] = [Reason.OK]
     fresh.run()
