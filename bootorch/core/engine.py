@@ -182,7 +182,12 @@ class Engine:
         state = self.state
         durable = kind not in READ_ONLY or bool(args) or host.watched != state.watch_key(host, kind)
         args["timeout_s"] = round(max(1.0, min(EXCHANGE_S[kind], deadline_t - self._now)), 1)
-        attempt = {Kind.POWER_ON: host.on_attempts + 1, Kind.POWER_CYCLE: host.boots + 1}.get(kind, host.tries + 1)
+        if kind is Kind.POWER_ON:
+            attempt = host.on_attempts + 1
+        elif kind is Kind.POWER_CYCLE:
+            attempt = host.boots + 1
+        else:
+            attempt = host.tries + 1
         self._emit(Intent(self._now, state.next_id, kind, host.host.name, attempt, (), args, durable))
 
     def _later(self, host: HostState, t: float) -> None:

@@ -24,6 +24,8 @@ Scalar = str | int | float | bool
 class Kind(StrEnum):
     """What drivers can be asked to do."""
 
+    __hash__ = str.__hash__  # Enum's own is a Python function, and kinds are looked up for every event
+
     POWER_READ = "power.read"
     BOOT_DEVICE = "power.bootdev"
     POWER_ON = "power.on"
