@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bootorch.core.engine import Engine
-from bootorch.core.events import Answer, Event, Kind, RunResumed
+from bootorch.core.events import Answer, Event, RunResumed
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import State
@@ -43,11 +43,3 @@ def resume(
     engine.apply(resumed)
     events.append(resumed)
     return events
-
-
-def unsure(state: State) -> list[str]:
-    """Hosts with an acting effect under way: their true state has to be read before anything else is done to them."""
-    acting = (Kind.POWER_ON, Kind.POWER_CYCLE, Kind.REDEPLOY)
-    return [
-        host for intent in state.open.values() if intent.kind in acting for host in intent.hosts or (intent.target,)
-    ]

@@ -184,7 +184,7 @@ async def _end(worker: asyncio.subprocess.Process, directory: Path) -> None:
         if worker.returncode is None:
             worker.kill()
         if worker.returncode != 0:
-            processes.kill_marked(MARK, str(directory))
+            processes.kill_marked(MARK, {str(directory)})
 
 
 def _let_go(worker: asyncio.subprocess.Process) -> None:

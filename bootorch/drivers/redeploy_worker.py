@@ -103,9 +103,9 @@ class Leash(threading.Thread):
         while not self._let_go():
             if time.monotonic() >= self._deadline:
                 self.deadline_passed = True
-                processes.kill_marked(MARK, self._order["directory"])
+                processes.kill_marked(MARK, {self._order["directory"]})
                 self._deadline = float("inf")
-        processes.kill_marked(MARK, self._order["directory"])
+        processes.kill_marked(MARK, {self._order["directory"]})
         clean(self._order)
         os._exit(1)
 
@@ -164,7 +164,7 @@ def main() -> int:
         else:
             collector.report["end"] = "not_installed"
     finally:
-        processes.kill_marked(MARK, order["directory"])  # ssh's connection masters outlive ansible-playbook
+        processes.kill_marked(MARK, {order["directory"]})  # ssh's connection masters outlive ansible-playbook
         clean(order)
     with os.fdopen(report_fd, "w", encoding="utf-8") as out:
         json.dump(collector.report, out)

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from bootorch.core.errors import InvalidInput, Problem, ToolError
+from bootorch.drivers.processes import kill_marked
 from bootorch.lab import site
 from bootorch.lab.fleet import LabOptions, build, outcome_counts
-from bootorch.lab.process import ProcessId, end, is_alive, kill_marked
+from bootorch.lab.process import ProcessId, end, is_alive
 from bootorch.sim.faults import Expected
 
 READY_TIMEOUT_S = 60.0  # 32,000 hosts are made in some ten seconds

@@ -25,10 +25,11 @@ import structlog
 
 from bootorch.core.errors import Exit, OperatorError, Problem, ToolError
 from bootorch.core.secret import Secret
+from bootorch.drivers.processes import kill_marked
 from bootorch.lab import site
 from bootorch.lab.bmcs import BmcSocket, LabBmc, Witness
 from bootorch.lab.fleet import LabHost
-from bootorch.lab.process import identify, kill_marked
+from bootorch.lab.process import identify
 from bootorch.lab.ssh import SshHost, SshSettings
 from bootorch.sim.machine import Machine
 

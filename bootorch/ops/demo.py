@@ -17,7 +17,7 @@ from bootorch.core.errors import Exit, InvalidInput, Problem
 from bootorch.core.model import Outcome
 from bootorch.lab import control
 from bootorch.lab.fleet import LabOptions
-from bootorch.lab.site import LAB_JSON
+from bootorch.lab.site import LAB_JSON, Lab, read_lab
 from bootorch.sim.faults import Expected
 from bootorch.ui import commands
 from bootorch.ui.lines import say
@@ -65,7 +65,11 @@ def run(services: Services, directory: Path, hosts: int, seed: int) -> int:
         if code not in (Exit.OK, Exit.INCOMPLETE):
             return code
         state = services.history(directory / "run").state
-        faults = [*differences(state, info.expected), *misdeeds(witnessed(info.bmc_log), info.expected)]
+        faults = [
+            *differences(state, info.expected),
+            *unretried(state, read_lab(info.directory)),
+            *misdeeds(witnessed(info.bmc_log), info.expected),
+        ]
     finally:
         control.down(lab)
     for fault in faults:
@@ -85,6 +89,14 @@ def differences(state: State, expected: Mapping[str, Expected]) -> Iterator[str]
             yield f"{name} ended {outcome} ({reason}: {detail}), expected {want.outcome} ({want.reason})"
     for name in expected.keys() - state.hosts.keys():
         yield f"{name} is in the lab and not in the run"
+
+
+def unretried(state: State, lab: Lab) -> Iterator[str]:
+    """Hosts whose fault shows only once, and that came up all the same: something must have been done again."""
+    for host in lab.hosts:
+        once = host.machine.silent_power_ons or host.playbook_fails_once
+        if once and host.expected.outcome is Outcome.READY and not state.hosts[host.name].retries:
+            yield f"{host.name} fails once, and nothing was done again"
 
 
 def witnessed(log: Path) -> list[Sighting]:

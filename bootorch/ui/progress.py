@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TextIO
@@ -54,7 +55,7 @@ class EventStream:
         self._stream.flush()
 
 
-class Ticking:
+class Ticking(ABC):
     """A view that is drawn by a thread of its own, once in a while, so that ``on_events`` returns at once."""
 
     def __init__(self, tick_s: float) -> None:
@@ -78,9 +79,9 @@ class Ticking:
         while not self._stop.wait(self._tick_s):
             self.tick()
 
+    @abstractmethod
     def tick(self) -> None:
         """Draw."""
-        raise NotImplementedError
 
 
 class PlainProgress(Ticking):

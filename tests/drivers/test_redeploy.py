@@ -422,8 +422,8 @@ def test_only_marked_processes_are_found() -> None:
     child = subprocess.Popen(["sleep", "30"], env={"BOOTORCH_TEST": "mine"}, start_new_session=True)
     other = subprocess.Popen(["sleep", "30"], env={"BOOTORCH_TEST": "mine-too"})
     try:
-        assert processes.marked("BOOTORCH_TEST", "mine") == [child.pid]
-        assert processes.kill_marked("BOOTORCH_TEST", "mine")
+        assert processes.marked("BOOTORCH_TEST", {"mine"}) == [child.pid]
+        assert processes.kill_marked("BOOTORCH_TEST", {"mine"})
         assert child.wait(5) == -signal.SIGKILL
         assert other.poll() is None
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bootorch.lab.process import ProcessId, end, identify, is_alive, kill_marked
+from bootorch.lab.process import ProcessId, end, identify, is_alive
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 
@@ -58,19 +58,3 @@ def test_a_zombie_is_not_alive() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and left for Popen to reap
         assert identify(process.pid) is None
         assert own is None or not is_alive(own)
-
-
-def test_only_marked_processes_are_killed(child: subprocess.Popen[bytes]) -> None:
-    value = f"/nowhere/{os.getpid()}"
-    environment = {"PATH": os.environ["PATH"], "TEST_MARK": value}
-    longer = {**environment, "TEST_MARK": f"{value}0"}
-    with (
-        subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as marked,
-        subprocess.Popen(["sleep", "60"], env=longer) as other,
-    ):
-        assert kill_marked("TEST_MARK", {value}) == 1
-        assert marked.wait(5) == -signal.SIGKILL
-        assert other.poll() is None
-        other.kill()
-    assert child.poll() is None
-    assert kill_marked("TEST_MARK", {value}) == 0
