@@ -29,6 +29,18 @@ class Reason(StrEnum):
     STALE_BOOT = "stale_boot"  # the host answers, but has been up since before the request
     LOST_POWER = "lost_power"  # was on, reads off again
 
+    # Why a host did not boot, as its event log and console tell it
+    NO_POST = "no_post"  # powered, but the firmware did not finish its self-test
+    POWER_FAULT = "power_fault"  # power supply or power control failed
+    CPU_ERROR = "cpu_error"
+    MEMORY_ERROR = "memory_error"
+    DISK_ERROR = "disk_error"
+    NO_BOOT_DEVICE = "no_boot_device"
+    NETBOOT_FAILED = "netboot_failed"  # PXE without an answer, an address or a file
+    IN_SETUP = "in_setup"  # waits for a person in the firmware's setup or at its prompt
+    KERNEL_PANIC = "kernel_panic"
+    EMERGENCY_SHELL = "emergency_shell"  # the operating system waits for a person: emergency mode, fsck
+
     # Reach and checks
     UNREACHABLE = "unreachable"  # connection refused or timed out
     AUTH_FAILED = "auth_failed"  # SSH login refused

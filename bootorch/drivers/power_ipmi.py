@@ -24,7 +24,7 @@ from bootorch.core.model import BootDevice, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.protocols import Reply, Scalar, SecretStore
 from bootorch.ipmi import messages as msg
-from bootorch.ipmi.client import Exchange, Result
+from bootorch.ipmi.client import Exchange, Result, in_order
 from bootorch.ipmi.login import Credentials
 from bootorch.ipmi.messages import Action, BootSource, Command, Policy, Privilege
 from bootorch.ipmi.packet import MAX_PACKET
@@ -252,7 +252,7 @@ class IpmiPower:
         loop = asyncio.get_running_loop()
         exchange = Exchange(
             credentials,
-            commands,
+            in_order(commands),
             random=os.urandom,
             console_id=self._console_id,
             deadline=deadline,

@@ -1,13 +1,13 @@
 """The console's side of IPMI 2.0: one exchange with one BMC. Sans-IO: datagrams in, datagrams out, time is an argument.
 
-An exchange opens a session, runs a short list of commands and closes the session. Its owner calls ``start`` once,
+An exchange opens a session, runs a script of commands and closes the session. Its owner calls ``start`` once,
 then ``receive_datagram`` and ``handle_timer`` as things happen, sends what ``datagrams_to_send`` gives after each
 call, and is done when ``result`` is there. Nothing that a BMC sends raises, and every loop has a bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from bootorch.core.reasons import Reason
@@ -38,8 +38,9 @@ class Answer(NamedTuple):
 class Result(NamedTuple):
     """How an exchange ended.
 
-    ``answers`` belong to the commands in order, as far as they were answered. ``suite`` and ``privilege`` are what
-    the session used (0: there was none). ``unproven``: the BMC's proof in RAKP2 did not fit our password.
+    ``answers`` belong to the commands in order, as far as they were answered; ``value`` is what the script returned.
+    ``suite`` and ``privilege`` are what the session used (0: there was none). ``unproven``: the BMC's proof in RAKP2
+    did not fit our password. ``acted``: a command that may be sent only once has left.
     """
 
     reason: Reason
@@ -48,6 +49,27 @@ class Result(NamedTuple):
     suite: int
     privilege: int
     unproven: bool
+    value: object = None
+    acted: bool = False
+
+
+class Verdict(NamedTuple):
+    """What a script returns when it ends otherwise than well; ``value`` becomes the result's."""
+
+    reason: Reason
+    detail: str
+    value: object = None
+
+
+# Yields commands, is sent the answer to each, and returns a value or a Verdict. It is sent only answers that are good,
+# and any answer to a command that tolerates errors; every other one ends the exchange.
+Script = Generator[Command, Answer, object]
+
+
+def in_order(commands: Iterable[Command]) -> Generator[Command, Answer, None]:
+    """The script of a fixed list of commands."""
+    for command in commands:
+        yield command
 
 
 class Exchange:
@@ -59,11 +81,11 @@ class Exchange:
     """
 
     __slots__ = (
+        "_acted",
         "_answers",
         "_busy",
-        "_commands",
+        "_command",
         "_deadline",
-        "_index",
         "_level",
         "_login",
         "_message",
@@ -73,15 +95,17 @@ class Exchange:
         "_random",
         "_result",
         "_rq_sequence",
+        "_script",
         "_timer",
         "_tries",
+        "_value",
         "_verdict",
     )
 
     def __init__(
         self,
         credentials: Credentials,
-        commands: Sequence[Command],
+        script: Script,
         *,
         random: Callable[[int], bytes],
         console_id: Callable[[], int],
@@ -89,7 +113,10 @@ class Exchange:
         suites: Sequence[int] = (17, 3),
         privilege: Privilege = Privilege.ADMIN,
     ) -> None:
-        self._commands = commands
+        self._script = script
+        self._command: Command | None = None  # of the script: the one that runs, or waits for a busy BMC
+        self._value: object = None
+        self._acted = False
         self._random = random
         self._deadline = deadline
         self._out: list[bytes] = []
@@ -106,7 +133,6 @@ class Exchange:
         self._answers: list[Answer] = []
         self._privilege = privilege
         self._level = Privilege.USER  # 22.18: where every session starts
-        self._index = 0  # of the command that runs or is next
         self._pending: Command | None = None  # the request that waits for its answer
         self._message = b""
         self._rq_sequence = 0
@@ -149,7 +175,7 @@ class Exchange:
         elif now >= self._deadline:
             self._close(*self._lost("no time left"), now)
         elif self._pending is None:  # the BMC was busy, and has had time to breathe
-            self._request(self._commands[self._index], now)
+            self._request(self._script_command, now)
         elif self._pending.once or self._tries >= COMMAND_TRIES:
             self._close(*self._lost(f"no answer, sent {self._tries} times"), now)
         else:
@@ -185,17 +211,29 @@ class Exchange:
             self._finish(*login.failure)
         elif login.established:
             self._privilege = login.privilege
-            self._run(now)
+            self._next(None, now)
         else:
             self._timer = login.timer
 
-    def _run(self, now: float) -> None:
-        """Send the next command, raising the privilege first where it needs more than the session has."""
-        if self._index >= len(self._commands):
-            self._close(Reason.OK, "", now)
+    def _next(self, answer: Answer | None, now: float) -> None:
+        """Give the script its answer; run the command that it asks for next, or end with what it returns."""
+        try:
+            # A generator that has not begun takes None only; the type has no word for that.
+            self._command = self._script.send(answer)  # type: ignore[arg-type]
+        except StopIteration as end:
+            if isinstance(end.value, Verdict):
+                self._value = end.value.value
+                self._close(end.value.reason, end.value.detail, now)
+            else:
+                self._value = end.value
+                self._close(Reason.OK, "", now)
             return
-        command = self._commands[self._index]
         self._busy = 0
+        self._run(now)
+
+    def _run(self, now: float) -> None:
+        """Send the script's command, raising the privilege first where it needs more than the session has."""
+        command = self._script_command
         needs_more = command.privilege > self._level and self._level < self._privilege
         self._request(_RAISE[self._privilege] if needs_more else command, now)
 
@@ -210,6 +248,7 @@ class Exchange:
         # The same request (rqSeq) in a new packet (session sequence): the BMC must not drop it as a replay, and the
         # answer to an earlier copy still counts.
         self._tries += 1
+        self._acted = self._acted or command.once
         self._out.append(self._channel.seal(self._message, self._random(16)))
         self._timer = now + (ONCE_WAIT_S if command.once else wait_s(COMMAND_WAIT_S, self._tries - 1, self._random))
 
@@ -253,12 +292,18 @@ class Exchange:
             self._timer = now + wait_s(BUSY_WAIT_S, self._busy, self._random)
             self._busy += 1
             return
-        self._answers.append(Answer(completion, response.data))
+        answer = Answer(completion, response.data)
+        self._answers.append(answer)
         if reason is not Reason.OK and not command.tolerate:
             self._close(reason, f"{command.name}: {msg.completion_name(completion)}", now)
             return
-        self._index += 1
-        self._run(now)
+        self._next(answer, now)
+
+    @property
+    def _script_command(self) -> Command:
+        command = self._command
+        assert command is not None, "an established session has asked its script"
+        return command
 
     @property
     def _channel(self) -> Channel:
@@ -269,7 +314,7 @@ class Exchange:
     def _lost(self, how: str) -> tuple[Reason, str]:
         command = self._pending
         if command is None:
-            return Reason.BMC_BUSY, f"{self._commands[self._index].name}: busy; {how}"
+            return Reason.BMC_BUSY, f"{self._script_command.name}: busy; {how}"
         effect = "; it may have had effect" if command.once else ""
         return Reason.BMC_LOST, f"{command.name}: {how}{effect}"
 
@@ -295,4 +340,6 @@ class Exchange:
             login.suite_ident if used else 0,
             self._privilege if used else 0,
             login.unproven,
+            self._value,
+            self._acted,
         )

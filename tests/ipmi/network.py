@@ -10,7 +10,7 @@ from random import Random
 from bootorch.core.secret import Secret
 from bootorch.ipmi.bmc import Bmc
 from bootorch.ipmi.chassis import MemoryChassis
-from bootorch.ipmi.client import Exchange, Result
+from bootorch.ipmi.client import Exchange, Result, Script, in_order
 from bootorch.ipmi.login import Credentials
 from bootorch.ipmi.messages import Command
 
@@ -37,6 +37,7 @@ def server(bmc: Bmc) -> Server:
 
 def make_exchange(
     *commands: Command,
+    script: Script | None = None,
     seed: int = 1,
     password: Secret = PASSWORD,
     user: bytes = USER,
@@ -46,7 +47,7 @@ def make_exchange(
     random = Random(seed)
     ids: Iterator[int] = count(random.randrange(1, 1 << 31))
     arguments: dict[str, object] = {"random": random.randbytes, "console_id": ids.__next__, "deadline": 60.0}
-    return Exchange(Credentials(user, password, k_g), commands, **(arguments | options))  # type: ignore[arg-type]
+    return Exchange(Credentials(user, password, k_g), script or in_order(commands), **(arguments | options))  # type: ignore[arg-type]
 
 
 class Network:

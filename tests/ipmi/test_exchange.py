@@ -583,3 +583,31 @@ def test_the_same_seed_gives_the_same_conversation() -> None:
         network.run(make_exchange(STATUS, seed=4), server(make_bmc(seed=6)))
         runs.append((network.sent, network.received, network.now))
     assert runs[0] == runs[1]
+
+
+def test_a_script_decides_by_answers_and_returns_a_value() -> None:
+    chassis = MemoryChassis()
+
+    def turn_on_if_off() -> Script:
+        status = yield msg.CHASSIS_STATUS
+        if not status.data[0] & 1:
+            yield msg.chassis_control(msg.Action.ON)
+        status = yield msg.CHASSIS_STATUS
+        return status.data[0] & 1
+
+    result, _ = talk(make_exchange(script=turn_on_if_off()), server(make_bmc(chassis)))
+    assert (result.reason, result.value, result.acted) == (Reason.OK, 1, True)
+    assert chassis.controls == [msg.Action.ON]
+    result, _ = talk(make_exchange(script=turn_on_if_off(), seed=2), server(make_bmc(chassis)))
+    assert (result.value, result.acted) == (1, False)
+
+
+def test_a_script_ends_with_a_verdict_of_its_own_and_the_session_is_closed() -> None:
+    def give_up() -> Script:
+        yield msg.CHASSIS_STATUS
+        return Verdict(Reason.BMC_UNSUPPORTED, "not this one", 7)
+
+    bmc = make_bmc()
+    result, _ = talk(make_exchange(script=give_up()), server(bmc))
+    assert (result.reason, result.detail, result.value) == (Reason.BMC_UNSUPPORTED, "not this one", 7)
+    assert bmc.session_count == 0
