@@ -68,7 +68,7 @@ Script = Generator[Command, Answer, object]
 
 def in_order(commands: Iterable[Command]) -> Generator[Command, Answer, None]:
     """The script of a fixed list of commands."""
-    for command in commands:
+    for command in commands:  # noqa: UP028 - not `yield from`: that would hand the answers to an iterator that takes none
         yield command
 
 

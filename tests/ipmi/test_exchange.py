@@ -12,6 +12,7 @@ from bootorch.ipmi import handshake as hs
 from bootorch.ipmi import messages as msg
 from bootorch.ipmi.bmc import Bmc
 from bootorch.ipmi.chassis import MemoryChassis
+from bootorch.ipmi.client import Script, Verdict
 from bootorch.ipmi.crypto import suite
 from bootorch.ipmi.login import Credentials
 from bootorch.ipmi.messages import Action, Completion, Privilege
