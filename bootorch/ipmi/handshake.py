@@ -14,12 +14,18 @@ from bootorch.ipmi.crypto import MAX_USER, Suite
 from bootorch.ipmi.packet import Payload
 
 
-class Role(Enum):
+class _Word(Enum):
+    """Looked up for every packet of a fleet: by identity, which is what Enum means, but not what its hash costs."""
+
+    __hash__ = object.__hash__
+
+
+class Role(_Word):
     CONSOLE = auto()
     BMC = auto()
 
 
-class State(Enum):
+class State(_Word):
     START = auto()  # no session, nothing proposed
     OPENING = auto()  # console: Open Session sent; BMC: answered, session id given out
     PROVING = auto()  # console: RAKP1 sent; BMC: RAKP2 sent
@@ -28,7 +34,7 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Event(Enum):
+class Event(_Word):
     """What happens to a role. ``*_ERROR`` is a message with a status other than 0."""
 
     BEGIN = auto()

@@ -75,9 +75,9 @@ def encode_clear(payload_type: Payload, payload: bytes) -> bytes:
     return _PLUS_HEAD.pack(RMCP, 6, payload_type, 0, 0, len(payload)) + payload
 
 
-def seal(keys: Keys, session: int, sequence: int, message: bytes, iv: bytes) -> bytes:
-    """An encrypted and signed packet (13.28). ``session`` is the receiver's id, ``iv`` 16 random bytes."""
-    payload = keys.encrypt(message, iv)
+def seal(keys: Keys, session: int, sequence: int, message: bytes, noise: bytes) -> bytes:
+    """An encrypted and signed packet (13.28). ``session`` is the receiver's id, ``noise`` 16 random bytes."""
+    payload = keys.encrypt(message, noise)
     # IV and ciphertext are multiples of 4, so head (12), payload, pad (2), pad length and next header are as well.
     packet = _PLUS_HEAD.pack(RMCP, 6, _SEALED, session, sequence, len(payload)) + payload + b"\xff\xff\x02\x07"
     return packet + keys.sign(packet[4:])
@@ -132,10 +132,10 @@ class Channel:
         self._sequence = 0
         self._window = SequenceWindow()
 
-    def seal(self, message: bytes, iv: bytes) -> bytes:
+    def seal(self, message: bytes, noise: bytes) -> bytes:
         """The packet, with a session sequence number of its own: an identical one would be dropped as a replay."""
         self._sequence += 1
-        return seal(self._keys, self.peer_id, self._sequence, message, iv)
+        return seal(self._keys, self.peer_id, self._sequence, message, noise)
 
     def open(self, header: Header, packet: bytes) -> bytes | None:
         """The message, once; None for repetitions and for what the peer did not sign."""
