@@ -32,6 +32,10 @@ CANDIDATES: Mapping[Fault, tuple[str, ...]] = {
     Fault.PLAYBOOK_FAILS_ONCE: (WEB,),
     Fault.SILENT_POWER: (WEB, DEPLOY),
     Fault.ALREADY_ON: (STORAGE, DATABASE),
+    Fault.KERNEL_PANIC: (WEB,),
+    Fault.NO_BOOT_DEVICE: (WEB,),
+    Fault.MEMORY_ERROR: (WEB,),
+    Fault.IN_SETUP: (WEB,),
 }
 
 
@@ -52,6 +56,10 @@ class LabOptions:
     no_post: int = 0
     already_on: int = 0
     playbook_fails_once: int = 0
+    kernel_panic: int = 0
+    no_boot_device: int = 0
+    memory_error: int = 0
+    in_setup: int = 0
     loss: float = 0.0
     redeploy: bool = False
     bmc_port: int = 0
@@ -67,6 +75,10 @@ class LabOptions:
             Fault.NO_POST: self.no_post,
             Fault.ALREADY_ON: self.already_on,
             Fault.PLAYBOOK_FAILS_ONCE: self.playbook_fails_once,
+            Fault.KERNEL_PANIC: self.kernel_panic,
+            Fault.NO_BOOT_DEVICE: self.no_boot_device,
+            Fault.MEMORY_ERROR: self.memory_error,
+            Fault.IN_SETUP: self.in_setup,
         }
 
 

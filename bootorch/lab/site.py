@@ -26,7 +26,7 @@ from bootorch.core.reasons import Reason
 from bootorch.lab.fleet import DATABASE, DEPLOY, DNS, GROUPS, STORAGE, SWITCHES, WEB, Fleet, LabHost, LabOptions
 from bootorch.lab.share import playbooks_dir
 from bootorch.sim.faults import Expected
-from bootorch.sim.machine import MachineSpec
+from bootorch.sim.machine import BootFailure, MachineSpec
 
 LAB_JSON = Path("lab.json")
 PLAN = Path("plan.yml")
@@ -64,7 +64,7 @@ WRITTEN = (  # all but the hosts' directories; lab.json, which makes a directory
     LAB_JSON,
 )
 
-_VERSION = 1
+_VERSION = 2
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast, where PyYAML was built with it
 
 # Playbooks by group, in the order in which they run.
@@ -281,7 +281,7 @@ def read_lab(directory: Path) -> Lab:
             for name, entry in document["expected"].items()
         }
         hosts = tuple(
-            LabHost(**{**entry, "machine": MachineSpec(**entry["machine"]), "expected": outcomes[entry["name"]]})
+            LabHost(**{**entry, "machine": _machine(entry["machine"]), "expected": outcomes[entry["name"]]})
             for entry in document["hosts"]
         )
         return Lab(
@@ -295,3 +295,8 @@ def read_lab(directory: Path) -> Lab:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not written by this version of bootorch ({error})") from None
+
+
+def _machine(entry: dict[str, Any]) -> MachineSpec:
+    failure = entry["boot_failure"]
+    return MachineSpec(**{**entry, "boot_failure": BootFailure(failure) if failure is not None else None})

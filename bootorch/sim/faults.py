@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from bootorch.core.model import Attempts, Outcome
 from bootorch.core.reasons import Reason
-from bootorch.sim.machine import MachineSpec, draw
+from bootorch.sim.machine import BootFailure, MachineSpec, draw
 
 
 class Fault(StrEnum):
@@ -19,6 +19,20 @@ class Fault(StrEnum):
     NO_POST = "no_post"
     ALREADY_ON = "already_on"
     PLAYBOOK_FAILS_ONCE = "playbook_fails_once"
+    # The order decides who is struck: what is added comes last, so that a seed keeps its victims.
+    KERNEL_PANIC = "kernel_panic"
+    NO_BOOT_DEVICE = "no_boot_device"
+    MEMORY_ERROR = "memory_error"
+    IN_SETUP = "in_setup"
+
+
+_BOOT_FAILURES = {
+    Fault.NO_POST: BootFailure.NO_POST,
+    Fault.KERNEL_PANIC: BootFailure.KERNEL_PANIC,
+    Fault.NO_BOOT_DEVICE: BootFailure.NO_BOOT_DEVICE,
+    Fault.MEMORY_ERROR: BootFailure.MEMORY_ERROR,
+    Fault.IN_SETUP: BootFailure.IN_SETUP,
+}
 
 
 def assign(seed: int, counts: Mapping[Fault, int], candidates: Mapping[Fault, Sequence[str]]) -> dict[str, Fault]:
@@ -48,7 +62,7 @@ def machine_spec(name: str, seed: int, boot_s: tuple[float, float], fault: Fault
         initially_on=fault is Fault.ALREADY_ON,
         dead_bmc=fault is Fault.DEAD_BMC,
         silent_power_ons=1 if fault is Fault.SILENT_POWER else 0,
-        no_post=fault is Fault.NO_POST,
+        boot_failure=_BOOT_FAILURES.get(fault) if fault is not None else None,
         playbook_failures=1 if fault is Fault.PLAYBOOK_FAILS_ONCE else 0,
     )
 
@@ -69,8 +83,8 @@ def expected(spec: MachineSpec, attempts: Attempts, *, redeploy: bool) -> Expect
         return Expected(Outcome.ADOPTED)
     if spec.silent_power_ons >= attempts.power:
         return Expected(Outcome.QUARANTINED, Reason.POWER_NO_EFFECT)
-    if spec.no_post:
-        return Expected(Outcome.QUARANTINED, Reason.NO_BOOT)
+    if spec.boot_failure is not None:
+        return Expected(Outcome.QUARANTINED, Reason(spec.boot_failure.value))
     if redeploy and spec.playbook_failures >= attempts.redeploy:
         return Expected(Outcome.QUARANTINED, Reason.TASK_FAILED)
     return Expected(Outcome.READY)

@@ -7,11 +7,51 @@ simulator and the lab share this model, so that what was rehearsed on sockets is
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import UUID
 
 # Firmware takes most of the way from power to login; the kernel's clock, as /proc/uptime shows it, starts after that.
 FIRMWARE_SHARE = 0.6
+
+HISTORY_LIMIT = 64  # changes of power that are remembered: an event log of some 600 records, as BMCs have them
+
+
+class BootFailure(StrEnum):
+    """What keeps a server from booting. The words are those of the reason codes that a diagnosis has to find."""
+
+    NO_POST = "no_post"  # hangs in its self-test
+    MEMORY_ERROR = "memory_error"
+    NO_BOOT_DEVICE = "no_boot_device"
+    NETBOOT_FAILED = "netboot_failed"
+    IN_SETUP = "in_setup"
+    KERNEL_PANIC = "kernel_panic"
+    EMERGENCY_SHELL = "emergency_shell"
+    POWER_FAULT = "power_fault"  # power-on is accepted, the supply does not come up, the chassis stays off
+
+
+class Change(StrEnum):
+    """What happened to a server's power, as its BMC saw it."""
+
+    POWER_UP = "power_up"
+    CYCLE = "cycle"
+    RESET = "reset"
+    POWER_DOWN = "power_down"
+    SHUTDOWN = "shutdown"  # by its operating system, when asked over ACPI
+    POWER_FAULT = "power_fault"
+
+
+STARTS = frozenset((Change.POWER_UP, Change.CYCLE, Change.RESET))  # after these the firmware runs
+
+
+class Source(StrEnum):
+    """What a boot is from."""
+
+    DISK = "disk"
+    NETWORK = "network"
+    CDROM = "cdrom"
+    SETUP = "setup"  # the firmware's setup, because somebody asked for it
 
 
 def draw(seed: int, *words: str | int) -> float:
@@ -37,7 +77,7 @@ class MachineSpec:
     initial_uptime_s: float = 9 * 86400.0  # of a server that was on already
     dead_bmc: bool = False  # the BMC never answers
     silent_power_ons: int = 0  # so many power-ons are accepted and have no effect
-    no_post: bool = False  # takes power, never gets as far as an operating system
+    boot_failure: BootFailure | None = None  # what every boot of it ends in, instead of a login
     playbook_failures: int = 0  # so many attempts of the redeploy fail on this host
 
     def __post_init__(self) -> None:
@@ -48,7 +88,19 @@ class MachineSpec:
 class Machine:
     """The state of one server. Commands return whether they had an effect; the BMC says "accepted" all the same."""
 
-    __slots__ = ("_boots", "_on_since", "_seed", "_silent_left", "cycles", "power_offs", "power_ons", "resets", "spec")
+    __slots__ = (
+        "_boots",
+        "_history",
+        "_on_since",
+        "_seed",
+        "_silent_left",
+        "cycles",
+        "power_offs",
+        "power_ons",
+        "resets",
+        "source",
+        "spec",
+    )
 
     def __init__(self, spec: MachineSpec, seed: int) -> None:
         self.spec = spec
@@ -56,10 +108,12 @@ class Machine:
         self._silent_left = spec.silent_power_ons
         self._on_since: float | None = None
         self._boots = 0  # times that power or reset started the firmware
+        self._history: list[tuple[float, Change]] = []
+        self.source = Source.DISK  # of the present boot; who starts one from elsewhere says so right after
         # Commands received, whether or not they had an effect.
         self.power_ons = self.power_offs = self.cycles = self.resets = 0
         if spec.initially_on:
-            self._start(-(spec.initial_uptime_s + spec.boot_s * FIRMWARE_SHARE))
+            self._start(-(spec.initial_uptime_s + spec.boot_s * FIRMWARE_SHARE), Change.POWER_UP)
 
     # Commands
 
@@ -71,35 +125,55 @@ class Machine:
         if self._silent_left:
             self._silent_left -= 1
             return False
-        self._start(now)
+        if self.spec.boot_failure is BootFailure.POWER_FAULT:
+            self._happened(now, Change.POWER_FAULT)
+            return False
+        self._start(now, Change.POWER_UP)
         return True
 
     def power_off(self, now: float) -> bool:
         """At once, without asking the operating system."""
-        del now
         self.power_offs += 1
-        was_on, self._on_since = self._on_since is not None, None
-        return was_on
+        return self._stop(now, Change.POWER_DOWN)
+
+    def shutdown(self, now: float) -> bool:
+        """Ask the operating system over ACPI; no effect where none runs."""
+        self.power_offs += 1
+        return self.os_up(now) and self._stop(now, Change.SHUTDOWN)
 
     def cycle(self, now: float) -> bool:
         """Off and on again; no effect on a server that is off (IPMI 2.0 section 28.3)."""
         self.cycles += 1
-        return self._restart(now)
+        return self._restart(now, Change.CYCLE)
 
     def reset(self, now: float) -> bool:
         """A hard reset: the firmware starts again; no effect on a server that is off."""
         self.resets += 1
-        return self._restart(now)
+        return self._restart(now, Change.RESET)
 
-    def _restart(self, now: float) -> bool:
+    def _restart(self, now: float, change: Change) -> bool:
         if self._on_since is None:
             return False
-        self._start(now)
+        self._start(now, change)
         return True
 
-    def _start(self, now: float) -> None:
+    def _start(self, now: float, change: Change) -> None:
         self._on_since = now
         self._boots += 1
+        self.source = Source.DISK
+        self._happened(now, change)
+
+    def _stop(self, now: float, change: Change) -> bool:
+        if self._on_since is None:
+            return False
+        self._on_since = None
+        self._happened(now, change)
+        return True
+
+    def _happened(self, now: float, change: Change) -> None:
+        self._history.append((now, change))
+        if len(self._history) > HISTORY_LIMIT:
+            del self._history[0]
 
     # What can be observed
 
@@ -111,14 +185,24 @@ class Machine:
         return self._on_since is not None and now >= self._on_since
 
     @property
+    def on_since(self) -> float | None:
+        """When the firmware of the present boot started; None while off."""
+        return self._on_since
+
+    @property
     def boots(self) -> int:
         """How often the firmware has started."""
         return self._boots
 
     @property
+    def history(self) -> Sequence[tuple[float, Change]]:
+        """(time, what happened to the power), oldest first; the last ``HISTORY_LIMIT`` of them."""
+        return self._history
+
+    @property
     def os_up_at(self) -> float | None:
         """When the operating system of the present boot takes (or took) its first login; None: it will not."""
-        if self._on_since is None or self.spec.no_post:
+        if self._on_since is None or self.spec.boot_failure is not None or self.source is Source.SETUP:
             return None
         return self._on_since + self.spec.boot_s
 

@@ -16,7 +16,7 @@ from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.model import Deadlines, Host
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.sim.machine import Machine, MachineSpec, draw
+from bootorch.sim.machine import BootFailure, Machine, MachineSpec, draw
 
 _NORMAL = NormalDist()
 
@@ -85,9 +85,9 @@ class World:
             initially_on=chance("on", p.on_share),
             dead_bmc=chance("dead-bmc", p.dead_bmc_share),
             silent_power_ons=1 if chance("silent", p.silent_power_share) else 0,
-            no_post=chance("no-post", p.no_post_share),
+            boot_failure=BootFailure.NO_POST if chance("no-post", p.no_post_share) else None,
         )
-        return replace(spec, no_post=False) if spec.initially_on else spec
+        return replace(spec, boot_failure=None) if spec.initially_on else spec
 
     def ends_at(self, intent: Intent, now: float) -> float:
         """Run time at which the effect's answer is there."""

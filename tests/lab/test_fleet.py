@@ -24,7 +24,7 @@ def test_the_demo_has_the_outcomes_that_issue_2_asks_for() -> None:
     fleet = build(DEMO)
     assert outcome_counts(fleet.hosts) == {"ready": 57, "adopted": 1, "quarantined": 2}
     ends = {host.expected.reason: host for host in fleet.hosts if host.expected.outcome is Outcome.QUARANTINED}
-    assert set(ends) == {Reason.BMC_UNREACHABLE, Reason.NO_BOOT}
+    assert set(ends) == {Reason.BMC_UNREACHABLE, Reason.NO_POST}
     assert {host.group for host in ends.values()} == {WEB}
     assert [len(fleet.group(name)) for name in GROUPS] == [6, 3, 6, 5, 2, 38]
     assert sum(host.playbook_fails_once for host in fleet.hosts) == 1

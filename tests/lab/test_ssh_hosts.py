@@ -21,6 +21,7 @@ from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.ipmi.messages import Action
 from bootorch.lab import control, site
 from bootorch.lab.process import identify
+from bootorch.sim.machine import BootFailure
 from tests.lab.conftest import SITE, RunningLab, Start
 
 
@@ -110,7 +111,7 @@ async def test_every_boot_has_a_new_id_the_same_host_key_and_the_same_disk(start
 
 async def test_a_host_that_never_posts_takes_power_and_nothing_else(start: Start) -> None:
     lab = start(20, no_post=1)
-    host = lab.host(lab.victim(no_post=True).name)
+    host = lab.host(lab.victim(boot_failure=BootFailure.NO_POST).name)
     reach = lab.reach()
     async with powered(lab) as power:
         await power.on(host, 3.0)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from bootorch.core.model import Attempts, Outcome
 from bootorch.core.reasons import Reason
 from bootorch.sim.faults import Expected, Fault, assign, expected, machine_spec
-from bootorch.sim.machine import FIRMWARE_SHARE, Machine, MachineSpec, draw
+from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, Machine, MachineSpec, draw
 
 
-def machine(seed: int = 7, **faults: bool | float | int) -> Machine:
+def machine(seed: int = 7, **faults: bool | float | int | BootFailure) -> Machine:
     return Machine(MachineSpec("web-01", boot_s=10.0, **faults), seed)  # type: ignore[arg-type]
 
 
@@ -90,7 +90,7 @@ def test_faults() -> None:
     slow = machine(bmc_boot_s=90.0)
     assert not slow.bmc_up(89.9)
     assert slow.bmc_up(90.0)
-    stuck = machine(no_post=True)
+    stuck = machine(boot_failure=BootFailure.NO_POST)
     assert stuck.power_on(0.0)
     assert stuck.is_on(1e6)
     assert stuck.os_up_at is None
@@ -153,7 +153,7 @@ def test_faults_are_assigned_by_seed_to_candidates_one_a_host() -> None:
         (Fault.PLAYBOOK_FAILS_ONCE, Expected(Outcome.READY)),
         (Fault.ALREADY_ON, Expected(Outcome.ADOPTED)),
         (Fault.DEAD_BMC, Expected(Outcome.QUARANTINED, Reason.BMC_UNREACHABLE)),
-        (Fault.NO_POST, Expected(Outcome.QUARANTINED, Reason.NO_BOOT)),
+        (Fault.NO_POST, Expected(Outcome.QUARANTINED, Reason.NO_POST)),
     ],
 )
 def test_what_must_come_of_each_fault(fault: Fault | None, end: Expected) -> None:

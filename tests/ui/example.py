@@ -16,7 +16,7 @@ from bootorch.core.model import (
     TcpCheck,
 )
 from bootorch.core.plan import Plan
-from bootorch.sim.machine import MachineSpec
+from bootorch.sim.machine import BootFailure, MachineSpec
 from tests.ui.world import World, make_host, make_plan
 
 SIZES = {"switch": 4, "dns": 4, "storage": 6, "db": 8, "deploy": 2, "web": 36}
@@ -51,7 +51,7 @@ def demo_world(**more: object) -> World:
     specs = {
         "web07": MachineSpec("web07", 50.0, dead_bmc=True),
         "web11": MachineSpec("web11", 60.0, silent_power_ons=1),
-        "web23": MachineSpec("web23", 60.0, no_post=True),
+        "web23": MachineSpec("web23", 60.0, boot_failure=BootFailure.NO_POST),
         "db03": MachineSpec("db03", 60.0, initially_on=True),
         "web19": MachineSpec("web19", 70.0, playbook_failures=1),
     }
