@@ -29,6 +29,7 @@ class Payload(IntEnum):
     """Payload types (13.27.3)."""
 
     IPMI = 0x00
+    SOL = 0x01
     OPEN_REQUEST = 0x10
     OPEN_RESPONSE = 0x11
     RAKP1 = 0x12
@@ -79,13 +80,13 @@ def seal(keys: Keys, session: int, sequence: int, message: bytes, noise: bytes) 
     """An encrypted and signed packet (13.28). ``session`` is the receiver's id, ``noise`` 16 random bytes."""
     payload = keys.encrypt(message, noise)
     # IV and ciphertext are multiples of 4, so head (12), payload, pad (2), pad length and next header are as well.
-    packet = _PLUS_HEAD.pack(RMCP, 6, _SEALED, session, sequence, len(payload)) + payload + b"\xff\xff\x02\x07"
+    packet = _PLUS_HEAD.pack(RMCP, 6, _SEALED | kind, session, sequence, len(payload)) + payload + b"\xff\xff\x02\x07"
     return packet + keys.sign(packet[4:])
 
 
-def unseal(keys: Keys, header: Header, packet: bytes) -> bytes | None:
-    """The message of a sealed packet; None when signature, encryption or length are not in order."""
-    if header.kind != _SEALED or keys.verify(packet) is None:
+def unseal(keys: Keys, header: Header, packet: bytes, kind: Payload = Payload.IPMI) -> bytes | None:
+    """The message of a sealed packet; None when kind, signature, encryption or length are not in order."""
+    if header.kind != _SEALED | kind or keys.verify(packet) is None:
         return None
     return keys.decrypt(packet[16 : 16 + header.length])
 
@@ -137,8 +138,8 @@ class Channel:
         self._sequence += 1
         return seal(self._keys, self.peer_id, self._sequence, message, noise)
 
-    def open(self, header: Header, packet: bytes) -> bytes | None:
-        """The message, once; None for repetitions and for what the peer did not sign."""
-        message = unseal(self._keys, header, packet)
+    def open(self, header: Header, packet: bytes, kind: Payload = Payload.IPMI) -> bytes | None:
+        """The message, once; None for repetitions, other kinds and what the peer did not sign."""
+        message = unseal(self._keys, header, packet, kind)
         # The signature first: nobody else may move the window.
         return message if message is not None and self._window.accept(header.sequence) else None
