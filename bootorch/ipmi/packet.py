@@ -76,7 +76,7 @@ def encode_clear(payload_type: Payload, payload: bytes) -> bytes:
     return _PLUS_HEAD.pack(RMCP, 6, payload_type, 0, 0, len(payload)) + payload
 
 
-def seal(keys: Keys, session: int, sequence: int, message: bytes, noise: bytes) -> bytes:
+def seal(keys: Keys, session: int, sequence: int, message: bytes, noise: bytes, kind: Payload = Payload.IPMI) -> bytes:
     """An encrypted and signed packet (13.28). ``session`` is the receiver's id, ``noise`` 16 random bytes."""
     payload = keys.encrypt(message, noise)
     # IV and ciphertext are multiples of 4, so head (12), payload, pad (2), pad length and next header are as well.
@@ -133,10 +133,10 @@ class Channel:
         self._sequence = 0
         self._window = SequenceWindow()
 
-    def seal(self, message: bytes, noise: bytes) -> bytes:
+    def seal(self, message: bytes, noise: bytes, kind: Payload = Payload.IPMI) -> bytes:
         """The packet, with a session sequence number of its own: an identical one would be dropped as a replay."""
         self._sequence += 1
-        return seal(self._keys, self.peer_id, self._sequence, message, noise)
+        return seal(self._keys, self.peer_id, self._sequence, message, noise, kind)
 
     def open(self, header: Header, packet: bytes, kind: Payload = Payload.IPMI) -> bytes | None:
         """The message, once; None for repetitions, other kinds and what the peer did not sign."""
