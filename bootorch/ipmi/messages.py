@@ -103,8 +103,10 @@ class NetFn(IntEnum):
     """Network functions of requests (5.1)."""
 
     CHASSIS = 0x00
+    SENSOR = 0x04
     APP = 0x06
     STORAGE = 0x0A
+    GROUP = 0x2C  # of other bodies; the first data byte names the body, 0xDC is DCMI's
 
 
 class Action(IntEnum):
@@ -166,6 +168,12 @@ class Command:
         self.once = once
         self.tolerate = tolerate
 
+    def tolerant(self) -> Command:
+        """The same command, for a script that deals with error completions itself."""
+        return Command(
+            self.name, self.netfn, self.command, self.data, privilege=self.privilege, once=self.once, tolerate=True
+        )
+
     def __repr__(self) -> str:
         return f"<Command {self.name}>"
 
@@ -191,6 +199,8 @@ GET_SESSION_INFO: Final = Command("session info", NetFn.APP, 0x3D, b"\x00")  # 2
 CHASSIS_STATUS: Final = Command("chassis status", NetFn.CHASSIS, 0x01)  # 28.2
 RESTART_CAUSE: Final = Command("restart cause", NetFn.CHASSIS, 0x07)  # 28.11
 GET_SEL_INFO: Final = Command("sel info", NetFn.STORAGE, 0x40)  # 31.2
+GET_SEL_TIME: Final = Command("sel time", NetFn.STORAGE, 0x48)  # 31.10
+DCMI_POWER: Final = Command("dcmi power reading", NetFn.GROUP, 0x02, b"\xdc\x01\x00\x00")  # DCMI 1.5, 6.6.1
 
 
 def auth_capabilities(extended: bool = True) -> bytes:
@@ -217,9 +227,10 @@ def chassis_control(action: Action) -> Command:
     return Command(name, NetFn.CHASSIS, 0x02, bytes((action,)), privilege=Privilege.OPERATOR, once=True)
 
 
-def identify(seconds: int = 15) -> Command:
-    """Chassis Identify 28.5: the locator light, 0-255 s (0: off)."""
-    return Command("chassis identify", NetFn.CHASSIS, 0x04, bytes((seconds,)), privilege=Privilege.OPERATOR)
+def identify(seconds: int | None = 15) -> Command:
+    """Chassis Identify 28.5: the locator light, 0-255 s (0: off); None: until told otherwise, which is optional."""
+    data = b"\x00\x01" if seconds is None else bytes((seconds,))
+    return Command("chassis identify", NetFn.CHASSIS, 0x04, data, privilege=Privilege.OPERATOR)
 
 
 def set_restore_policy(policy: Policy) -> Command:
@@ -276,6 +287,8 @@ class ChassisStatus(NamedTuple):
     power_overload: bool
     restore_policy: int  # Policy, or 3: unknown
     last_power_event: int  # bits: 0 AC failed, 1 overload, 2 interlock, 3 fault, 4 last power-on by command
+    drive_fault: bool = False
+    cooling_fault: bool = False
 
 
 def parse_chassis_status(data: bytes) -> ChassisStatus | None:
@@ -288,6 +301,8 @@ def parse_chassis_status(data: bytes) -> ChassisStatus | None:
         power_overload=bool(power & 0x02),
         restore_policy=power >> 5 & 3,
         last_power_event=data[1] & 0x1F,
+        drive_fault=bool(data[2] & 0x04),
+        cooling_fault=bool(data[2] & 0x08),
     )
 
 
@@ -298,6 +313,7 @@ class DeviceId(NamedTuple):
     firmware: str  # major.minor, as vendors print it
     manufacturer: int  # IANA enterprise number
     product: int
+    ipmi: str = ""  # version: 1.5 or 2.0
 
 
 def parse_device_id(data: bytes) -> DeviceId | None:
@@ -305,8 +321,23 @@ def parse_device_id(data: bytes) -> DeviceId | None:
         return None
     firmware = f"{data[2] & 0x7F}.{data[3]:02x}"  # minor is BCD
     return DeviceId(
-        data[0], firmware, int.from_bytes(data[6:9], "little") & 0xFFFFF, int.from_bytes(data[9:11], "little")
+        data[0],
+        firmware,
+        int.from_bytes(data[6:9], "little") & 0xFFFFF,
+        int.from_bytes(data[9:11], "little"),
+        f"{data[4] & 0x0F}.{data[4] >> 4}",  # BCD with the digits swapped
     )
+
+
+class SessionSlots(NamedTuple):
+    """How many sessions a BMC can hold, and holds now (22.20)."""
+
+    total: int
+    used: int
+
+
+def parse_session_slots(data: bytes) -> SessionSlots | None:
+    return SessionSlots(data[1] & 0x3F, data[2] & 0x3F) if len(data) >= 3 else None
 
 
 class BootFlags(NamedTuple):
@@ -323,41 +354,6 @@ def parse_boot_flags(data: bytes) -> BootFlags | None:
         return None
     first, second = data[2], data[3]
     return BootFlags(bool(first & 0x80), bool(first & 0x40), bool(first & 0x20), second & 0x3C)
-
-
-class SelRecord(NamedTuple):
-    """One system event log record of 16 bytes (32.1)."""
-
-    record: int
-    kind: int  # 0x02: system event
-    time_s: int  # seconds since 1970 on the BMC's own clock
-    sensor_type: int  # 0x0F: firmware progress or error
-    sensor: int
-    event: bytes  # direction and type, then event data 1-3
-
-
-class SelEntry(NamedTuple):
-    """Answer of Get SEL Entry (31.5). ``following`` is 0xFFFF after the last record."""
-
-    following: int
-    record: SelRecord
-
-
-def parse_sel_entry(data: bytes) -> SelEntry | None:
-    if len(data) < 18:
-        return None
-    body = data[2:18]
-    return SelEntry(
-        int.from_bytes(data[:2], "little"),
-        SelRecord(
-            record=int.from_bytes(body[:2], "little"),
-            kind=body[2],
-            time_s=int.from_bytes(body[3:7], "little"),
-            sensor_type=body[10],
-            sensor=body[11],
-            event=body[12:16],
-        ),
-    )
 
 
 RESTART_CAUSES: Final = (  # 28.11, table 28-12

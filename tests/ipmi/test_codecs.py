@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bootorch.core.reasons import Reason
 from bootorch.ipmi import handshake as hs
 from bootorch.ipmi import messages as msg
+from bootorch.ipmi import sel
 from bootorch.ipmi.chassis import BootOptions
 from bootorch.ipmi.crypto import Keys, suite
 from bootorch.ipmi.handshake import TRANSITIONS, Event, Role, State
@@ -125,7 +126,8 @@ def test_decoders_never_raise(data: bytes) -> None:
         msg.parse_chassis_status,
         msg.parse_device_id,
         msg.parse_boot_flags,
-        msg.parse_sel_entry,
+        msg.parse_session_slots,
+        sel.parse_entry,
     ):
         decode(data)
 
@@ -208,7 +210,7 @@ def test_only_rakp2_makes_the_console_send_rakp3() -> None:
 
 def test_chassis_status() -> None:
     status = msg.parse_chassis_status(b"\x61\x10\x40")
-    assert status == (True, False, False, 3, 0x10)
+    assert status == (True, False, False, 3, 0x10, False, False)
     status = msg.parse_chassis_status(b"\x48\x08\x00\x00")
     assert status is not None
     assert (status.power_on, status.power_fault, status.restore_policy) == (False, True, 2)
@@ -217,7 +219,7 @@ def test_chassis_status() -> None:
 
 def test_device_id() -> None:
     device = msg.parse_device_id(bytes.fromhex("20 81 83 52 02 bf a2 02 00 00 01"))
-    assert device == (0x20, "3.52", 674, 0x0100)  # 674: Dell
+    assert device == (0x20, "3.52", 674, 0x0100, "2.0")  # 674: Dell
 
 
 def test_boot_flags() -> None:
@@ -226,16 +228,6 @@ def test_boot_flags() -> None:
     assert msg.boot_flags(msg.BootSource.BIOS, efi=False) == b"\x80\x18\x00\x00\x00"
     read = msg.parse_boot_flags(b"\x01\x05" + msg.boot_flags(msg.BootSource.CDROM) + b"junk of an old HP")
     assert read == (True, False, True, msg.BootSource.CDROM)
-
-
-def test_sel_entry() -> None:
-    record = bytes.fromhex("0100 02 80c2fd65 2000 04 0f 06 6f 02 ff ff".replace(" ", ""))
-    entry = msg.parse_sel_entry(b"\xff\xff" + record)
-    assert entry is not None
-    assert entry.following == 0xFFFF
-    assert entry.record.sensor_type == 0x0F
-    assert entry.record.time_s == 0x65FDC280
-    assert msg.get_sel_entry(0).data == b"\x00\x00\x00\x00\x00\xff"
 
 
 def test_reasons_of_completion_codes() -> None:
