@@ -18,7 +18,8 @@ IPMI_PORT = 623  # IPMI 2.0 section 13.1.2: primary RMCP port
 SSH_PORT = 22
 CREDENTIAL = "bmc_password"  # name of the systemd credential that holds what the inventory does not
 OWN_FACTS = ("rack", "feed", "model", "firmware")  # facts with a field of their own in Host
-ENGINE_FACTS = ("image_server", "boot_mode")  # facts that slots and drivers ask for, whatever the plan names
+BMC_FACTS = ("boot_mode", "bmc_ipmi", "bmc_suites", "bmc_kg_file")  # how to talk to a host's BMC
+ENGINE_FACTS = ("image_server",)  # facts that slots ask for, whatever the plan names
 # Set in clear text these would end up in snapshot and journal. (Ansible's own names and their older spellings.)
 PASSWORDS = (
     "bmc_password",
@@ -30,6 +31,7 @@ PASSWORDS = (
     "ansible_sudo_pass",
 )
 
+_BMC_USER = "set bmc_user to the login name of the BMC"
 _NOWHERE = ""  # stands for an address that is missing or wrong; such a plan is never returned
 
 
@@ -72,11 +74,8 @@ class HostReader:
         return Host(
             name=name,
             group=group,
-            bmc=Endpoint(
-                values.address("bmc_address", "set bmc_address to the IP address of the host's BMC"),
-                values.port("bmc_port", IPMI_PORT),
-            ),
-            bmc_user=values.needed_text("bmc_user", "set bmc_user to the login name of the BMC"),
+            bmc=self._bmc(values),
+            bmc_user=values.needed_text("bmc_user", _BMC_USER),
             bmc_password=self._password(values),
             address=values.address("ansible_host", "set ansible_host to the IP address of the host", default=name),
             ssh_port=values.port("ansible_port", SSH_PORT),
@@ -90,8 +89,42 @@ class HostReader:
             firmware=values.text("firmware"),
             watts_boot_peak=peak,
             watts_steady=values.watts("watts_steady") or peak,  # not stated: never less than what is known
-            facts={fact: value for fact in (*self.facts, *ENGINE_FACTS) if (value := values.text(fact))},
+            facts={**self._facts(values, (*self.facts, *ENGINE_FACTS)), **self._bmc_facts(values)},
         )
+
+    def read_bmc(self, name: str, variables: Mapping[str, Json]) -> Host:
+        """The BMC's side of a host only: all that a power command needs; the rest may be missing."""
+        values = _Variables(self, name, variables)
+        return Host(
+            name=name,
+            group="",
+            bmc=self._bmc(values),
+            bmc_user=values.needed_text("bmc_user", _BMC_USER),
+            bmc_password=self._password(values),
+            address=_NOWHERE,
+            model=values.text("model"),
+            facts=self._bmc_facts(values),
+        )
+
+    def _bmc(self, values: _Variables) -> Endpoint:
+        address = values.address("bmc_address", "set bmc_address to the IP address of the host's BMC")
+        return Endpoint(address, values.port("bmc_port", IPMI_PORT))
+
+    def _facts(self, values: _Variables, names: Iterable[str]) -> dict[str, str]:
+        return {name: value for name in names if (value := values.text(name))}
+
+    def _bmc_facts(self, values: _Variables) -> dict[str, str]:
+        facts = self._facts(values, BMC_FACTS)
+        if facts.get("bmc_ipmi", "2.0") not in ("1.5", "2.0"):
+            values.problem(
+                "bmc_ipmi is no version of IPMI", "write 2.0, or 1.5 for a board that has no better", facts["bmc_ipmi"]
+            )
+        suites = facts.get("bmc_suites", "17").replace(",", " ").split()
+        if not suites or not {"17", "3"}.issuperset(suites):
+            values.problem("bmc_suites names a suite that is not permitted", "write 17, 3 or 17,3", facts["bmc_suites"])
+        if "bmc_kg_file" in facts:
+            facts["bmc_kg_file"] = _from(self.directory, facts["bmc_kg_file"])
+        return facts
 
     def _password(self, values: _Variables) -> SecretRef | None:
         value = values.get("bmc_password")

@@ -6,12 +6,15 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootorch.core.errors import InvalidInput, OperatorError, Problem
-from bootorch.core.model import Host
-from bootorch.core.plan import Plan
 from bootorch.core.secret import Secret, SecretKind, SecretRef
 from bootorch.runtime import vault
+
+if TYPE_CHECKING:  # for words only: a power command over raw addresses has neither
+    from bootorch.core.model import Host
+    from bootorch.core.plan import Plan
 
 # IPMI 2.0 section 13.28 and 22.30: a password has at most 20 bytes. A longer one is refused, never cut.
 MAX_PASSWORD_BYTES = 20
@@ -54,10 +57,14 @@ class Secrets:
 
     def check(self, plan: Plan) -> list[Problem]:
         """Every password that a run of ``plan`` could not read, folded by cause. Empty: all is well."""
+        return self.problems(plan.hosts.values())
+
+    def problems(self, hosts_asked: Iterable[Host]) -> list[Problem]:
+        """As :meth:`check`, for any hosts."""
         hosts: dict[Problem, list[str]] = defaultdict(list)
         tried: dict[SecretRef, Problem | None] = {}
         budget, labels = MAX_TRIED, set[str]()
-        for host in plan.hosts.values():
+        for host in hosts_asked:
             ref = host.bmc_password
             if ref is not None and ref.kind is SecretKind.VAULT:
                 if ref not in tried:
@@ -89,7 +96,8 @@ class Secrets:
         key = (ref, host.name if ref.kind is SecretKind.CREDENTIAL else "")
         if key not in self._found:
             try:
-                self._found[key] = _fitting(self._read(ref, host), ref)
+                where = ref.value if ref.kind is SecretKind.FILE else ""
+                self._found[key] = fitting(self._read(ref, host), where)
             except OperatorError as error:
                 self._found[key] = error.problems[0]
         return self._found[key]
@@ -101,7 +109,7 @@ class Secrets:
             case SecretKind.FILE:
                 return vault.read_secret_file(self._base_dir / Path(ref.value).expanduser(), "BMC password file")
             case SecretKind.CREDENTIAL:
-                return self._credential((f"{ref.value}.{host.name}", ref.value))
+                return read_credential(self._credentials, (f"{ref.value}.{host.name}", ref.value))
 
     def _decrypt(self, text: str) -> bytes:
         if self._vault_password is None:
@@ -119,25 +127,27 @@ class Secrets:
             where = str(self._vault_password_file)
             raise InvalidInput(Problem(f"bmc_password cannot be decrypted: {error}", where, remedy)) from error
 
-    def _credential(self, names: Iterable[str]) -> bytes:
-        if self._credentials is not None:
-            for name in names:
-                # A name comes from the inventory: it must not climb out of the directory.
-                if "/" not in name and (path := self._credentials / name).is_file():
-                    return vault.read_secret_file(path, "systemd credential", guarded=True)
-        raise InvalidInput(Problem("no BMC password", remedy=_REMEDY))
+
+def read_credential(directory: Path | None, names: Iterable[str]) -> bytes:
+    """Content of the first of ``names`` that systemd's credentials directory holds. Raises InvalidInput."""
+    if directory is not None:
+        for name in names:
+            # A name comes from the inventory: it must not climb out of the directory.
+            if "/" not in name and (path := directory / name).is_file():
+                return vault.read_secret_file(path, "systemd credential", guarded=True)
+    raise InvalidInput(Problem("no BMC password", remedy=_REMEDY))
 
 
-def _fitting(value: bytes, ref: SecretRef) -> Secret:
+def fitting(value: bytes, where: str, what: str = "BMC password") -> Secret:
+    """A secret that IPMI can carry, its line end removed. Raises InvalidInput: empty, too long, or with a NUL."""
     password = value.rstrip(b"\r\n")
-    where = ref.value if ref.kind is SecretKind.FILE else ""
     if not password:
-        raise InvalidInput(Problem("the BMC password is empty", where, "write the password into it"))
+        raise InvalidInput(Problem(f"the {what} is empty", where, "write the password into it"))
     if len(password) > MAX_PASSWORD_BYTES:
-        message = f"the BMC password has {len(password)} bytes, and IPMI allows {MAX_PASSWORD_BYTES}"
-        raise InvalidInput(Problem(message, where, "give the BMC user a shorter password; it is never cut"))
+        message = f"the {what} has {len(password)} bytes, and IPMI allows {MAX_PASSWORD_BYTES}"
+        raise InvalidInput(Problem(message, where, "give the BMC a shorter one; it is never cut"))
     if b"\0" in password:
-        raise InvalidInput(Problem("the BMC password holds a NUL byte", where, "IPMI pads passwords with NUL"))
+        raise InvalidInput(Problem(f"the {what} holds a NUL byte", where, "IPMI pads with NUL"))
     return Secret(password)
 
 

@@ -84,6 +84,17 @@ def render(spec: PlanSpec, vault_password_file: Path | None = None, *, pass_env:
     directory = Path(spec.directory)
     paths = [Path(path) for path in spec.inventory]
     _check_paths(spec, paths, directory)
+    return render_paths(paths, directory, vault_password_file, pass_env=pass_env)
+
+
+def render_paths(
+    paths: Sequence[Path],
+    directory: Path,
+    vault_password_file: Path | None = None,
+    *,
+    pass_env: Sequence[str] = (),
+) -> Snapshot:
+    """As :func:`render`, for inventories without a plan; ``directory`` is what relative paths in them count from."""
     files = files_of(paths, directory)
     where = ", ".join(_relative(paths, directory))
     try:
