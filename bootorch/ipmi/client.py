@@ -12,16 +12,17 @@ from typing import Final, NamedTuple
 
 from bootorch.core.reasons import Reason
 from bootorch.ipmi import messages as msg
-from bootorch.ipmi.login import Credentials, Login, close_packet, wait_s
+from bootorch.ipmi.login import WAIT_S, Credentials, Login, close_packet
 from bootorch.ipmi.messages import Command, Completion, NetFn, Privilege
 from bootorch.ipmi.packet import Channel, Header, decode_header
 from bootorch.ipmi.wire import Response, decode_response, encode_request
 
-COMMAND_WAIT_S: Final = 0.5  # FreeIPMI starts at 0.4 s, ipmitool at 1 s
-COMMAND_TRIES: Final = 6  # 10 s in all; ipmitool: 4 tries, 10 s
+# Waits begin as those of the login; the answer to an earlier copy of a request counts as well.
+COMMAND_GROWTH: Final = 1.4
+COMMAND_MAX_WAIT_S: Final = 2.0
+COMMAND_TRIES: Final = 12  # 15 s in all; ipmitool: 4 tries, 10 s
 ONCE_WAIT_S: Final = 5.0  # for the answer to what must not be sent twice; slow BMCs take seconds for chassis control
-CLOSE_WAIT_S: Final = 0.5
-BUSY_WAIT_S: Final = 1.0
+BUSY_WAIT_S, BUSY_GROWTH = 1.0, 1.5
 BUSY_TRIES: Final = 3  # in the session; the slot is given back after that
 
 _RAISE: Final = {
@@ -75,9 +76,9 @@ def in_order(commands: Iterable[Command]) -> Generator[Command, Answer, None]:
 class Exchange:
     """One session with one BMC, from the first packet to Close Session.
 
-    ``console_id`` gives fresh session ids, unique in the process and not 0; ``random(n)`` gives n bytes; ``suites``
-    are tried in order; ``privilege`` is ADMIN or OPERATOR; ``deadline`` is on the clock of ``now``.
-    ValueError for suites other than 17 and 3.
+    ``script`` says what is asked. ``console_id`` gives fresh session ids, unique in the process and not 0;
+    ``random(n)`` gives n bytes; ``suites`` are tried in order; ``privilege`` is ADMIN or OPERATOR; ``deadline`` is on
+    the clock of ``now``; ``first_wait_s``: for an answer. ValueError for suites other than 17 and 3.
     """
 
     __slots__ = (
@@ -86,8 +87,10 @@ class Exchange:
         "_busy",
         "_command",
         "_deadline",
+        "_first_wait_s",
         "_level",
         "_login",
+        "_lost_answers",
         "_message",
         "_out",
         "_pending",
@@ -99,7 +102,6 @@ class Exchange:
         "_timer",
         "_tries",
         "_value",
-        "_verdict",
     )
 
     def __init__(
@@ -112,6 +114,7 @@ class Exchange:
         deadline: float,
         suites: Sequence[int] = (17, 3),
         privilege: Privilege = Privilege.ADMIN,
+        first_wait_s: float = WAIT_S,
     ) -> None:
         self._script = script
         self._command: Command | None = None  # of the script: the one that runs, or waits for a busy BMC
@@ -119,6 +122,7 @@ class Exchange:
         self._acted = False
         self._random = random
         self._deadline = deadline
+        self._first_wait_s = first_wait_s
         self._out: list[bytes] = []
         self._login = Login(
             credentials,
@@ -127,8 +131,8 @@ class Exchange:
             console_id=console_id,
             suites=suites,
             privilege=privilege,
+            first_wait_s=first_wait_s,
         )
-        self._verdict: tuple[Reason, str] | None = None  # known before the session is closed
         self._result: Result | None = None
         self._answers: list[Answer] = []
         self._privilege = privilege
@@ -138,7 +142,23 @@ class Exchange:
         self._rq_sequence = 0
         self._tries = 0
         self._busy = 0
+        self._lost_answers = 0
         self._timer = 0.0
+
+    @property
+    def heard(self) -> bool:
+        """Anything that made sense came from the BMC."""
+        return self._login.heard
+
+    @property
+    def losses(self) -> int:
+        """How often an answer did not come in time."""
+        return self._login.losses + self._lost_answers
+
+    @property
+    def rtt_s(self) -> float:
+        """The longest answer time of the login, in seconds: it holds the slow cryptography of BMCs."""
+        return self._login.rtt_s
 
     @property
     def result(self) -> Result | None:
@@ -164,21 +184,20 @@ class Exchange:
         """Call it at ``next_timer`` or later; earlier calls do nothing."""
         if self._result is not None or now < min(self._timer, self._deadline):
             return
-        if self._verdict is not None:
-            self._finish(*self._verdict)  # the answer to Close Session is not waited for any longer
-        elif not self._login.established:
+        if not self._login.established:
             if now >= self._deadline:
                 self._login.silence("no time left")
             else:
                 self._login.lost(now)
             self._after_login_step(now)
         elif now >= self._deadline:
-            self._close(*self._lost("no time left"), now)
+            self._close(*self._lost("no time left"))
         elif self._pending is None:  # the BMC was busy, and has had time to breathe
             self._request(self._script_command, now)
         elif self._pending.once or self._tries >= COMMAND_TRIES:
-            self._close(*self._lost(f"no answer, sent {self._tries} times"), now)
+            self._close(*self._lost(f"no answer, sent {self._tries} times"))
         else:
+            self._lost_answers += 1
             self._transmit(self._pending, now)
 
     def receive_datagram(self, data: bytes, now: float) -> None:
@@ -198,12 +217,11 @@ class Exchange:
         """Give up now. Queues Close Session where the BMC may hold a session; what was sent may have had effect."""
         if self._result is not None:
             return
-        if self._verdict is None:
-            if self._login.established:
-                self._send_close()
-            else:
-                self._login.leave()
-        self._finish(*(self._verdict or (Reason.INTERRUPTED, "given up by the caller")))
+        if self._login.established:
+            self._send_close()
+        else:
+            self._login.leave()
+        self._finish(Reason.INTERRUPTED, "given up by the caller")
 
     def _after_login_step(self, now: float) -> None:
         login = self._login
@@ -223,10 +241,10 @@ class Exchange:
         except StopIteration as end:
             if isinstance(end.value, Verdict):
                 self._value = end.value.value
-                self._close(end.value.reason, end.value.detail, now)
+                self._close(end.value.reason, end.value.detail)
             else:
                 self._value = end.value
-                self._close(Reason.OK, "", now)
+                self._close(Reason.OK, "")
             return
         self._busy = 0
         self._run(now)
@@ -250,15 +268,17 @@ class Exchange:
         self._tries += 1
         self._acted = self._acted or command.once
         self._out.append(self._channel.seal(self._message, self._random(16)))
-        self._timer = now + (ONCE_WAIT_S if command.once else wait_s(COMMAND_WAIT_S, self._tries - 1, self._random))
+        self._timer = now + (ONCE_WAIT_S if command.once else self._wait_s())
+
+    def _wait_s(self) -> float:
+        """How long to wait for an answer: growing, ±10 % so that thousands of BMCs are not asked in step."""
+        wait_s = min(self._first_wait_s * COMMAND_GROWTH ** (self._tries - 1), COMMAND_MAX_WAIT_S)
+        return wait_s * (0.9 + (self._login.console_id & 0xFF) / 1275)
 
     def _in_session(self, header: Header, data: bytes, now: float) -> None:
         message = self._channel.open(header, data)
         response = decode_response(message) if message is not None else None
         if response is None:
-            return
-        if self._verdict is not None:
-            self._finish(*self._verdict)  # closing: any answer will do
             return
         command = self._pending
         if command is None or (response.netfn, response.command) != (command.netfn | 1, command.command):
@@ -279,7 +299,7 @@ class Exchange:
             self._request(_RAISE[self._privilege], now)
         else:
             text = f"Set Session Privilege {self._privilege.name}: {msg.completion_name(response.completion)}"
-            self._close(Reason.BMC_REFUSED, text, now)
+            self._close(Reason.BMC_REFUSED, text)
 
     def _answered(self, command: Command, response: Response, now: float) -> None:
         completion = response.completion
@@ -289,13 +309,13 @@ class Exchange:
         reason = msg.reason_of(command, completion)
         if reason is Reason.BMC_BUSY and not (command.once or command.tolerate) and self._busy < BUSY_TRIES:
             self._pending = None
-            self._timer = now + wait_s(BUSY_WAIT_S, self._busy, self._random)
+            self._timer = now + BUSY_WAIT_S * BUSY_GROWTH**self._busy
             self._busy += 1
             return
         answer = Answer(completion, response.data)
         self._answers.append(answer)
         if reason is not Reason.OK and not command.tolerate:
-            self._close(reason, f"{command.name}: {msg.completion_name(completion)}", now)
+            self._close(reason, f"{command.name}: {msg.completion_name(completion)}")
             return
         self._next(answer, now)
 
@@ -318,13 +338,10 @@ class Exchange:
         effect = "; it may have had effect" if command.once else ""
         return Reason.BMC_LOST, f"{command.name}: {how}{effect}"
 
-    def _close(self, reason: Reason, detail: str, now: float) -> None:
-        """The verdict is known: close the session, and wait a moment for the answer."""
+    def _close(self, reason: Reason, detail: str) -> None:
+        """Close the session and end. Close Session is never sent again, so nothing would come of waiting for it."""
         self._send_close()
-        self._verdict = reason, detail
-        self._timer = now + CLOSE_WAIT_S
-        if now >= self._deadline:
-            self._finish(reason, detail)
+        self._finish(reason, detail)
 
     def _send_close(self) -> None:
         self._rq_sequence = (self._rq_sequence + 1) & 0x3F

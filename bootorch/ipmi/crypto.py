@@ -23,9 +23,21 @@ MAX_PASSWORD = 20  # 22.30: bytes, K_g likewise (22.25)
 
 
 class Suite:
-    """A cipher suite: algorithm numbers as they stand in Open Session, digest and sizes in bytes."""
+    """A cipher suite: algorithm numbers as they stand in Open Session, digest and sizes in bytes.
 
-    __slots__ = ("authentication", "confidentiality", "digest", "icv_size", "ident", "integrity", "proof_size")
+    ``algorithms`` are the numbers of authentication, integrity and confidentiality together.
+    """
+
+    __slots__ = (
+        "algorithms",
+        "authentication",
+        "confidentiality",
+        "digest",
+        "icv_size",
+        "ident",
+        "integrity",
+        "proof_size",
+    )
 
     def __init__(self, ident: int, digest: str, authentication: int, integrity: int, icv_size: int) -> None:
         self.ident = ident
@@ -33,6 +45,7 @@ class Suite:
         self.authentication = authentication
         self.integrity = integrity
         self.confidentiality = 1  # AES-CBC-128
+        self.algorithms = authentication, integrity, 1
         self.proof_size = 20 if digest == "sha1" else 32  # RAKP2 and RAKP3 carry the whole HMAC
         self.icv_size = icv_size  # RAKP4 and packet trailers carry this much of it
 

@@ -1,7 +1,7 @@
-"""The console's way into a session: discovery, suite and privilege negotiation, Open Session and RAKP (13.17-13.24).
+"""The console's way into a session: suite and privilege negotiation, Open Session and RAKP (13.17-13.24).
 
-Sans-IO. What may follow what is in ``handshake.TRANSITIONS``; here is the policy: what to propose next when a BMC
-refuses or stays silent, and what to call it when there is nothing left to propose.
+Sans-IO. What may follow what is in ``handshake.TRANSITIONS``; what a refusal means is in ``quirks``; here is the
+policy: what to propose next when a BMC refuses or stays silent, and what to call it when nothing is left to propose.
 """
 
 from __future__ import annotations
@@ -25,33 +25,23 @@ from bootorch.ipmi.crypto import (
     suite,
 )
 from bootorch.ipmi.handshake import Event, Role, State
-from bootorch.ipmi.messages import Completion, NetFn, Privilege, Status
+from bootorch.ipmi.messages import Completion, NetFn, Privilege
 from bootorch.ipmi.packet import Channel, Header, Payload, decode_v15, encode_clear, encode_v15
+from bootorch.ipmi.quirks import Do, steps
 from bootorch.ipmi.wire import decode_response, encode_request
 
-DISCOVERIES: Final = 2  # unanswered ones; then Open Session goes without: some BMCs ignore IPMI 1.5 framing
-WAIT_S: Final = 1.0  # pyghmi logs in again after 0.5-1 s; a RAKP step takes a slow BMC some 0.3 s
-LOSSES: Final = 6  # with growth 1.5 and cap 5 s: 18 s in all; FreeIPMI gives a session 20 s
-MAX_HANDSHAKES: Final = 12  # losses, two suites at two privileges, and the second chance
-GROWTH: Final = 1.5
-MAX_WAIT_S: Final = 5.0
+# Waits for an answer, in seconds. FreeIPMI starts at 0.4 s and ends at 20 s in all, ipmitool waits 1, 2, 3, 4 s, pyghmi
+# logs in again after 0.5-1 s. A RAKP step takes a slow BMC some 0.3 s, a loaded one seconds, so the waits grow; but a
+# BMC that answers has lost a packet and is not slow, so they grow little at first.
+WAIT_S: Final = 0.25
+HEARD_GROWTH, HEARD_MAX_S = 1.3, 1.0
+PATIENT_AFTER: Final = 12  # losses; from here on up to the cap: very slow BMCs get in as well
+PATIENT_MAX_S: Final = 5.0
+# One that never answered is dead or dark: asked less and less often, for a network full of such is the rule here.
+UNHEARD_GROWTH, UNHEARD_MAX_S = 2.0, 2.0
 
-_NO_SLOT: Final = frozenset((Status.NO_RESOURCES, Status.NO_RESOURCES_AT_ROLE))
-_NO_SUITE: Final = frozenset(
-    (
-        Status.INVALID_AUTHENTICATION,
-        Status.INVALID_INTEGRITY,
-        Status.NO_AUTHENTICATION_MATCH,
-        Status.NO_INTEGRITY_MATCH,
-        Status.INVALID_CONFIDENTIALITY,
-        Status.NO_SUITE_MATCH,
-        # What some BMCs say for a suite that was disabled:
-        Status.UNAUTHORIZED_ROLE,
-        Status.ILLEGAL_PARAMETER,
-    )
-)
-_NO_ROLE: Final = frozenset((Status.INVALID_ROLE, Status.UNAUTHORIZED_ROLE))
-_STALE: Final = frozenset((Status.INVALID_SESSION, Status.INACTIVE_SESSION))
+MAX_HANDSHAKES: Final = 60  # bound for a BMC that answers and never comes to an end: 20 s at 20 % loss need 25
+SILENT_STEPS: Final = 12  # silences after RAKP1 or RAKP3 in a row: with 20 % loss each way a chance of 5 in a million
 
 
 class Credentials:
@@ -77,7 +67,8 @@ class Credentials:
 class Login:
     """A login in progress. It ends with ``established`` or with ``failure``; packets to send are put into ``out``.
 
-    ``channel`` is there as soon as the BMC has proved itself (RAKP2). ``timer`` is when ``lost`` is due.
+    ``channel`` is there as soon as the BMC has proved itself (RAKP2). ``timer`` is when ``lost`` is due, ``losses`` how
+    often it was called; ``heard``: anything that made sense came from the BMC; ``rtt_s``: its longest answer time.
     """
 
     __slots__ = (
@@ -86,10 +77,9 @@ class Login:
         "_credentials",
         "_discover",
         "_extended",
+        "_first_wait_s",
         "_guid",
         "_handshakes",
-        "_heard",
-        "_losses",
         "_name",
         "_new_id",
         "_out",
@@ -97,16 +87,20 @@ class Login:
         "_r_m",
         "_random",
         "_refused",
+        "_sent_at",
         "_sik",
+        "_silent",
         "_silent_after",
         "_state",
         "_suite_index",
         "_suites",
         "_tag",
-        "_undiscovered",
         "channel",
         "failure",
+        "heard",
+        "losses",
         "privilege",
+        "rtt_s",
         "timer",
         "unproven",
     )
@@ -120,6 +114,7 @@ class Login:
         console_id: Callable[[], int],
         suites: Sequence[int],
         privilege: Privilege,
+        first_wait_s: float = WAIT_S,
     ) -> None:
         self._credentials = credentials
         self._out = out
@@ -127,31 +122,29 @@ class Login:
         self._new_id = console_id
         self._suites = tuple(map(suite, suites))
         self._suite_index = 0
-        self._discover = True  # the next packet is Get Channel Authentication Capabilities
-        self._undiscovered = 0  # how many of those had no answer
+        self._first_wait_s = first_wait_s
+        # Discovery tells what Open Session does not: that the BMC is there at all when Open Session stays unanswered.
+        # Until then it would be one packet in six, for flags that nobody believes.
+        self._discover = False
         self._extended = True
         self._state = State.START
-        self._heard = False  # anything that made sense came from the BMC
-        self._losses = 0
-        self._silent_after = ""  # the RAKP message that a BMC answering Open Session left without an answer
+        self._silent = 0  # handshakes in a row that ended in silence after Open Session was answered
+        self._silent_after = ""  # the RAKP message that was left without an answer
         self._handshakes = 0
         self._refused = False  # user or password were refused once: accounts lock
-        self._tag = random(1)[0]
-        self._forget()
+        self._tag = 0
+        self._sent_at = 0.0
+        self._console_id = 0
+        self._bmc_id = 0
+        self._r_m = self._r_c = self._guid = self._name = self._sik = b""
+        self.channel: Channel | None = None
         self.privilege = privilege
         self.failure: tuple[Reason, str] | None = None
         self.unproven = False
         self.timer = 0.0
-
-    def _forget(self) -> None:
-        self._console_id = 0
-        self._bmc_id = 0
-        self._r_m = b""
-        self._r_c = b""
-        self._guid = b""
-        self._name = b""
-        self._sik = b""
-        self.channel: Channel | None = None
+        self.losses = 0
+        self.heard = False
+        self.rtt_s = 0.0
 
     @property
     def established(self) -> bool:
@@ -167,36 +160,40 @@ class Login:
         return self._suites[self._suite_index].ident
 
     def start(self, now: float) -> None:
-        """Send the first, or the next, discovery or Open Session."""
+        """Send the first, or the next, Open Session or discovery."""
         if self._discover:
-            # Always asked, though the answer is not believed: it shows who is silent at which point, and servers that
-            # key sessions by the client's address (pyghmi, and so VirtualBMC) take it for the end of the old one.
+            # It has a second use: servers that key sessions by the client's address (pyghmi, and so VirtualBMC) take
+            # it for the end of the old one.
             request = encode_request(NetFn.APP, 0x38, self._tag, msg.auth_capabilities(self._extended))
             self._out.append(encode_v15(request))
-            self.timer = now + wait_s(WAIT_S, self._losses, self._random)
+            self._sent(now)
             return
         if self._handshakes >= MAX_HANDSHAKES:
             self._fail(Reason.BMC_PROTOCOL, f"no session after {MAX_HANDSHAKES} handshakes, though the BMC answers")
             return
         self._handshakes += 1
-        self._forget()
         self._console_id = self._new_id()
         assert 0 < self._console_id < 1 << 32, "a console session id has 32 bits and is not 0"
+        self.channel = None
         self._advance(Event.BEGIN, now)
 
     def lost(self, now: float) -> None:
         """No answer came in time: the handshake starts again with a fresh session id, its messages are never resent."""
-        self._losses += 1
-        if self._losses >= LOSSES:
-            self.silence(f"no answer after {self._losses} tries")
-            return
+        self.losses += 1
         self.leave()
-        self._silent_after = self._silent_step() or self._silent_after
-        if self._state is State.START:
-            self._undiscovered += 1
-        else:
-            self._advance(Event.LOST, now)
-        self._discover = self._undiscovered < DISCOVERIES
+        match self._state:
+            case State.START:
+                self._discover = False
+            case State.OPENING:
+                self._discover = True
+                self._advance(Event.LOST, now)
+            case _:
+                self._silent += 1
+                self._silent_after = self._silent_step()
+                if self._silent >= SILENT_STEPS:
+                    self.silence(f"{self._silent} times in a row")
+                    return
+                self._advance(Event.LOST, now)
         self.start(now)
 
     def leave(self) -> None:
@@ -211,26 +208,26 @@ class Login:
         if step:
             self.leave()
             self._fail(Reason.BMC_SILENT_AUTH, f"answers Open Session, silent after {step}; {how}")
-        elif self._heard:
+        elif self.heard:
             self._fail(Reason.BMC_NO_SESSION, f"answers, but not to Open Session (no free session?); {how}")
         else:
             self._fail(Reason.BMC_UNREACHABLE, f"nothing answers; {how}")
 
     def _silent_step(self) -> str:
-        return {State.PROVING: "RAKP1 (unknown user?)", State.CONFIRMING: "RAKP3"}.get(self._state, "")
+        if self._state is State.PROVING:
+            return "RAKP1 (unknown user?)"
+        return "RAKP3" if self._state is State.CONFIRMING else ""
 
     def receive(self, header: Header | None, packet: bytes, now: float) -> None:
         """A packet outside a session; ``header`` is None for IPMI 1.5 framing. Foreign and late ones are ignored."""
         if header is None:
             self._discovered(packet, now)
-            return
-        payload = packet[16 : 16 + header.length]
-        if header.kind == Payload.OPEN_RESPONSE:
-            self._open_response(payload, now)
+        elif header.kind == Payload.OPEN_RESPONSE:
+            self._open_response(packet[16 : 16 + header.length], now)
         elif header.kind == Payload.RAKP2:
-            self._rakp2(payload, now)
+            self._rakp2(packet[16 : 16 + header.length], now)
         elif header.kind == Payload.RAKP4:
-            self._rakp4(payload, now)
+            self._rakp4(packet[16 : 16 + header.length], now)
 
     def _fail(self, reason: Reason, detail: str) -> None:
         self.failure = reason, detail
@@ -240,13 +237,14 @@ class Login:
         step = hs.step(Role.CONSOLE, self._state, event)
         assert step is not None, f"{event} in {self._state} was checked before"
         self._state = step.state
-        if step.send is None:
+        send = step.send
+        if send is None:
             return
         self._tag = (self._tag + 1) & 0xFF
         chosen = self._suites[self._suite_index]
-        if step.send is Payload.OPEN_REQUEST:
+        if send is Payload.OPEN_REQUEST:
             payload = hs.encode_open_request(self._tag, self.privilege, self._console_id, chosen)
-        elif step.send is Payload.RAKP1:
+        elif send is Payload.RAKP1:
             # The privilege of Open Session again, explicitly: several BMCs hash that one (Supermicro X8, Intel, Dell).
             self._r_m = self._random(16)
             self._name = hs.role_and_name(self.privilege, self._credentials.user)
@@ -255,25 +253,43 @@ class Login:
             password = self._credentials.password.reveal()
             proof = proof_rakp3(chosen, password, self._r_c, _le32(self._console_id), self._name)
             payload = hs.encode_rakp34(self._tag, self._bmc_id, proof)
-        self._out.append(encode_clear(step.send, payload))
-        self.timer = now + wait_s(WAIT_S, self._losses, self._random)
+        self._out.append(encode_clear(send, payload))
+        self._sent(now)
+
+    def _sent(self, now: float) -> None:
+        n = self.losses
+        if not self.heard:
+            wait = min(self._first_wait_s * UNHEARD_GROWTH ** min(n, 8), UNHEARD_MAX_S)
+        elif n <= PATIENT_AFTER:
+            wait = min(self._first_wait_s * HEARD_GROWTH**n, HEARD_MAX_S) if n else self._first_wait_s
+        else:
+            wait = min(HEARD_MAX_S * HEARD_GROWTH ** min(n - PATIENT_AFTER, 8), PATIENT_MAX_S)
+        self._sent_at = now
+        # ±10 %, so that thousands of BMCs are not asked in step; ids are as good as random.
+        self.timer = now + wait * (0.9 + (self._console_id & 0xFF) / 1275)
 
     def _again(self, event: Event, now: float) -> None:
         """This handshake is over; the next one begins."""
         self._advance(event, now)
         self.start(now)
 
-    def _expected(self, state: State, tag: int, console_id: int, status: int) -> bool:
+    def _expected(self, state: State, tag: int, console_id: int, status: int, now: float) -> bool:
         """Whether an answer is the one that is waited for; a refusal may come without our session id."""
-        ours = console_id == self._console_id or (status != 0 and console_id == 0)
-        return self._state is state and tag == self._tag and ours
+        if self._state is not state or tag != self._tag:
+            return False
+        if console_id != self._console_id and (status == 0 or console_id != 0):
+            return False
+        self.heard = True
+        if now - self._sent_at > self.rtt_s:
+            self.rtt_s = now - self._sent_at
+        return True
 
     def _discovered(self, packet: bytes, now: float) -> None:
         message = decode_v15(packet)
         response = decode_response(message) if message is not None else None
         if response is None or (response.netfn, response.command) != (NetFn.APP | 1, 0x38):
             return
-        self._heard = True
+        self.heard = True
         if self._state is not State.START:
             return  # late: Open Session is on its way already
         if response.completion == Completion.INVALID_FIELD and self._extended:
@@ -285,41 +301,28 @@ class Login:
 
     def _open_response(self, payload: bytes, now: float) -> None:
         answer = hs.decode_open_response(payload)
-        if answer is None or not self._expected(State.OPENING, answer.tag, answer.console_id, answer.status):
+        if answer is None or not self._expected(State.OPENING, answer.tag, answer.console_id, answer.status, now):
             return
-        self._heard = True
         if answer.status:
-            self._open_refused(answer.status, now)
+            self._refused_with("Open Session", "open", answer.status, Event.OPEN_ERROR, now)
             return
         chosen = self._suites[self._suite_index]
-        proposed = (chosen.authentication, chosen.integrity, chosen.confidentiality)
-        if answer.algorithms != proposed or answer.bmc_id == 0:
+        if answer.algorithms != chosen.algorithms or answer.bmc_id == 0:
             # Some servers answer status 0 with suite 3 whatever was proposed: propose it, or do without.
-            self._step_suite(f"proposed suite {chosen.ident}, answered with other algorithms", now)
+            if not self._next_suite():
+                self._no_suite(f"proposed suite {chosen.ident}, answered with other algorithms")
+            else:
+                self._again(Event.OPEN_ERROR, now)
             return
         self._bmc_id = answer.bmc_id
         self._advance(Event.OPEN_RESPONSE, now)
 
-    def _open_refused(self, status: int, now: float) -> None:
-        text = f"Open Session: {msg.status_name(status)}"
-        if status in _NO_SLOT:
-            self._fail(Reason.BMC_NO_SESSION, f"{text}; idle sessions expire after about 60 s")
-        elif status in _NO_ROLE and self._last_suite() and self._lower_privilege():
-            self._suite_index = 0
-            self._again(Event.OPEN_ERROR, now)
-        elif status in _NO_SUITE:
-            self._step_suite(text, now)
-        elif status in _STALE:
-            self._stale(text, Event.OPEN_ERROR, now)
-        else:
-            self._fail(Reason.BMC_REFUSED if status in _NO_ROLE else Reason.BMC_PROTOCOL, text)
-
     def _rakp2(self, payload: bytes, now: float) -> None:
         answer = hs.decode_rakp2(payload)
-        if answer is None or not self._expected(State.PROVING, answer.tag, answer.console_id, answer.status):
+        if answer is None or not self._expected(State.PROVING, answer.tag, answer.console_id, answer.status, now):
             return
         if answer.status:
-            self._rakp_refused("RAKP2", answer.status, Event.RAKP2_ERROR, now)
+            self._refused_with("RAKP2", "rakp", answer.status, Event.RAKP2_ERROR, now)
             return
         chosen = self._suites[self._suite_index]
         self._r_c = answer.random
@@ -342,10 +345,10 @@ class Login:
 
     def _rakp4(self, payload: bytes, now: float) -> None:
         answer = hs.decode_rakp34(payload)
-        if answer is None or not self._expected(State.CONFIRMING, answer.tag, answer.session, answer.status):
+        if answer is None or not self._expected(State.CONFIRMING, answer.tag, answer.session, answer.status, now):
             return
         if answer.status:
-            self._rakp_refused("RAKP4", answer.status, Event.RAKP4_ERROR, now)
+            self._refused_with("RAKP4", "rakp", answer.status, Event.RAKP4_ERROR, now)
             return
         chosen = self._suites[self._suite_index]
         icv = icv_rakp4(chosen, self._sik, self._r_m, _le32(self._bmc_id), self._guid)
@@ -353,44 +356,50 @@ class Login:
             self._fail(Reason.BMC_AUTH_FAILED, "RAKP4: password right, session key wrong (has the BMC a K_g?)")
             return
         self._sik = b""
+        self._silent = 0
         self._advance(Event.RAKP4, now)
 
-    def _rakp_refused(self, what: str, status: int, event: Event, now: float) -> None:
+    def _refused_with(self, what: str, where: str, status: int, event: Event, now: float) -> None:
+        """Do what the table of quirks says about this status; the last step that is impossible names the failure."""
         text = f"{what}: {msg.status_name(status)}"
-        if status in _NO_SLOT:
-            self._fail(Reason.BMC_NO_SESSION, text)
-        elif (status in _NO_ROLE or status == Status.UNAUTHORIZED_NAME) and self._lower_privilege():
-            # Xyratex and others want exactly the user's own maximum, and say "unauthorized name" otherwise.
-            self._again(event, now)
-        elif status in _NO_ROLE:
-            self._fail(Reason.BMC_REFUSED, text)
-        elif status in _STALE:
-            self._stale(text, event, now)
-        elif status == Status.INVALID_PROOF and self._first_refusal():
-            self._again(event, now)
-        elif status in (Status.INVALID_PROOF, Status.UNAUTHORIZED_NAME, Status.INVALID_NAME_LENGTH):
-            self._fail(Reason.BMC_AUTH_FAILED, text)
-        else:
-            self._fail(Reason.BMC_PROTOCOL, text)
+        failure: tuple[Reason, str] = Reason.BMC_PROTOCOL, text
+        for step in steps(where, status):
+            match step:
+                case Do.RESTART:
+                    self.losses += 1  # as good as a lost message
+                    self._again(event, now)
+                    return
+                case Do.NEXT_SUITE if self._next_suite():
+                    self._again(event, now)
+                    return
+                case Do.LOWER_PRIVILEGE if self._lower_privilege():
+                    self._suite_index = 0
+                    self._again(event, now)
+                    return
+                case Do.PASSWORD if self._first_refusal():
+                    self._again(event, now)
+                    return
+                case Do.NEXT_SUITE:
+                    self._no_suite(text)
+                    assert self.failure is not None
+                    failure = self.failure
+                case Do.WAIT:
+                    failure = Reason.BMC_NO_SESSION, f"{text}; idle sessions expire after about 60 s"
+                case Do.LOWER_PRIVILEGE:
+                    failure = Reason.BMC_REFUSED, text
+                case Do.PASSWORD | Do.USER:
+                    failure = Reason.BMC_AUTH_FAILED, text
+        self._fail(*failure)
 
-    def _stale(self, text: str, event: Event, now: float) -> None:
-        """The BMC has forgotten this handshake: as good as a lost message."""
-        self._losses += 1
-        if self._losses >= LOSSES:
-            self._fail(Reason.BMC_PROTOCOL, text)
-        else:
-            self._again(event, now)
+    def _next_suite(self) -> bool:
+        if self._suite_index + 1 >= len(self._suites):
+            return False
+        self._suite_index += 1
+        return True
 
-    def _last_suite(self) -> bool:
-        return self._suite_index + 1 >= len(self._suites)
-
-    def _step_suite(self, why: str, now: float) -> None:
-        if self._last_suite():
-            permitted = " or ".join(str(s.ident) for s in self._suites)
-            self._fail(Reason.BMC_NO_SUITE, f"cipher suite {permitted} is needed: {why}")
-        else:
-            self._suite_index += 1
-            self._again(Event.OPEN_ERROR, now)
+    def _no_suite(self, why: str) -> None:
+        permitted = " or ".join(str(s.ident) for s in self._suites)
+        self._fail(Reason.BMC_NO_SUITE, f"cipher suite {permitted} is needed: {why}")
 
     def _lower_privilege(self) -> bool:
         """ADMIN to OPERATOR, once: enough for power, and all that some users have."""
@@ -410,11 +419,6 @@ def close_packet(channel: Channel, rq_sequence: int, random: Callable[[int], byt
     """Close Session (22.19): sent once, never again."""
     message = encode_request(NetFn.APP, 0x3C, rq_sequence, msg.close_session(channel.peer_id))
     return channel.seal(message, random(16))
-
-
-def wait_s(first_s: float, n: int, random: Callable[[int], bytes]) -> float:
-    """The n-th wait in seconds: growing, capped, ±10 % so that thousands of BMCs are not asked in step."""
-    return min(first_s * GROWTH**n, MAX_WAIT_S) * (0.9 + random(1)[0] / 1275)
 
 
 def _le32(number: int) -> bytes:

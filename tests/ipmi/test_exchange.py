@@ -233,7 +233,8 @@ def test_a_mere_user_may_read_but_not_switch() -> None:
 def test_nothing_answers() -> None:
     result, network = talk(make_exchange(STATUS), lambda data, now: [])
     assert result.reason is Reason.BMC_UNREACHABLE
-    assert 10 < network.now < 25
+    assert network.now == 60.0  # its own deadline
+    assert 20 < len(network.sent) < 60  # less and less often: a dark network is full of such
     assert -1 in kinds(network.sent)
     assert Payload.OPEN_REQUEST in kinds(network.sent)
 
@@ -258,7 +259,7 @@ def test_a_bmc_without_discovery() -> None:
 
 
 def test_a_bmc_that_refuses_the_extended_bit() -> None:
-    serve = server(make_bmc())
+    serve = dropping(server(make_bmc()), Payload.OPEN_REQUEST, times=1)  # silence is what discovery follows
     channels = []
 
     def old(data: bytes, now: float) -> list[bytes]:
@@ -277,7 +278,6 @@ def test_a_bmc_that_refuses_the_extended_bit() -> None:
 
 def test_the_deadline_ends_it_at_every_stage() -> None:
     for payload, reason in (
-        (-1, Reason.BMC_UNREACHABLE),
         (Payload.OPEN_REQUEST, Reason.BMC_NO_SESSION),
         (Payload.RAKP1, Reason.BMC_SILENT_AUTH),
         (Payload.RAKP3, Reason.BMC_SILENT_AUTH),
@@ -285,6 +285,8 @@ def test_the_deadline_ends_it_at_every_stage() -> None:
     ):
         result, network = talk(make_exchange(STATUS, deadline=0.7), dropping(server(make_bmc()), payload))
         assert (result.reason, network.now) == (reason, 0.7)
+    result, network = talk(make_exchange(STATUS, deadline=0.7), lambda data, now: [])
+    assert (result.reason, network.now) == (Reason.BMC_UNREACHABLE, 0.7)
 
 
 def test_a_lost_rakp4_leaves_no_session_behind() -> None:
@@ -478,7 +480,7 @@ def test_abort_closes_the_session_and_is_final() -> None:
     bmc = make_bmc()
     exchange = make_exchange(STATUS)
     exchange.start(0.0)
-    for _ in range(4):  # discovery, Open Session, RAKP1, RAKP3
+    for _ in range(3):  # Open Session, RAKP1, RAKP3
         answers = [answer for d in exchange.datagrams_to_send() for answer in bmc.receive_datagram(d, PEER, 0.0)]
         for answer in answers:
             exchange.receive_datagram(answer, 0.0)
@@ -542,7 +544,7 @@ def test_stale_packets_of_old_sessions_are_ignored() -> None:
     result, network = talk(exchange, noisy)
     assert result.reason is Reason.OK
     assert len(result.answers) == 1
-    assert len(network.sent) == 6
+    assert len(network.sent) == 5
 
 
 def test_a_recorded_power_on_cannot_be_replayed() -> None:
