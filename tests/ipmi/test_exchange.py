@@ -440,7 +440,7 @@ def test_a_tolerated_refusal_does_not_end_the_exchange() -> None:
 def test_not_implemented() -> None:
     result, _ = talk(make_exchange(msg.set_boot_option(100, b"\x08")), server(make_bmc()))
     assert result.reason is Reason.BMC_UNSUPPORTED
-    result, _ = talk(make_exchange(msg.GET_SEL_INFO), server(make_bmc()))
+    result, _ = talk(make_exchange(msg.Command("FRU", msg.NetFn.STORAGE, 0x10, b"\x00")), server(make_bmc()))
     assert result.reason is Reason.BMC_UNSUPPORTED
 
 
@@ -514,7 +514,7 @@ def test_half_open_handshakes_free_their_slots_within_seconds() -> None:
     bmc = make_bmc(max_sessions=4)
     for ident in range(1, 200):
         request = hs.encode_open_request(0, 4, ident, suite(17))
-        bmc.receive_datagram(encode_clear(Payload.OPEN_REQUEST, request), PEER, 0.0)
+        bmc.receive_datagram(encode_clear(Payload.OPEN_REQUEST, request), ("127.0.0.9", ident), 0.0)
     assert bmc.session_count == 4
     assert talk(make_exchange(STATUS), server(bmc), start=0.5)[0].reason is Reason.BMC_NO_SESSION
     assert talk(make_exchange(STATUS, seed=9), server(bmc), start=1.5)[0].reason is Reason.OK
