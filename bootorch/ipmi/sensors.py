@@ -273,32 +273,38 @@ _RESERVATION_LOST: Final = 0xC5
 def _walk(
     wanted: Callable[[SensorRecord], bool], most: int
 ) -> Generator[Command, Answer, list[SensorRecord] | Verdict]:
-    """Up to ``most`` wanted records."""
+    """Up to ``most`` wanted records, from the first repository that has any."""
     refused: Verdict | None = None
     for repository in _REPOSITORIES:
-        reader = _Reader(repository)
-        found: list[SensorRecord] = []
-        ident = 0
-        for _ in range(RECORDS_MAX):
-            read = yield from reader.record(ident)
-            if isinstance(read, Verdict):
-                break
-            following, raw = read
-            record = parse_sensor(raw)
-            if record is not None and wanted(record):
-                found.append(record)
-            if following in (_LAST, ident) or len(found) >= most:
-                return found
-            ident = following
-        else:
-            return found
-        if found:
-            return found  # what follows cannot be read; that is no reason to hide the others
-        if refused is None or refused.reason is Reason.BMC_UNSUPPORTED:
-            refused = read if isinstance(read, Verdict) else refused
-        if refused is not None and refused.reason is not Reason.BMC_UNSUPPORTED:
-            break
+        outcome = yield from _walk_through(_Reader(repository), wanted, most)
+        if not isinstance(outcome, Verdict):
+            if outcome:
+                return outcome
+        elif outcome.reason is not Reason.BMC_UNSUPPORTED:
+            return outcome
+        elif repository is _REPOSITORIES[0]:
+            refused = outcome
     return refused or []
+
+
+def _walk_through(
+    reader: _Reader, wanted: Callable[[SensorRecord], bool], most: int
+) -> Generator[Command, Answer, list[SensorRecord] | Verdict]:
+    found: list[SensorRecord] = []
+    ident = 0
+    for _ in range(RECORDS_MAX):
+        read = yield from reader.record(ident)
+        if isinstance(read, Verdict):
+            # What follows cannot be read; that is no reason to hide what was.
+            return found or read
+        following, raw = read
+        record = parse_sensor(raw)
+        if record is not None and wanted(record):
+            found.append(record)
+        if following in (_LAST, ident) or len(found) >= most:
+            break
+        ident = following
+    return found
 
 
 class _Reader:
@@ -318,6 +324,8 @@ class _Reader:
             answer = yield from self._get(ident, 0, 0xFF)
             if answer.completion == Completion.OK:
                 return _parse(answer) or self._refused(answer)
+            if answer.completion == Completion.NOT_PRESENT:
+                return _LAST, b""  # an empty repository, or a record that was erased meanwhile
             if answer.completion not in _TOO_LONG:
                 return self._refused(answer)
             self._pieces = True
