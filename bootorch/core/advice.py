@@ -54,6 +54,46 @@ ADVICE: Mapping[Reason, Advice] = {
         "has power, but never proved a boot",
         f"{_CONSOLE}: firmware errors, missing drives, boot order, network link.",
     ),
+    Reason.NO_POST: Advice(
+        "has power, but its firmware does not finish the self-test",
+        "Take its power cords out for a minute; then the event log's part, or memory and cards one by one.",
+    ),
+    Reason.POWER_FAULT: Advice(
+        "its power supply or power control failed",
+        "Check cords, supplies and feed; exchange the supply that the detail names, then resume.",
+    ),
+    Reason.CPU_ERROR: Advice(
+        "its firmware reports a processor error",
+        "Check cooling, reseat or exchange the processor that the detail names, then resume.",
+    ),
+    Reason.MEMORY_ERROR: Advice(
+        "its firmware reports a memory error",
+        "Reseat or exchange the module that the detail names, then resume.",
+    ),
+    Reason.DISK_ERROR: Advice(
+        "its firmware reports a disk or controller failure",
+        "Reseat or exchange the drive that the detail names; without its data: redeploy the host.",
+    ),
+    Reason.NO_BOOT_DEVICE: Advice(
+        "its firmware found nothing to boot from",
+        "Check drives and boot order (`bootorch power bootdev`); a boot loader may be gone: redeploy the host.",
+    ),
+    Reason.NETBOOT_FAILED: Advice(
+        "its network boot got no address or no file",
+        "Check DHCP and boot server and that they are up first (requires), the switch port's VLAN, the cable.",
+    ),
+    Reason.IN_SETUP: Advice(
+        "its firmware waits for a person",
+        "Answer it over the console (`bootorch power console`); a lost CMOS wants a new battery.",
+    ),
+    Reason.KERNEL_PANIC: Advice(
+        "its kernel stopped in a panic",
+        "See the detail: root device, driver or hardware; boot another kernel over the console, or redeploy the host.",
+    ),
+    Reason.EMERGENCY_SHELL: Advice(
+        "its operating system waits for a person in an emergency shell",
+        "Mount or check what the detail names over the console (`bootorch power console`), then resume.",
+    ),
     Reason.STALE_BOOT: Advice(
         "answers, but has been up since before the request",
         "Check that BMC and host address belong to the same server.",

@@ -35,10 +35,11 @@ class Kind(StrEnum):
     VERIFY_CHECK = "verify.check"
     REDEPLOY = "redeploy"
     GATE_CHECK = "gate.check"
+    EVIDENCE = "power.evidence"
 
 
 # Effects that change nothing in the world. Repeated, they are one watch: the intent of the first exchange and every
-# answer that differs from the one before are journalled, the rest only folded.
+# answer that differs from the one before are journalled, the rest only folded. (Evidence is taken once: no watch.)
 READ_ONLY = frozenset({Kind.POWER_READ, Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK, Kind.GATE_CHECK})
 
 
