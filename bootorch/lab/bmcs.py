@@ -18,8 +18,7 @@ import structlog
 
 from bootorch.core.secret import Secret
 from bootorch.ipmi.bmc import Bmc
-from bootorch.ipmi.chassis import BootOptions
-from bootorch.ipmi.messages import Action, Completion, Policy
+from bootorch.lab.chassis import LabChassis
 from bootorch.sim.machine import Machine
 
 Clock = Callable[[], float]  # seconds since the lab got electricity
@@ -61,65 +60,6 @@ class Witness:
 
     def close(self) -> None:
         os.close(self._file)
-
-
-class LabChassis:
-    """The chassis of a simulated machine, as a BMC commands it. ``changed`` is called when power or boot changed."""
-
-    __slots__ = ("_cause", "_changed", "_machine", "_options", "_policy")
-
-    def __init__(self, machine: Machine, changed: Callable[[], None]) -> None:
-        self._machine = machine
-        self._changed = changed
-        self._options = BootOptions()
-        self._policy = Policy.STAY_OFF
-        self._cause = 0
-
-    def power_is_on(self, now: float) -> bool:
-        return self._machine.is_on(now)
-
-    def control(self, action: Action, now: float) -> int:
-        machine = self._machine
-        match action:
-            case Action.ON:
-                changed = machine.power_on(now)
-            case Action.OFF:
-                changed = machine.power_off(now)
-            case Action.SOFT_OFF:  # ACPI: an operating system has to hear it
-                changed = machine.os_up(now) and machine.power_off(now)
-            case Action.CYCLE | Action.RESET:
-                if not machine.is_on(now):
-                    return Completion.NOT_NOW
-                changed = machine.cycle(now) if action is Action.CYCLE else machine.reset(now)
-            case Action.NMI:
-                return Completion.OK if machine.is_on(now) else Completion.NOT_NOW
-        self._options.keep()
-        if changed:
-            if machine.is_on(now):
-                self._cause = 1
-                self._options.take(now)
-            self._changed()
-        return Completion.OK
-
-    def identify(self, seconds: int | None, now: float) -> int:
-        del seconds, now  # nobody looks at the light
-        return Completion.OK
-
-    def boot_option(self, parameter: int, now: float) -> bytes | None:
-        return self._options.get(parameter, now)
-
-    def set_boot_option(self, parameter: int, value: bytes, now: float) -> int:
-        return self._options.set(parameter, value, now)
-
-    def restore_policy(self) -> Policy:
-        return self._policy
-
-    def set_restore_policy(self, policy: Policy) -> int:
-        self._policy = policy
-        return Completion.OK
-
-    def restart_cause(self) -> int:
-        return self._cause
 
 
 class LabBmc:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 # Firmware takes most of the way from power to login; the kernel's clock, as /proc/uptime shows it, starts after that.
@@ -52,6 +53,14 @@ class Source(StrEnum):
     NETWORK = "network"
     CDROM = "cdrom"
     SETUP = "setup"  # the firmware's setup, because somebody asked for it
+
+
+class PowerEvent(NamedTuple):
+    """``source`` is that of the boot that begins, if one does."""
+
+    t: float
+    change: Change
+    source: Source = Source.DISK
 
 
 def draw(seed: int, *words: str | int) -> float:
@@ -98,7 +107,6 @@ class Machine:
         "power_offs",
         "power_ons",
         "resets",
-        "source",
         "spec",
     )
 
@@ -108,8 +116,7 @@ class Machine:
         self._silent_left = spec.silent_power_ons
         self._on_since: float | None = None
         self._boots = 0  # times that power or reset started the firmware
-        self._history: list[tuple[float, Change]] = []
-        self.source = Source.DISK  # of the present boot; who starts one from elsewhere says so right after
+        self._history: list[PowerEvent] = []
         # Commands received, whether or not they had an effect.
         self.power_ons = self.power_offs = self.cycles = self.resets = 0
         if spec.initially_on:
@@ -160,7 +167,6 @@ class Machine:
     def _start(self, now: float, change: Change) -> None:
         self._on_since = now
         self._boots += 1
-        self.source = Source.DISK
         self._happened(now, change)
 
     def _stop(self, now: float, change: Change) -> bool:
@@ -171,9 +177,15 @@ class Machine:
         return True
 
     def _happened(self, now: float, change: Change) -> None:
-        self._history.append((now, change))
+        self._history.append(PowerEvent(now, change))
         if len(self._history) > HISTORY_LIMIT:
             del self._history[0]
+
+    def boots_from(self, source: Source) -> None:
+        """The boot that was just started is from there; from disk unless told. ValueError when none was started."""
+        if not self._history or self._history[-1].change not in STARTS:
+            raise ValueError(f"{self.spec.name}: no boot has begun")
+        self._history[-1] = self._history[-1]._replace(source=source)
 
     # What can be observed
 
@@ -195,9 +207,14 @@ class Machine:
         return self._boots
 
     @property
-    def history(self) -> Sequence[tuple[float, Change]]:
-        """(time, what happened to the power), oldest first; the last ``HISTORY_LIMIT`` of them."""
+    def history(self) -> Sequence[PowerEvent]:
+        """What happened to the power, oldest first; the last ``HISTORY_LIMIT`` events."""
         return self._history
+
+    @property
+    def source(self) -> Source:
+        """What the present boot is from."""
+        return self._history[-1].source if self._history else Source.DISK
 
     @property
     def os_up_at(self) -> float | None:

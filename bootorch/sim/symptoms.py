@@ -85,12 +85,11 @@ def sel(machine: Machine, now: float) -> list[SelEvent]:
     """The event log, oldest first, from the loss of electricity on; of machines with a long history the last part."""
     initially_on = machine.spec.initially_on
     events = [] if initially_on else list(_outage())
-    history = [(t, change) for t, change in machine.history if t <= now]
-    for (t, change), (until, _) in zip(history, [*history[1:], (now, None)], strict=True):
+    history = [event for event in machine.history if event.t <= now]
+    ends = [*(event.t for event in history[1:]), now]
+    for (t, change, source), end in zip(history, ends, strict=True):
         if change in STARTS:
-            # What is on now is the only boot whose source is known; earlier ones were from disk, as far as it matters.
-            source = machine.source if t == machine.on_since else Source.DISK
-            events += [event for event in _boot(machine, t, change, source) if event.t <= until]
+            events += [event for event in _boot(machine, t, change, source) if event.t <= end]
         else:
             events += _power(t, change)
     return events
@@ -109,15 +108,14 @@ def console(machine: Machine, now: float) -> str:
 
 def restart_cause(machine: Machine) -> int:
     """Index into the causes of Get System Restart Cause (28.11): 0 unknown, 1 chassis control, 6 restore policy."""
-    for t, change in reversed(machine.history):
-        if change in STARTS:
-            return 6 if t < 0 else 1
-    return 0
+    starts = (event.t for event in reversed(machine.history) if event.change in STARTS)
+    started = next(starts, None)
+    return 0 if started is None else 6 if started < 0 else 1
 
 
 def power_flags(machine: Machine, now: float) -> PowerFlags:
     """Power faults and the last power event (28.2)."""
-    last = next((change for t, change in reversed(machine.history) if t <= now), None)
+    last = next((event.change for event in reversed(machine.history) if event.t <= now), None)
     fault = last is Change.POWER_FAULT
     return PowerFlags(
         power_fault=fault,

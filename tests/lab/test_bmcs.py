@@ -17,7 +17,8 @@ from bootorch.core.reasons import Reason
 from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.ipmi.messages import Action, Completion
 from bootorch.lab import control, site
-from bootorch.lab.bmcs import BmcSocket, LabBmc, LabChassis, Witness, is_loopback
+from bootorch.lab.bmcs import BmcSocket, LabBmc, Witness, is_loopback
+from bootorch.lab.chassis import LabChassis
 from bootorch.sim.machine import Machine, MachineSpec
 from tests.lab.conftest import SITE, RunningLab, Start
 
