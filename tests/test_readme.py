@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bootorch.app import App
+from bootorch.app import main
 from bootorch.runtime.planfile import parse_plan
-from bootorch.ui import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(
-    {match[1] for match in re.finditer(r"^\$ bootorch ((?:lab |inventory )?[a-z]+)", README, re.MULTILINE)}
+    {match[1] for match in re.finditer(r"^\$ bootorch ((?:lab |inventory |power )?[a-z]+)", README, re.MULTILINE)}
 )
 
 
@@ -29,7 +28,7 @@ def test_the_plan_in_the_readme_parses() -> None:
 
 @pytest.mark.parametrize("words", [command for command in COMMANDS if not command.startswith("lab ")])
 def test_the_commands_in_the_readme_exist(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(App(), [*words.split(), "--help"]) == 0
+    assert main([*words.split(), "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
 
 

@@ -1,7 +1,7 @@
 """The command line. Data goes to stdout, talk to stderr; totals and the next command come last.
 
-``build`` makes the application from services (see ``services``); ``main`` runs it and turns what went wrong into words
-and exit codes. Only typer is loaded at the top, the rest inside the commands: ``--help`` does not wait for it.
+``build`` makes the application from services (see ``services``); ``run`` turns what went wrong into words and exit
+codes. Only typer is loaded at the top, the rest inside the commands: ``--help`` does not wait for it.
 """
 
 from __future__ import annotations
@@ -298,17 +298,33 @@ def _one_document(as_json: bool, events: str) -> None:
 
 
 def main(services: Services, argv: Sequence[str] | None = None, extras: Sequence[Extra] = ()) -> int:
-    """Run one command line (of this process, if none is given) and return its exit code.
+    """Run one command line (of this process, if none is given) and return its exit code."""
+    return run(lambda: build(services, extras), list(sys.argv[1:] if argv is None else argv))
+
+
+def power(add: Extra, words: Sequence[str]) -> int:
+    """As ``main``, for a command line that begins with ``power``: nothing else is declared, nothing else is loaded."""
+
+    def build_power() -> typer.Typer:
+        app = _typer("Brings a dark data centre back.")
+        _global_options(app)
+        add(app)
+        return app
+
+    return run(build_power, words)
+
+
+def run(application: Callable[[], typer.Typer], words: Sequence[str]) -> int:
+    """Run a command line of an application and return its exit code.
 
     What goes wrong for the operator is said on stderr, every problem at once, and as JSON on stdout where ``--json``
     was asked for. A mistake of ours goes to ``sys.excepthook``: a short message, and the traceback with ``--debug``.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
     if "--debug" not in words:
         sys.excepthook = _unexpected
     try:
         # Not through typer.Typer.__call__, which puts its own excepthook in place.
-        typer.main.get_command(build(services, extras))(args=words, prog_name="bootorch")
+        typer.main.get_command(application())(args=list(words), prog_name="bootorch")
     except OperatorError as error:
         from bootorch.ui import commands
 

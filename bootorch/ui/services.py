@@ -1,4 +1,4 @@
-"""What the views ask of the composition root. ``bootorch.app`` implements it; nothing here touches the world."""
+"""What the views ask of the composition root. ``bootorch.runs`` implements it; nothing here touches the world."""
 
 from __future__ import annotations
 

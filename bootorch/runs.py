@@ -1,0 +1,428 @@
+"""Plans and runs put together: the only place that chooses real or simulated for them, and that knows every layer.
+
+Implements ``ui.services.Services``. Heavy parts (pydantic, asyncssh, cryptography) load in the methods that need them,
+so that ``bootorch --help`` does not wait for what it does not use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
+from bootorch.core.model import Environment, Outcome
+from bootorch.ui.services import History, LoadRequest, Observer, PlanView, ResumeRequest, RunRequest, RunResult
+
+if TYPE_CHECKING:
+    from bootorch.core.engine import Engine
+    from bootorch.core.events import Event
+    from bootorch.core.plan import Plan
+    from bootorch.core.state import State
+    from bootorch.runtime.executor import Drivers
+    from bootorch.runtime.journal import Journal, Moment
+    from bootorch.runtime.load import LoadedPlan
+    from bootorch.runtime.secrets import Secrets
+
+# What a journal keeps besides its events: enough to load the same plan on another machine.
+_PLAN, _PLAN_PATH, _SNAPSHOT, _MACHINE_BOOT = "plan", "plan_path", "snapshot", "machine_boot"
+
+
+class Runs:
+    """The services, over the real world or the simulated one."""
+
+    # -- before a run ---------------------------------------------------------------
+
+    def plan(self, request: LoadRequest) -> PlanView:
+        loaded = _load(request, require_snapshot=False)
+        return PlanView(loaded.plan, loaded.warnings, _origin(loaded), loaded.from_file)
+
+    def schema(self) -> Mapping[str, object]:
+        from bootorch.runtime.planfile import plan_schema
+
+        return plan_schema()
+
+    def snapshot(self, request: LoadRequest) -> tuple[Path, str]:
+        from bootorch.runtime import snapshot as snapshots
+        from bootorch.runtime.load import find_vault_password_file
+        from bootorch.runtime.planfile import read_plan
+
+        spec, _ = read_plan(request.plan)
+        snapshot = snapshots.render(spec, find_vault_password_file(request.vault_password_file))
+        path = snapshots.snapshot_path(request.plan)
+        snapshot.write(path)
+        return path, f"{snapshot.host_count:,} hosts, {snapshot.created}"
+
+    # -- runs -------------------------------------------------------------------------
+
+    def dry_run(self, request: RunRequest, observer: Observer) -> RunResult:
+        from bootorch.core.engine import Engine
+        from bootorch.sim.run import Simulation
+        from bootorch.sim.world import CALM, World
+
+        # Nothing is sent, so a snapshot that has aged is worth a warning and no refusal.
+        loaded = _load(replace(request.load, allow_stale=True), require_snapshot=True)
+        selected = _select(loaded, request.limit)
+        engine = Engine(loaded.plan)
+        simulation = Simulation(engine, World(loaded.plan, request.seed, CALM))
+        events: list[Event] = simulation.start(request.seed, request.limit or "", selected)
+        observer.on_events(events, engine.state)
+        events.extend(simulation.run(lambda batch: observer.on_events(batch, engine.state)))
+        observer.on_events(events[-1:], engine.state)
+        return RunResult(_exit_code(engine.state), engine.state, events, None)
+
+    def run(self, request: RunRequest, observer: Observer) -> RunResult:
+        from secrets import randbits
+
+        from bootorch.core.engine import Engine
+        from bootorch.core.events import GateOpened, RunStarted
+        from bootorch.runtime.journal import Journal, machine_boot_id
+        from bootorch.runtime.planfile import read_plan
+        from bootorch.runtime.rundir import JOURNAL, held, new_run_dir, runs_dir
+
+        spec, _ = read_plan(request.load.plan)
+        loaded = _load(request.load, require_snapshot=spec.environment is Environment.PRODUCTION)
+        plan = loaded.plan
+        selected = _select(loaded, request.limit)
+        _confirmed(plan, request.confirm)
+        _check_gates(plan, request.approve)
+        _check_ansible(plan)
+        _secrets(loaded, request.load.vault_password_file).require(plan)
+        with ExitStack() as stack:
+            # The plan's lock first: two runs of one plan, each with a journal of its own, would drive the same fleet.
+            runs = runs_dir(request.load.plan)
+            runs.mkdir(mode=0o700, exist_ok=True)
+            stack.enter_context(held(runs / f".{plan.name}.lock", f"plan {plan.name}"))
+            if not request.new:
+                _check_unfinished(request.load.plan, plan.name)
+            directory = new_run_dir(request.load.plan, plan.name, request.run_dir)
+            stack.enter_context(held(directory, f"run {directory.name}"))
+            meta = {
+                _PLAN: loaded.plan_text.encode(),
+                _PLAN_PATH: str(request.load.plan.absolute()).encode(),
+                _SNAPSHOT: loaded.snapshot.content,
+                _MACHINE_BOOT: machine_boot_id().encode(),
+            }
+            journal = stack.enter_context(Journal.create(directory / JOURNAL, meta))
+            engine = Engine(plan)
+            started = RunStarted(
+                0.0,
+                directory.name,
+                plan.name,
+                plan.digest,
+                len(plan.hosts),
+                request.seed or randbits(31),
+                _wall(),
+                request.by,
+                request.limit or "",
+                selected,
+            )
+            first: list[Event] = [
+                started,
+                *(GateOpened(0.0, gate, person) for gate, person in request.approve.items()),
+            ]
+            for event in first:
+                engine.apply(event)
+            journal.append(first)
+            return self._drive(engine, journal, loaded, first, observer, request, request.load.vault_password_file)
+
+    def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
+        from bootorch.core.engine import Engine
+        from bootorch.core.events import GateOpened
+        from bootorch.core.recovery import replay, resume
+        from bootorch.runtime.journal import Journal, Moment
+        from bootorch.runtime.rundir import held
+
+        path = _journal(request.target, unfinished=True)
+        with ExitStack() as stack:
+            journal = stack.enter_context(Journal.open(path))
+            loaded = _load_from(journal)
+            plan = loaded.plan
+            _confirmed(plan, request.confirm)
+            _check_gates(plan, request.approve)
+            plan_path = Path(journal.meta(_PLAN_PATH).decode())
+            stack.enter_context(held(path.parent, f"run {path.parent.name}"))
+            if (lock := plan_path.parent / "runs").is_dir():
+                stack.enter_context(held(lock / f".{plan.name}.lock", f"plan {plan.name}"))
+            _check_ansible(plan)
+            _secrets(loaded, request.vault_password_file).require(plan)
+            past = list(journal.events())
+            state = replay(plan, past)
+            if state.ended == "done":
+                remedy = f"bootorch report {path.parent}; bootorch run --new begins another run"
+                raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
+            _same_plan(plan, past, path)
+            engine = Engine(plan, state)
+            journal.forget_commands()
+            gap_s = _gap_s(journal, Moment.now())
+            first = resume(engine, state.t, gap_s, _wall(), request.by, reset_breakers=request.reset_breakers)
+            for gate, person in request.approve.items():
+                opened = GateOpened(state.t, gate, person)
+                engine.apply(opened)
+                first.append(opened)
+            journal.append(first)
+            return self._drive(engine, journal, loaded, [*past, *first], observer, request, request.vault_password_file)
+
+    def _drive(
+        self,
+        engine: Engine,
+        journal: Journal,
+        loaded: LoadedPlan,
+        first: Sequence[Event],
+        observer: Observer,
+        request: RunRequest | ResumeRequest,
+        vault_password_file: Path | None,
+    ) -> RunResult:
+        import asyncio
+
+        from bootorch.core.events import RunEnded
+        from bootorch.runtime.executor import Executor
+        from bootorch.runtime.runner import Runner
+
+        base_t = engine.state.t
+        start_s = time.monotonic()
+
+        def clock() -> float:
+            # Milliseconds: finer is noise in a journal that people read.
+            return round(base_t + time.monotonic() - start_s, 3)
+
+        async def drive() -> str:
+            drivers = _drivers(loaded, journal.path.parent, vault_password_file)
+            try:
+                executor = Executor(loaded.plan, drivers, engine.state.run_id)
+                runner = Runner(
+                    engine, journal, executor, observer, clock, wait_gates=request.wait_gates, by=request.by
+                )
+                return await runner.run(first)
+            finally:
+                await drivers.aclose()
+
+        verdict = asyncio.run(drive())
+        if verdict != "interrupted":
+            end = RunEnded(clock(), verdict, _wall())
+            engine.apply(end)
+            journal.append([end])
+            observer.on_events([end], engine.state)
+        events = list(journal.events())
+        code = Exit.INTERRUPTED if verdict == "interrupted" else _exit_code(engine.state)
+        return RunResult(code, engine.state, events, journal.path.parent)
+
+    # -- records and words --------------------------------------------------------------
+
+    def history(self, target: Path) -> History:
+        from bootorch.core.recovery import replay
+        from bootorch.runtime.journal import Journal
+        from bootorch.runtime.rundir import is_held
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            loaded = _load_from(journal, to_read=True)
+            events = list(journal.events())
+        return History(replay(loaded.plan, events), events, path.parent, is_held(path.parent))
+
+    def approve(self, target: Path, gate: str, by: str, why: str) -> str:
+        history = self.history(target)
+        _check_gates(history.state.plan, {gate: by})
+        if gate in history.state.gates_open:
+            return f"gate {gate} is open already, by {history.state.gates_open[gate]}"
+        return self._say(history, {"command": "gate", "gate": gate, "by": by, "why": why}, f"gate {gate} opens")
+
+    def pause(self, target: Path, by: str, why: str) -> str:
+        return self._say(self.history(target), {"command": "pause", "by": by, "why": why}, "the run pauses")
+
+    def _say(self, history: History, command: Mapping[str, str], what: str) -> str:
+        from bootorch.runtime.journal import Journal
+        from bootorch.runtime.rundir import JOURNAL
+
+        if not history.running:
+            remedy = f"bootorch resume {history.run_dir}"
+            if command["command"] == "gate":
+                remedy += f" --approve {command['gate']}={command['by']}"
+            raise InvalidInput(Problem("no process runs this journal now", str(history.run_dir), remedy))
+        with Journal.open(history.run_dir / JOURNAL) as journal:
+            journal.say(command)
+        return f"{what} within a second: run {history.state.run_id}, process of {history.run_dir}"
+
+
+# -- loading ------------------------------------------------------------------------------
+
+
+def _load(request: LoadRequest, *, require_snapshot: bool) -> LoadedPlan:
+    from bootorch.runtime.load import load_plan
+
+    return load_plan(
+        request.plan,
+        vault_password_file=request.vault_password_file,
+        require_snapshot=require_snapshot,
+        allow_stale=request.allow_stale,
+    )
+
+
+def _load_from(journal: Journal, *, to_read: bool = False) -> LoadedPlan:
+    from bootorch.runtime.load import load_from_parts
+
+    path, text = Path(journal.meta(_PLAN_PATH).decode()), journal.meta(_PLAN).decode()
+    return load_from_parts(text, path.parent, journal.meta(_SNAPSHOT), path.name, to_read=to_read)
+
+
+def _origin(loaded: LoadedPlan) -> str:
+    if loaded.from_file:
+        return f"snapshot of {loaded.snapshot.created}"
+    return "rendered just now through Ansible; no snapshot"
+
+
+def _select(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
+    """The plan's hosts that ``--limit`` means; empty only when no limit was given. An empty limit never means all."""
+    from bootorch.core.patterns import select
+
+    if pattern is None:
+        return ()
+    if not pattern.strip():
+        remedy = "give a host pattern, or leave --limit out for the whole plan"
+        raise InvalidInput(Problem("the limit is empty; an empty limit never means all", "--limit", remedy))
+    chosen = tuple(name for name in select(loaded.inventory, pattern) if name in loaded.plan.hosts)
+    if not chosen:
+        remedy = "bootorch plan shows the plan's groups"
+        raise InvalidInput(Problem(f"{pattern!r} means no host of the plan", "--limit", remedy))
+    return chosen
+
+
+def _journal(target: Path, *, unfinished: bool = False) -> Path:
+    """The journal of a run's directory, of a journal's path, or of a plan's latest (unfinished) run."""
+    from bootorch.runtime.planfile import read_plan
+    from bootorch.runtime.rundir import find_journal, journals
+
+    found = find_journal(target)
+    if found is not None:
+        return found
+    spec, _ = read_plan(target)
+    candidates = journals(target, spec.name)
+    if unfinished:
+        candidates = [path for path in candidates if not _finished(path)] or candidates
+    if not candidates:
+        remedy = f"bootorch run {target}, or give the directory of a run"
+        raise InvalidInput(Problem(f"no run of plan {spec.name} is kept here", str(target), remedy))
+    return candidates[-1]
+
+
+def _finished(journal: Path) -> bool:
+    from bootorch.core.events import RunEnded
+    from bootorch.runtime.journal import Journal
+
+    with Journal.open(journal, readonly=True) as opened:
+        last = opened.last_event()
+    return isinstance(last, RunEnded) and last.verdict == "done"
+
+
+# -- refusals -------------------------------------------------------------------------------
+
+
+def _confirmed(plan: Plan, confirm: str) -> None:
+    if plan.environment is not Environment.PRODUCTION or confirm == plan.name:
+        return
+    message = (
+        f"{confirm!r} is not the name of this plan"
+        if confirm
+        else f"production: this would switch on up to {len(plan.hosts):,} hosts"
+    )
+    remedy = f"say so by its name: --confirm {plan.name}"
+    raise SafetyRefusal(Problem(f"{message}; nothing was sent", f"plan {plan.name}", remedy))
+
+
+def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
+    unknown = [gate for gate in approve if gate not in plan.gates]
+    if unknown:
+        known = ", ".join(plan.gates) or "none"
+        raise InvalidInput(
+            [Problem(f"no gate {gate!r} in the plan", "--approve", f"gates: {known}") for gate in unknown]
+        )
+
+
+def _check_ansible(plan: Plan) -> None:
+    from importlib.util import find_spec
+
+    if any(group.redeploy for group in plan.groups.values()) and find_spec("ansible_runner") is None:
+        groups = ", ".join(name for name, group in plan.groups.items() if group.redeploy)
+        remedy = "pip install 'bootorch[ansible]'"
+        raise InvalidInput(Problem(f"groups {groups} have playbooks, and ansible-runner is not installed", "", remedy))
+
+
+def _check_unfinished(path: Path, name: str) -> None:
+    from bootorch.runtime.rundir import journals
+
+    found = journals(path, name)
+    if found and not _finished(found[-1]):
+        directory = found[-1].parent
+        remedy = f"bootorch resume {directory}, or bootorch run --new to begin anew"
+        raise SafetyRefusal(Problem("a run of this plan has not ended", str(directory), remedy))
+
+
+def _same_plan(plan: Plan, past: Sequence[Event], journal: Path) -> None:
+    from bootorch.core.events import RunStarted
+
+    started = next((event for event in past if isinstance(event, RunStarted)), None)
+    if started is None:
+        raise InvalidInput(Problem("the journal holds no run", str(journal), "bootorch run PLAN begins one"))
+    if started.plan_digest != plan.digest:
+        remedy = "resume with the bootorch that began the run"
+        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal), remedy))
+
+
+# -- the real world ---------------------------------------------------------------------------
+
+
+def _secrets(loaded: LoadedPlan, vault_password_file: Path | None) -> Secrets:
+    from bootorch.runtime.load import find_vault_password_file
+    from bootorch.runtime.secrets import Secrets
+
+    return Secrets(find_vault_password_file(vault_password_file), Path(loaded.spec.directory))
+
+
+def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None) -> Drivers:
+    from bootorch.drivers.power_ipmi import IpmiPower
+    from bootorch.drivers.reach import Reach
+    from bootorch.drivers.redeploy import AnsibleRedeploy
+    from bootorch.runtime.executor import Drivers
+    from bootorch.runtime.load import find_vault_password_file
+
+    site = loaded.plan.site
+    known_hosts = Path(loaded.spec.known_hosts) if loaded.spec.known_hosts else None
+    redeploy = AnsibleRedeploy(
+        site,
+        loaded.inventory.hosts,
+        loaded.inventory.groups,
+        run_dir,
+        known_hosts,
+        find_vault_password_file(vault_password_file),
+    )
+    return Drivers({"ipmi": IpmiPower(site, _secrets(loaded, vault_password_file))}, Reach(site, known_hosts), redeploy)
+
+
+def _wall() -> str:
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+
+
+def _gap_s(journal: Journal, now: Moment) -> float:
+    """Real time since the journal's last line. Within one boot of this machine the boot clock knows; the wall clock
+    may have been wrong after the blackout and is asked only when the machine was restarted or is another one."""
+    from bootorch.runtime.journal import machine_boot_id
+
+    last = journal.last_moment()
+    if last is None:
+        return 0.0
+    same_boot = machine_boot_id() != "" and journal.meta(_MACHINE_BOOT).decode() == machine_boot_id()
+    gap_s = now.boot_s - last.boot_s if same_boot else now.wall_s - last.wall_s
+    return max(0.0, round(gap_s, 3))
+
+
+def _exit_code(state: State) -> Exit:
+    if state.ended == "paused":
+        return Exit.INTERRUPTED
+    if state.ended == "stopped":
+        return Exit.STOPPED
+    good = (Outcome.READY, Outcome.ADOPTED, Outcome.SKIPPED)
+    return Exit.OK if all(outcome in good for _, outcome, _, _ in state.outcomes()) else Exit.INCOMPLETE
