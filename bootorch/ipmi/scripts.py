@@ -247,8 +247,8 @@ def guid_text(data: bytes) -> str | None:
         return None
     raw = data[:16]
     smbios = raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]
-    # RFC 9562: version 1-8 in the high nibble of byte 6, variant 10 in the high bits of byte 8.
-    valid = (order for order in (smbios, raw[::-1], raw) if 1 <= order[6] >> 4 <= 8 and order[8] >> 6 == 2)
+    # RFC 4122: version 1-5 in the high nibble of byte 6, variant 10 in the high bits of byte 8.
+    valid = (order for order in (smbios, raw[::-1], raw) if 1 <= order[6] >> 4 <= 5 and order[8] >> 6 == 2)
     digits = next(valid, smbios).hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
@@ -325,9 +325,9 @@ def _backward(newest: sel.Record, oldest_s: float | None, limit: int, found: deq
         if _older(record, oldest_s):
             return True
         found.appendleft(record)
-        if record.ident <= 1 or len(found) >= limit:
+        if len(found) >= limit:
             return True
-        entry = yield from _entry(record.ident - 1)
+        entry = (yield from _entry(record.ident - 1)) if record.ident > 1 else None
         if not isinstance(entry, sel.Entry) or entry.record.ident != record.ident - 1:
             # A gap, a log that has wrapped, or its beginning: only the chain of following ids can tell.
             first = yield from _entry(0)
