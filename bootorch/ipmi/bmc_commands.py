@@ -45,7 +45,7 @@ def _device_id(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
     """20.1. Supported: chassis, event log, sensor data repository, sensors; firmware's minor number is BCD."""
     device = bmc.chassis.device_id()
     major, minor = device.firmware
-    head = bytes((device.device, 0x81, major & 0x7F, minor // 10 << 4 | minor % 10, 0x02, 0x87))
+    head = bytes((device.device, 0x01, major & 0x7F, minor // 10 << 4 | minor % 10, 0x02, 0x87))
     maker = device.manufacturer.to_bytes(3, "little") + device.product.to_bytes(2, "little")
     return _OK, head + maker + bytes(4)
 
@@ -85,16 +85,26 @@ def _close(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
     return (_OK if bmc.drop(bmc_id) else 0x87), b""  # 0x87: no such session
 
 
+def _active_sessions(bmc: Bmc) -> list[Session]:
+    return [session for session in bmc.sessions.values() if session.state is State.ACTIVE]
+
+
 def _session_info(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
-    active = sum(1 for other in bmc.sessions.values() if other.state is State.ACTIVE)
-    return _OK, bytes((1, bmc.max_sessions & 0x3F, active & 0x3F, 2, session.privilege, 0x10 | LAN_CHANNEL))
+    """22.20: index 0 is the session that asks, others count the active ones; no handle where there is none."""
+    active = _active_sessions(bmc)
+    index = data[0] or active.index(session) + 1
+    slots = bytes((bmc.max_sessions & 0x3F, len(active) & 0x3F))
+    if index > len(active):
+        return _OK, b"\0" + slots
+    user = list(bmc.users).index(active[index - 1].name[2:]) + 2
+    return _OK, bytes((index,)) + slots + bytes((user & 0x3F, active[index - 1].privilege, 0x10 | LAN_CHANNEL))
 
 
 def _channel_info(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
     """22.24: LAN, IPMB protocol, many sessions, the specification's own vendor number."""
     if not is_lan_channel(data[0]):
         return Completion.NOT_PRESENT, b""
-    active = sum(1 for other in bmc.sessions.values() if other.state is State.ACTIVE)
+    active = len(_active_sessions(bmc))
     return _OK, bytes((LAN_CHANNEL, 0x04, 0x01, 0x80 | active & 0x3F, 0xF2, 0x1B, 0x00, 0, 0))
 
 

@@ -56,9 +56,14 @@ class Served:
 class _Protocol(asyncio.DatagramProtocol):
     def __init__(self, served: Served) -> None:
         self.served = served
+        self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.served.datagrams += 1
@@ -66,6 +71,19 @@ class _Protocol(asyncio.DatagramProtocol):
         answers = self.served.bmc.receive_datagram(data, addr, asyncio.get_running_loop().time())
         for answer in [] if self.served.swallow(data) else answers:
             self.transport.sendto(answer, addr)
+        self.set_timer()
+
+    def set_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        due = self.served.bmc.next_timer()
+        self.timer = None if due is None else asyncio.get_running_loop().call_at(due, self.unasked)
+
+    def unasked(self) -> None:
+        """Output of the serial console."""
+        for packet, peer in self.served.bmc.handle_timer(asyncio.get_running_loop().time()):
+            self.transport.sendto(packet, cast(tuple[str, int], peer))
+        self.set_timer()
 
 
 @asynccontextmanager
@@ -86,6 +104,7 @@ async def bmc(
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: _Protocol(served), local_addr=(address, 0))
     served.endpoint = Endpoint(*transport.get_extra_info("sockname")[:2])
+    served.bmc.port = served.endpoint.port  # serial over LAN names it
     try:
         yield served
     finally:
