@@ -155,23 +155,24 @@ def _payload_version(bmc: Bmc, session: Session, data: bytes, now: float) -> Ans
     return (_OK, b"\x10") if data[1] & 0x3F in (Payload.IPMI, Payload.SOL) else (0x80, b"")
 
 
-def _active(bmc: Bmc) -> Sol | None:
-    """The SOL payload that is in use. One whose session ended unnoticed is not."""
-    return bmc.sol if bmc.sol is not None and not bmc.sol.ending else None
+def _active(bmc: Bmc, now: float) -> Sol | None:
+    """The SOL payload that is in use: whose session lives, and that nobody has deactivated."""
+    sol = bmc.sol
+    return sol if sol is not None and not sol.ending and bmc.find(sol.session.bmc_id, now) is not None else None
 
 
 def _payload_status(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
     """24.4: one instance, and whether it is active."""
     if data[0] & 0x3F != Payload.SOL:
         return _NO_FIELD
-    return _OK, bytes((0x01, 1 if _active(bmc) is not None else 0, 0))
+    return _OK, bytes((0x01, 1 if _active(bmc, now) is not None else 0, 0))
 
 
 def _payload_instance(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
     """24.5: the session's id; and the serial port's number, 1."""
     if data[0] & 0x3F != Payload.SOL or data[1] != 1:
         return _NO_FIELD
-    sol = _active(bmc)
+    sol = _active(bmc, now)
     ident = 0 if sol is None else sol.session.bmc_id
     return _OK, ident.to_bytes(4, "little") + b"\x01" + bytes(7)
 
@@ -182,8 +183,7 @@ def _activate_payload(bmc: Bmc, session: Session, data: bytes, now: float) -> An
         return 0x81, b""  # 24.1: payload type is disabled
     if session.channel is None or not data[2] & 0x80:
         return 0x84, b""  # 24.1: not without encryption
-    sol = _active(bmc)
-    if sol is not None and bmc.find(sol.session.bmc_id, now) is sol.session:
+    if _active(bmc, now) is not None:
         return 0x80, b""  # 24.1: already active, in this or another session
     bmc.sol = Sol(bmc.chassis, session, now)
     size = MAX_PAYLOAD.to_bytes(2, "little")
@@ -194,7 +194,7 @@ def _deactivate_payload(bmc: Bmc, session: Session, data: bytes, now: float) -> 
     """24.2. From another session, the console that loses it is told."""
     if data[0] & 0x3F != Payload.SOL or data[1] & 0x0F != 1:
         return 0x81, b""
-    sol = _active(bmc)
+    sol = _active(bmc, now)
     if sol is None:
         return 0x80, b""  # 24.2: already deactivated
     if sol.session is session:
