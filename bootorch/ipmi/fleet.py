@@ -211,6 +211,8 @@ class Fleet:
         exchange = job.exchange
         assert exchange is not None, "a job on the wire has an exchange"
         exchange.receive_datagram(data, now)
+        if not job.counted and exchange.heard:
+            self._found(job, now)
         self._after(job, exchange, now)
 
     def next_timer(self) -> float | None:
@@ -266,7 +268,7 @@ class Fleet:
             job.permitted = False
             return True
         turn = max(self._unheard_at, now)
-        self._unheard_at = turn + 1.0 / self.pacing.unheard_per_s
+        self._unheard_at = turn + 1.0 / (self.pacing.unheard_per_place * self.window.size)
         if turn <= now:
             return True
         job.permitted = True
@@ -303,6 +305,16 @@ class Fleet:
             if len(ring) > 1:
                 ring.rotate(-1)
             self._start(subnet.queue.popleft(), subnet, now)
+
+    def _found(self, job: Job, now: float) -> None:
+        """It is alive: it takes a place again, though there may be none, and what it did not answer was lost."""
+        subnet = job.subnet
+        assert subnet is not None, "a job on the wire came from a subnet's queue"
+        job.counted = True
+        self._used += 1
+        subnet.used += 1
+        for _ in range(job.losses):
+            self.window.lost(now)
 
     def _uncount(self, job: Job) -> None:
         if not job.counted:

@@ -31,17 +31,19 @@ from bootorch.ipmi.quirks import Do, steps
 from bootorch.ipmi.wire import decode_response, encode_request
 
 # Waits for an answer, in seconds. FreeIPMI starts at 0.4 s and ends at 20 s in all, ipmitool waits 1, 2, 3, 4 s, pyghmi
-# logs in again after 0.5-1 s. A RAKP step takes a slow BMC some 0.3 s, a loaded one seconds, so the waits grow; but a
-# BMC that answers has lost a packet and is not slow, so they grow little at first.
+# logs in again after 0.5-1 s. A BMC that answers has lost a packet and is hardly slow, so its waits stay short; but one
+# that is silent at the same step again and again may need seconds for its cryptography, and gets them.
 WAIT_S: Final = 0.25
-HEARD_GROWTH, HEARD_MAX_S = 1.3, 1.0
-PATIENT_AFTER: Final = 12  # losses; from here on up to the cap: very slow BMCs get in as well
-PATIENT_MAX_S: Final = 5.0
+HEARD_GROWTH, HEARD_MAX_S = 1.3, 0.6
+STUCK_AFTER: Final = 3
+STUCK_GROWTH, STUCK_MAX_S = 1.5, 5.0
 # One that never answered is dead or dark: asked less and less often, for a network full of such is the rule here.
 UNHEARD_GROWTH, UNHEARD_MAX_S = 2.0, 2.0
 
-MAX_HANDSHAKES: Final = 60  # bound for a BMC that answers and never comes to an end: 20 s at 20 % loss need 25
-SILENT_STEPS: Final = 12  # silences after RAKP1 or RAKP3 in a row: with 20 % loss each way a chance of 5 in a million
+MAX_HANDSHAKES: Final = (
+    100  # bound for a BMC that answers and never comes to an end: 30 s at 20 % loss each way need 50
+)
+SILENT_STEPS: Final = 12  # silences after RAKP1, or RAKP3, in a row: at 20 % loss each way a chance of 5 in a million
 
 
 class Credentials:
@@ -89,9 +91,10 @@ class Login:
         "_refused",
         "_sent_at",
         "_sik",
-        "_silent",
         "_silent_after",
         "_state",
+        "_stuck",
+        "_stuck_at",
         "_suite_index",
         "_suites",
         "_tag",
@@ -128,7 +131,8 @@ class Login:
         self._discover = False
         self._extended = True
         self._state = State.START
-        self._silent = 0  # handshakes in a row that ended in silence after Open Session was answered
+        self._stuck = 0  # handshakes in a row that ended in silence at the same step
+        self._stuck_at = State.START
         self._silent_after = ""  # the RAKP message that was left without an answer
         self._handshakes = 0
         self._refused = False  # user or password were refused once: accounts lock
@@ -181,19 +185,20 @@ class Login:
         """No answer came in time: the handshake starts again with a fresh session id, its messages are never resent."""
         self.losses += 1
         self.leave()
-        match self._state:
-            case State.START:
-                self._discover = False
-            case State.OPENING:
+        state = self._state
+        if state is State.START:
+            self._discover = False
+        else:
+            self._stuck = self._stuck + 1 if state is self._stuck_at else 1
+            self._stuck_at = state
+            if state is State.OPENING:
                 self._discover = True
-                self._advance(Event.LOST, now)
-            case _:
-                self._silent += 1
+            else:
                 self._silent_after = self._silent_step()
-                if self._silent >= SILENT_STEPS:
-                    self.silence(f"{self._silent} times in a row")
+                if self._stuck >= SILENT_STEPS:
+                    self.silence(f"{self._stuck} times in a row")
                     return
-                self._advance(Event.LOST, now)
+            self._advance(Event.LOST, now)
         self.start(now)
 
     def leave(self) -> None:
@@ -258,12 +263,14 @@ class Login:
 
     def _sent(self, now: float) -> None:
         n = self.losses
-        if not self.heard:
+        if not n:
+            wait = self._first_wait_s
+        elif not self.heard:
             wait = min(self._first_wait_s * UNHEARD_GROWTH ** min(n, 8), UNHEARD_MAX_S)
-        elif n <= PATIENT_AFTER:
-            wait = min(self._first_wait_s * HEARD_GROWTH**n, HEARD_MAX_S) if n else self._first_wait_s
         else:
-            wait = min(HEARD_MAX_S * HEARD_GROWTH ** min(n - PATIENT_AFTER, 8), PATIENT_MAX_S)
+            wait = max(min(self._first_wait_s * HEARD_GROWTH ** min(n, 8), HEARD_MAX_S), self._first_wait_s)
+            if self._stuck > STUCK_AFTER:
+                wait = min(wait * STUCK_GROWTH ** min(self._stuck - STUCK_AFTER, 8), STUCK_MAX_S)
         self._sent_at = now
         # ±10 %, so that thousands of BMCs are not asked in step; ids are as good as random.
         self.timer = now + wait * (0.9 + (self._console_id & 0xFF) / 1275)
@@ -356,7 +363,6 @@ class Login:
             self._fail(Reason.BMC_AUTH_FAILED, "RAKP4: password right, session key wrong (has the BMC a K_g?)")
             return
         self._sik = b""
-        self._silent = 0
         self._advance(Event.RAKP4, now)
 
     def _refused_with(self, what: str, where: str, status: int, event: Event, now: float) -> None:

@@ -1,0 +1,391 @@
+"""A whole fleet in virtual time: windows, loss, silence, order, and who is not made to wait for whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+
+import pytest
+
+from bootorch.core.reasons import Reason
+from bootorch.core.secret import Secret
+from bootorch.ipmi import messages as msg
+from bootorch.ipmi.bmc import Bmc
+from bootorch.ipmi.chassis import MemoryChassis
+from bootorch.ipmi.client import Result, Script, in_order
+from bootorch.ipmi.fleet import Address, Fleet, Job
+from bootorch.ipmi.login import Credentials
+from bootorch.ipmi.pacing import Pacing, Window
+from bootorch.ipmi.packet import Payload, encode_clear
+
+from .network import PASSWORD, USER, make_bmc
+
+CONSOLE = ("127.0.0.1", 40000)
+CREDENTIALS = Credentials(USER, PASSWORD)
+
+
+def ip(number: int) -> Address:
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 623
+
+
+class Wire:
+    """A management network in virtual time. ``loss`` and ``repeat``: shares of datagrams, each way.
+
+    ``capacity``: datagrams a second that the uplink carries, ``buffer`` of which may wait; the rest is dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        latency_s: float = 0.005,
+        loss: float = 0.0,
+        repeat: float = 0.0,
+        capacity: float = 0.0,
+        buffer: int = 50,
+        dead: Callable[[Address], bool] = lambda address: False,
+        pacing: Pacing | None = None,
+    ) -> None:
+        self._random = Random(seed)
+        self._latency_s, self._loss, self._repeat = latency_s, loss, repeat
+        self._capacity, self._buffer = capacity, buffer
+        self._uplink_free = 0.0
+        self._dead = dead
+        self._heap: list[tuple[float, int, Address, bytes, bool]] = []
+        self._order = count()
+        self.now = 0.0
+        self.bmcs: dict[Address, Bmc] = {}
+        self.chassis: dict[Address, MemoryChassis] = {}
+        self.results: dict[Address, list[tuple[float, Result, Job]]] = {}
+        self.sent: list[tuple[float, Address, bytes]] = []
+        self.dropped = 0
+        self.flying: Counter[Address] = Counter()
+        self.most_flying = 0
+        self.fleet = Fleet(self._send, random=Random(seed + 1).randbytes, allows=lambda ip: True, pacing=pacing)
+
+    def ask(self, address: Address, script: Callable[[], Script] | None = None, timeout_s: float = 30.0) -> Job:
+        job = Job(address, CREDENTIALS, script or (lambda: in_order((msg.CHASSIS_STATUS,))), timeout_s, self._done)
+        self.fleet.submit(job, self.now)
+        return job
+
+    def _done(self, job: Job, result: Result, now: float) -> None:
+        self.results.setdefault(job.address, []).append((now, result, job))
+
+    def _send(self, data: bytes, address: Address) -> None:
+        self.sent.append((self.now, address, data))
+        self._post(data, address, to_bmc=True)
+
+    def _post(self, data: bytes, address: Address, to_bmc: bool) -> None:
+        for _ in range(1 + (self._random.random() < self._repeat)):
+            at = self.now
+            if self._capacity:
+                begin = max(self.now, self._uplink_free)
+                if (begin - self.now) * self._capacity > self._buffer:
+                    self.dropped += 1
+                    continue
+                self._uplink_free = at = begin + 1 / self._capacity
+            if self._random.random() >= self._loss:
+                due = at + self._latency_s * self._random.uniform(0.9, 1.1)
+                heappush(self._heap, (due, next(self._order), address, data, to_bmc))
+
+    def run(self, until: float = 1e9) -> None:
+        for _ in range(5_000_000):
+            timer = self.fleet.next_timer()
+            packet_at = self._heap[0][0] if self._heap else None
+            if (timer is None and packet_at is None) or not self.fleet.open:
+                return
+            if packet_at is not None and (timer is None or packet_at <= timer):
+                if packet_at > until:
+                    return
+                self.now, _, address, data, to_bmc = heappop(self._heap)
+                if not to_bmc:
+                    self.fleet.receive(data, address, self.now)
+                elif not self._dead(address):
+                    for answer in self._bmc(address).receive_datagram(data, CONSOLE, self.now):
+                        self._post(answer, address, to_bmc=False)
+            else:
+                assert timer is not None
+                if timer > until:
+                    return
+                self.now = max(self.now, timer)
+                self.fleet.handle_timers(self.now)
+        raise AssertionError("the fleet does not come to an end")
+
+    def _bmc(self, address: Address) -> Bmc:
+        bmc = self.bmcs.get(address)
+        if bmc is None:
+            self.chassis[address] = MemoryChassis()
+            bmc = self.bmcs[address] = make_bmc(self.chassis[address], seed=hash(address) & 0xFFFF)
+        return bmc
+
+    def reasons(self) -> Counter[Reason]:
+        return Counter(result.reason for entries in self.results.values() for _, result, _ in entries)
+
+
+def test_every_bmc_of_a_fleet_answers_once() -> None:
+    wire = Wire()
+    for n in range(2000):
+        wire.ask(ip(n))
+    wire.run()
+    assert wire.reasons() == {Reason.OK: 2000}
+    assert all(len(entries) == 1 for entries in wire.results.values())
+    assert len(wire.sent) == 2000 * 5  # Open Session, RAKP1, RAKP3, the command, Close Session
+    wire.run(wire.now + 1)
+    assert wire.fleet.open == 0
+    assert wire.fleet._used == 0
+    assert all(subnet.used == 0 and not subnet.queue for subnet in wire.fleet._subnets.values())
+
+
+@pytest.mark.parametrize(("loss", "repeat"), [(0.02, 0.01), (0.1, 0.1), (0.2, 0.0)])
+def test_loss_and_duplicates_cost_time_and_no_answer(loss: float, repeat: float) -> None:
+    wire = Wire(latency_s=0.01, loss=loss, repeat=repeat, seed=7)
+    for n in range(1000):
+        wire.ask(ip(n))
+    wire.run()
+    assert wire.reasons() == {Reason.OK: 1000}
+
+
+def test_the_dead_end_at_their_own_deadline_and_nobody_waits_for_them() -> None:
+    def run(dead: Callable[[Address], bool]) -> Wire:
+        wire = Wire(latency_s=0.01, dead=dead, pacing=Pacing(window=64, most=64))
+        for n in range(1000):
+            wire.ask(ip(n), timeout_s=10)
+        wire.run()
+        return wire
+
+    def every_fifth(address: Address) -> bool:
+        return int(address[0].rpartition(".")[2]) % 5 == 0
+
+    healthy, sick = run(lambda address: False), run(every_fifth)
+    for address, [(at, result, job)] in sick.results.items():
+        if every_fifth(address):
+            assert result.reason is Reason.BMC_UNREACHABLE
+            assert job.started_at is not None
+            assert at - job.started_at == pytest.approx(10.0)
+        else:
+            assert result.reason is Reason.OK
+    last = {
+        name: max(at for address, [(at, _, _)] in wire.results.items() if not every_fifth(address))
+        for name, wire in (("healthy", healthy), ("sick", sick))
+    }
+    # A dead one holds a place for one wait (a quarter of a second) and not for its deadline: 200 of 64 x 0.28 s.
+    assert last["sick"] <= last["healthy"] + 200 / 64 * 0.28 + 0.5
+
+
+def test_repetitions_to_a_dark_network_are_limited() -> None:
+    wire = Wire(dead=lambda address: True, pacing=Pacing(window=50, most=50, unheard_per_place=4.0))
+    for n in range(2000):
+        wire.ask(ip(n), timeout_s=20)
+    wire.run()
+    assert wire.reasons() == {Reason.BMC_UNREACHABLE: 2000}
+    first: set[Address] = set()
+    repeats: Counter[int] = Counter()
+    for at, address, _ in wire.sent:
+        if address in first:
+            repeats[int(at)] += 1
+        first.add(address)
+    assert max(repeats.values()) <= 201
+
+
+def test_a_narrow_uplink_is_not_driven_into_collapse() -> None:
+    """600 datagrams a second and a buffer of 50: with the window open, most of what is sent would be thrown away."""
+    steady = Wire(latency_s=0.002, capacity=600, pacing=Pacing(window=256, most=256, least=256))
+    paced = Wire(latency_s=0.002, capacity=600, pacing=Pacing(window=256, most=256))
+    for wire in (steady, paced):
+        for n in range(1500):
+            wire.ask(ip(n), timeout_s=120)
+        wire.run()
+        assert wire.reasons() == {Reason.OK: 1500}
+    assert paced.fleet.window.size < 64
+    assert paced.dropped < steady.dropped / 2
+    assert paced.now <= steady.now
+
+
+def test_loss_that_is_not_ours_does_not_close_the_window() -> None:
+    wire = Wire(latency_s=0.01, loss=0.15, seed=5)
+    sizes = []
+    for n in range(3000):
+        wire.ask(ip(n))
+    for second in range(1, 200):
+        wire.run(until=second / 4)
+        sizes.append(wire.fleet.window.size)
+        if not wire.fleet.open:
+            break
+    wire.run()
+    assert wire.reasons() == {Reason.OK: 3000}
+    assert sum(size >= 256 for size in sizes) > len(sizes) / 2
+
+
+def test_windows_of_process_and_subnet_hold() -> None:
+    wire = Wire(pacing=Pacing(window=50, most=50, subnet=8))
+    most: Counter[str] = Counter()
+    busy: set[Address] = set()
+
+    def script_of(address: Address) -> Callable[[], Script]:
+        def script() -> Script:
+            busy.add(address)
+            most["all"] = max(most["all"], len(busy))
+            per_subnet = Counter(name.rpartition(".")[0] for name, _ in busy)
+            most["subnet"] = max(most["subnet"], *per_subnet.values())
+            yield msg.CHASSIS_STATUS
+            busy.discard(address)
+            return None
+
+        return script
+
+    for n in range(1000):
+        wire.ask(ip(n), script_of(ip(n)))
+    wire.run()
+    assert wire.reasons() == {Reason.OK: 1000}
+    assert most == {"all": 4 * 8, "subnet": 8}  # four subnets
+
+
+def test_subnets_take_turns() -> None:
+    wire = Wire(pacing=Pacing(window=10, most=10, subnet=10))
+    for n in range(600):
+        wire.ask(ip(n))
+    wire.run()
+    done = [address for address, entries in sorted(wire.results.items(), key=lambda item: item[1][0][0])]
+    half = Counter(address[0].rpartition(".")[0] for address in done[:200])
+    assert min(half[f"10.0.{n}"] for n in range(3)) >= 60  # none after the last of another
+
+
+def test_one_exchange_and_an_interval_per_bmc() -> None:
+    wire = Wire(pacing=Pacing(interval_s=0.5))
+    jobs = [wire.ask(ip(1)) for _ in range(4)]
+    wire.run()
+    assert [job for _, _, job in wire.results[ip(1)]] == jobs
+    for (ended, _, _), (_, _, following) in zip(wire.results[ip(1)], wire.results[ip(1)][1:], strict=False):
+        assert following.started_at is not None
+        assert following.started_at >= ended + 0.5 - 1e-9
+    late = wire.ask(ip(1))  # and after a silence of none
+    wire.run()
+    assert late.started_at is not None
+    assert late.started_at >= wire.results[ip(1)][3][0] + 0.5 - 1e-9
+
+
+def test_a_cancelled_job_closes_its_session_and_lets_the_next_one_in() -> None:
+    wire = Wire()
+    running, waiting, last = (wire.ask(ip(1)) for _ in range(3))
+    wire.run(until=0.033)  # the session is open
+    assert wire.bmcs[ip(1)].session_count == 1
+    wire.fleet.cancel(waiting, wire.now)
+    wire.fleet.cancel(running, wire.now)
+    wire.run()
+    assert [job for _, _, job in wire.results[ip(1)]] == [last]
+    assert wire.fleet.open == 0
+
+
+def test_what_may_have_had_effect_is_never_tried_again() -> None:
+    wire = Wire()
+    on = msg.chassis_control(msg.Action.ON)
+
+    def deaf_after(address: Address) -> bool:
+        return address in wire.chassis and bool(wire.chassis[address].controls)
+
+    wire._dead = deaf_after
+    wire.ask(ip(1), lambda: in_order((msg.CHASSIS_STATUS, on)), timeout_s=40)
+    real = wire._post
+
+    def mute(data: bytes, address: Address, to_bmc: bool) -> None:
+        if to_bmc or not wire.chassis[address].controls:
+            real(data, address, to_bmc)
+
+    wire._post = mute  # type: ignore[method-assign]
+    wire.run()
+    [(_, result, job)] = wire.results[ip(1)]
+    assert result.reason is Reason.BMC_LOST
+    assert job.attempts == 1
+    assert wire.chassis[ip(1)].controls == [msg.Action.ON]
+
+
+def test_a_bmc_without_free_sessions_is_left_alone_until_there_are_some() -> None:
+    wire = Wire()
+    full_until = 4.0
+    real = Wire._bmc
+
+    class Full(Bmc):
+        def receive_datagram(self, data: bytes, peer: object, now: float) -> list[bytes]:  # type: ignore[override]
+            if now < full_until and data[5] == Payload.OPEN_REQUEST:
+                return [encode_clear(Payload.OPEN_RESPONSE, bytes((data[16], 0x01)))]
+            return super().receive_datagram(data, CONSOLE, now)
+
+    wire.bmcs[ip(1)] = Full(users={USER: PASSWORD}, guid=bytes(16), chassis=MemoryChassis(), random=Random(1).randbytes)
+    assert real
+    wire.ask(ip(1), timeout_s=30)
+    wire.run()
+    [(at, result, job)] = wire.results[ip(1)]
+    assert result.reason is Reason.OK
+    assert at > full_until
+    assert job.attempts <= 4  # 1, 2, 4 s: it is not knocked on all the time
+    refused = [data for _, _, data in wire.sent if data[5] == Payload.OPEN_REQUEST]
+    assert len(refused) == job.attempts
+
+
+def test_outside_the_fence_not_one_packet_leaves_and_many_of_them_are_no_trouble() -> None:
+    wire = Wire()
+    wire.fleet = Fleet(wire._send, random=Random(1).randbytes, allows=lambda ip: ip.endswith(".7"))
+    for n in range(5000):
+        wire.ask(ip(n))
+    wire.run()
+    assert wire.reasons()[Reason.OUTSIDE_SITE] == 5000 - 20
+    assert {address[0].rpartition(".")[2] for _, address, _ in wire.sent} == {"7"}
+
+
+def test_datagrams_from_elsewhere_and_for_nobody_are_ignored() -> None:
+    wire = Wire()
+    wire.ask(ip(1))
+    refusal = encode_clear(Payload.OPEN_RESPONSE, b"\x01\x01")
+    wire.fleet.receive(refusal, ip(2), 0.0)
+    wire.fleet.receive(refusal, (ip(1)[0], 664), 0.0)
+    wire.run()
+    wire.fleet.receive(refusal, ip(1), wire.now)  # late
+    assert wire.reasons() == {Reason.OK: 1}
+
+
+def test_what_was_learned_is_used_and_forgotten_when_it_fails() -> None:
+    wire = Wire()
+    users = {USER: PASSWORD}
+    wire.bmcs[ip(1)] = make_bmc(suites=(3,), users=users)
+    for _ in range(2):
+        wire.ask(ip(1))
+        wire.run()
+    opens = [data for _, _, data in wire.sent if data[5] == Payload.OPEN_REQUEST]
+    assert len(opens) == 3  # 17 refused, 3; and then 3 at once
+    users[USER] = Secret("somebody else's")
+    wire.ask(ip(1))
+    wire.run()
+    assert wire.results[ip(1)][-1][1].reason is Reason.BMC_ROGUE
+
+
+def test_abort_tells_everybody_and_closes_sessions() -> None:
+    wire = Wire(pacing=Pacing(window=5, most=5))
+    for n in range(20):
+        wire.ask(ip(n))
+    wire.run(until=0.033)
+    open_before = sum(bmc.session_count for bmc in wire.bmcs.values())
+    assert open_before == 5
+    wire.fleet.abort(wire.now)
+    assert wire.reasons()[Reason.INTERRUPTED] == 20
+    assert wire.fleet.open == 0
+    for _, _, address, data, to_bmc in sorted(wire._heap):
+        if to_bmc:
+            wire.bmcs[address].receive_datagram(data, CONSOLE, wire.now)
+    assert sum(bmc.session_count for bmc in wire.bmcs.values()) == 0
+
+
+def test_the_window_grows_only_where_it_holds_something_back() -> None:
+    window = Window(Pacing(window=64, most=512))
+    now = 0.0
+    for _ in range(50):
+        now += 0.3
+        window.good(300, now)
+    assert window.size == 64
+    for _ in range(50):
+        now += 0.3
+        window.full()
+        window.good(300, now)
+    assert window.size == 512
