@@ -96,9 +96,10 @@ class Sol:
         if sequence != self._heard:
             if self._heard and (sequence - self._heard) % 15 > 7:
                 return None  # late: a packet of before, which was acknowledged in its time
-            self._heard, self._heard_count = sequence, len(payload) - 4
-            if len(payload) > 4:
-                self._chassis.console_input(payload[4:], now)
+            keys = payload[4:MAX_PAYLOAD]  # more was not offered; the count says that it was not taken
+            self._heard, self._heard_count = sequence, len(keys)
+            if keys:
+                self._chassis.console_input(keys, now)
                 self.due = now if not self._flight else self.due  # the echo need not wait
         return bytes((0, sequence, self._heard_count, 0))
 
