@@ -31,7 +31,7 @@ class LabChassis:
     """
 
     __slots__ = (
-        "_changed", "_console", "_epoch", "_log", "_logged", "_machine", "_options", "_policy", "_watts",
+        "_changed", "_console", "_epoch", "_log", "_logged", "_options", "_policy", "_watts", "machine",
     )  # fmt: skip
 
     def __init__(
@@ -42,7 +42,7 @@ class LabChassis:
         watts: tuple[float, float] = (450.0, 250.0),
         epoch: float = 0.0,
     ) -> None:
-        self._machine = machine
+        self.machine = machine
         self._changed = changed
         self._watts = watts
         self._epoch = epoch
@@ -55,10 +55,10 @@ class LabChassis:
     # Power
 
     def power_is_on(self, now: float) -> bool:
-        return self._machine.is_on(now)
+        return self.machine.is_on(now)
 
     def control(self, action: Action, now: float) -> int:
-        machine = self._machine
+        machine = self.machine
         written = self._console.present(now) if self._console is not None else b""
         match action:
             case Action.ON:
@@ -96,10 +96,10 @@ class LabChassis:
         return Completion.OK
 
     def restart_cause(self) -> int:
-        return symptoms.restart_cause(self._machine)
+        return symptoms.restart_cause(self.machine)
 
     def power_flags(self, now: float) -> PowerFlags:
-        flags = symptoms.power_flags(self._machine, now)
+        flags = symptoms.power_flags(self.machine, now)
         last = flags.ac_failed * 0x01 | flags.power_fault * 0x08 | flags.last_by_command * 0x10
         return PowerFlags(fault=flags.power_fault, last_event=last)
 
@@ -126,7 +126,7 @@ class LabChassis:
         if self._log is None:
             self._log = EventLog(epoch=self._epoch)
         at, count = self._logged
-        for event in symptoms.sel(self._machine, now):
+        for event in symptoms.sel(self.machine, now):
             if event.t < at:
                 continue
             if event.t == at and count > 0:
@@ -141,7 +141,7 @@ class LabChassis:
         return self._log
 
     def sensors(self, now: float) -> Sequence[Sensor]:
-        on = self._machine.is_on(now)
+        on = self.machine.is_on(now)
         watts = min(int(self._draw(now)) // 4, 255)
         return (
             Sensor(1, 0x01, 1, "Inlet Temp", 23, upper_critical=42),
@@ -155,7 +155,7 @@ class LabChassis:
         return int(self._draw(now))
 
     def _draw(self, now: float) -> float:
-        machine = self._machine
+        machine = self.machine
         if not machine.is_on(now):
             return _STANDBY_WATTS
         if machine.os_up(now):
@@ -173,7 +173,7 @@ class LabChassis:
 
     def _serial(self) -> Console:
         if self._console is None:
-            self._console = Console(self._machine)
+            self._console = Console(self.machine)
         return self._console
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bootorch.lab.swarm_commands import bmcs
+
 if TYPE_CHECKING:
     from bootorch.lab.control import LabInfo
 
@@ -99,6 +101,7 @@ def add_to(app: typer.Typer) -> typer.Typer:
         for path in gone.left:
             typer.echo(f"  left, because it is not the lab's: {path}", err=True)
 
+    lab.command()(bmcs)
     return lab
 
 

@@ -137,7 +137,9 @@ def build(options: LabOptions) -> Fleet:
         raise InvalidInput(Problem(f"too many faults for this lab: {error}", "lab up", remedy)) from None
     attempts = Attempts()
     hosts = []
-    for (name, group, rack), bmc, own in zip(named, _addresses(bmc_network), _addresses(host_network), strict=False):
+    for (name, group, rack), bmc, own in zip(
+        named, host_addresses(bmc_network), host_addresses(host_network), strict=False
+    ):
         fault = victims.get(name)
         machine = machine_spec(name, options.seed, options.boot_seconds, fault)
         hosts.append(
@@ -168,7 +170,7 @@ def _sizes(hosts: int) -> dict[str, int]:
     return {**sizes, WEB: hosts - sum(sizes.values())}
 
 
-def _addresses(network: IPv4Network) -> Iterator[IPv4Address]:
+def host_addresses(network: IPv4Network) -> Iterator[IPv4Address]:
     """Addresses in order whose last byte is neither 0 nor 255, which some tools take for networks and broadcasts."""
     first = int(network.network_address)
     return (IPv4Address(n) for n in range(first, first + network.num_addresses) if n % 256 not in (0, 255))
@@ -218,7 +220,7 @@ def _network_problems(options: LabOptions) -> Iterator[Problem]:
         yield Problem(f"{network} is too small for any lab", where, "give one such as 127.32.0.0/16")
         return
     half = next(network.subnets(prefixlen_diff=1))
-    if len(list(islice(_addresses(half), max(options.hosts, 0)))) < options.hosts:
+    if len(list(islice(host_addresses(half), max(options.hosts, 0)))) < options.hosts:
         message = f"{network} has no room for {options.hosts} BMCs and as many hosts"
         yield Problem(message, where, "give a larger network, such as a /16")
 

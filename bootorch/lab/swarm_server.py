@@ -1,0 +1,265 @@
+"""A fleet of BMCs on loopback, served by one process without asyncio: sockets, an epoll loop, counters.
+
+The ancillary data of each datagram say which BMC was asked. A loop of its own, because asyncio's costs more for each
+datagram than the BMC's own arithmetic.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from math import ceil
+from types import FrameType
+
+from bootorch.ipmi.bmc import Bmc
+from bootorch.lab import pktinfo
+from bootorch.lab.swarm import Swarm, SwarmOptions
+from bootorch.lab.wire import Later, Wire
+
+Peer = tuple[str, int]
+Stats = dict[str, int | float]
+
+RECEIVE_BUFFER = 16 << 20  # bytes: a datagram takes some 800 of them, and 16,000 clients may ask in one moment
+_MOST_SOCKETS = 16  # that share the port when the kernel grants less: rmem_max is 208 KiB by default
+_BATCH = 512  # datagrams of one socket, then timers and the other sockets have their turn
+_LONGEST_WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class _Counters:
+    received: int = 0
+    sent: int = 0
+    unsent: int = 0  # the kernel did not take an answer
+    nobody: int = 0  # for an address without a BMC, a dead one, or one that still boots
+    strangers: int = 0  # from elsewhere than this machine: dropped unread
+    peak_rate: int = 0  # most datagrams received within a second of the clock
+    peak_sessions: int = 0  # as seen once a second
+
+
+class SwarmServer:
+    """Opens its sockets when made: OSError when the port is in use. ``port`` 0 chooses one.
+
+    ``told`` is called with the counters on SIGUSR1; SIGTERM and SIGINT end ``run``.
+    """
+
+    def __init__(self, options: SwarmOptions, port: int = 0) -> None:
+        self._sockets = _open(port)
+        self.port = int(self._sockets[0].getsockname()[1])
+        self.receive_buffer = sum(map(pktinfo.receive_buffer, self._sockets))
+        self._started = time.monotonic()
+        self.swarm = Swarm(options, os.urandom, self.port, epoch=time.time())
+        self._wire = Wire(options.wire, options.seed)
+        self._under_way: Later[tuple[socket.socket, bytes, Peer, bytes]] = Later()
+        self._consoles: Later[tuple[socket.socket, bytes]] = Later()
+        self._console_due: dict[bytes, float] = {}
+        self._counters = _Counters()
+        self._second, self._in_second = 0, 0
+        self._asked_to_stop = False
+
+    def clock(self) -> float:
+        """Seconds since the electricity came back."""
+        return time.monotonic() - self._started
+
+    def about(self) -> dict[str, object]:
+        """What whoever started it wants to know first."""
+        addresses = self.swarm.options.addresses
+        return {
+            "pid": os.getpid(),
+            "port": self.port,
+            "bmcs": len(addresses),
+            "first": addresses[0],
+            "last": addresses[-1],
+            "sockets": len(self._sockets),
+            "receive_buffer": self.receive_buffer,
+        }
+
+    def stats(self) -> Stats:
+        counters, now = self._counters, self.clock()
+        sessions = self.swarm.sessions(now)
+        return {
+            "t": round(now, 3),
+            "bmcs": len(self.swarm.bmcs),
+            "received": counters.received,
+            "sent": counters.sent,
+            "unsent": counters.unsent,
+            "lost": self._wire.lost,
+            "late_dropped": self._under_way.dropped,
+            "nobody": counters.nobody,
+            "strangers": counters.strangers,
+            "kernel_drops": sum(map(pktinfo.kernel_drops, self._sockets)),
+            "peak_rate": max(counters.peak_rate, self._in_second),
+            "sessions": sessions,
+            "peak_sessions": max(counters.peak_sessions, sessions),
+            "power_ons": self.swarm.power_ons(),
+            "on": self.swarm.on(now),
+            "cpu_s": round(time.process_time(), 3),
+            "rss_mib": round(_resident_bytes() / (1 << 20), 1),
+        }
+
+    def run(self, lifetime_s: float, told: Callable[[Stats], None]) -> None:
+        """Serve until TERM, INT or the end of the lifetime. To be called in the main thread."""
+        with ExitStack() as stack:
+            poll = stack.enter_context(select.epoll())
+            by_number = {sock.fileno(): sock for sock in self._sockets}
+            for number in by_number:
+                poll.register(number, select.EPOLLIN)
+            signals = _signals(stack)
+            poll.register(signals, select.EPOLLIN)
+            # What lives here lives long: collections would look at a whole fleet to find nothing.
+            gc.collect()
+            gc.freeze()
+            while not self._asked_to_stop and self.clock() < lifetime_s:
+                for number, _ in poll.poll(self._wait_s()):
+                    if number == signals.fileno():
+                        self._signalled(signals.recv(64), told)
+                    else:
+                        self._drain(by_number[number])
+                self._timers()
+
+    def _wait_s(self) -> float:
+        dues = [due for due in (self._under_way.due, self._consoles.due) if due is not None]
+        return min(max(min(dues) - self.clock(), 0.0), _LONGEST_WAIT_S) if dues else _LONGEST_WAIT_S
+
+    def _signalled(self, numbers: bytes, told: Callable[[Stats], None]) -> None:
+        if signal.SIGUSR1 in numbers:
+            told(self.stats())
+        self._asked_to_stop = signal.SIGTERM in numbers or signal.SIGINT in numbers
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+    # Datagrams
+
+    def _drain(self, sock: socket.socket) -> None:
+        """Answer what has arrived. The path of every datagram: names are local, and nothing is done twice."""
+        receive, send, find, clock = sock.recvmsg, sock.sendmsg, self.swarm.find, time.monotonic
+        counters, perfect, started = self._counters, self._wire.perfect, self._started
+        ancillary_bytes, max_datagram = pktinfo.ANCILLARY_BYTES, pktinfo.MAX_DATAGRAM
+        received = sent = 0
+        for _ in range(_BATCH):
+            try:
+                data, ancillary, _, peer = receive(max_datagram, ancillary_bytes)
+            except BlockingIOError:
+                break
+            received += 1
+            asked = pktinfo.asked_address(ancillary)
+            if asked is None or not peer[0].startswith("127."):
+                counters.strangers += 1
+                continue
+            now = clock() - started
+            bmc = find(asked, now)
+            if bmc is None:
+                counters.nobody += 1
+                continue
+            if not perfect:
+                self._over_the_wire(sock, bmc, data, peer, asked, now)
+                continue
+            for answer in bmc.receive_datagram(data, peer, now):
+                try:
+                    send((answer,), pktinfo.answer_from(asked), 0, peer)
+                    sent += 1
+                except OSError:  # a full buffer, or a peer whose port is closed: UDP promises nothing
+                    counters.unsent += 1
+            if bmc.sol is not None:
+                self._watch(sock, bmc, asked)
+        counters.received += received
+        counters.sent += sent
+        self._in_second += received
+
+    def _over_the_wire(self, sock: socket.socket, bmc: Bmc, data: bytes, peer: Peer, asked: bytes, now: float) -> None:
+        for _ in range(self._wire.arrivals()):
+            for answer in bmc.receive_datagram(data, peer, now):
+                self._answer(sock, answer, peer, asked, now)
+        self._watch(sock, bmc, asked)
+
+    def _answer(self, sock: socket.socket, answer: bytes, peer: Peer, asked: bytes, now: float) -> None:
+        for delay_s, datagram in self._wire.departures(answer):
+            if delay_s > 0:
+                self._under_way.push(now + delay_s, (sock, datagram, peer, asked))
+            else:
+                self._send(sock, datagram, peer, asked)
+
+    def _send(self, sock: socket.socket, datagram: bytes, peer: Peer, asked: bytes) -> None:
+        try:
+            sock.sendmsg((datagram,), pktinfo.answer_from(asked), 0, peer)
+            self._counters.sent += 1
+        except OSError:
+            self._counters.unsent += 1
+
+    # Timers
+
+    def _watch(self, sock: socket.socket, bmc: Bmc, asked: bytes) -> None:
+        """A serial console sends unasked: remember when."""
+        due = bmc.next_timer()
+        if due is None:
+            self._console_due.pop(asked, None)
+        elif self._console_due.get(asked) != due:
+            self._console_due[asked] = due
+            self._consoles.push(due, (sock, asked))
+
+    def _timers(self) -> None:
+        now = self.clock()
+        while (late := self._under_way.pop(now)) is not None:
+            sock, datagram, peer, asked = late
+            self._send(sock, datagram, peer, asked)
+        while (console := self._consoles.pop(now)) is not None:
+            sock, asked = console
+            due, bmc = self._console_due.get(asked), self.swarm.bmcs.get(asked)
+            if due is None or due > now or bmc is None:
+                continue  # it was put off, or the console was closed
+            for answer, to in bmc.handle_timer(now):
+                assert isinstance(to, tuple), "peers are what receive_datagram was given"
+                self._answer(sock, answer, to, asked, now)
+            self._watch(sock, bmc, asked)
+        if int(now) != self._second:
+            self._second = int(now)
+            self._counters.peak_rate = max(self._counters.peak_rate, self._in_second)
+            if self._in_second:
+                self._counters.peak_sessions = max(self._counters.peak_sessions, self.swarm.sessions(now))
+            self._in_second = 0
+
+
+def _open(port: int) -> list[socket.socket]:
+    """As many sockets as it takes to have the receive buffer. OSError when the port is in use."""
+    with ExitStack() as stack:
+        # Sockets that share a port would share it with another fleet's too: the first one must have it for itself.
+        alone = pktinfo.open_socket(port, RECEIVE_BUFFER)
+        port, granted = alone.getsockname()[1], pktinfo.receive_buffer(alone)
+        if granted >= RECEIVE_BUFFER:
+            return [alone]
+        alone.close()
+        sockets = []
+        for _ in range(min(_MOST_SOCKETS, ceil(RECEIVE_BUFFER / granted))):
+            sockets.append(pktinfo.open_socket(port, RECEIVE_BUFFER, shared=True))
+            stack.callback(sockets[-1].close)
+        stack.pop_all()
+        return sockets
+
+
+def _signals(stack: ExitStack) -> socket.socket:
+    """A socket that reads the numbers of the signals that came: they must end a wait, and interrupt nothing else."""
+    reader, writer = (stack.enter_context(sock) for sock in socket.socketpair())
+    reader.setblocking(False)
+    writer.setblocking(False)
+    stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno()))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        stack.callback(signal.signal, number, signal.signal(number, _noted))
+    return reader
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """The number is in the wakeup socket already."""
+
+
+def _resident_bytes() -> int:
+    with suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
