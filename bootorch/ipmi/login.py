@@ -179,6 +179,7 @@ class Login:
         self._console_id = self._new_id()
         assert 0 < self._console_id < 1 << 32, "a console session id has 32 bits and is not 0"
         self.channel = None
+        self._tag = self._console_id >> 24  # not known to those who only know that we are asking
         self._advance(Event.BEGIN, now)
 
     def lost(self, now: float) -> None:
