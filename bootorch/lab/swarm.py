@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address
-from math import inf
+from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 
+from bootorch.core.nodesets import expand_addresses
 from bootorch.core.secret import Secret
 from bootorch.ipmi.bmc import Bmc
 from bootorch.ipmi.bmc_session import Behaviour
 from bootorch.lab.chassis import LabChassis
-from bootorch.lab.fleet import LOOPBACK, MAX_HOSTS
+from bootorch.lab.fleet import LOOPBACK, MAX_HOSTS, host_addresses
 from bootorch.lab.wire import WireFaults
 from bootorch.sim.machine import Machine, MachineSpec, draw
 
@@ -66,6 +67,19 @@ class SwarmOptions:
         if sum(count(amount, len(self.addresses)) for amount in self.faults.values()) > len(self.addresses):
             raise ValueError("there are more faults than BMCs")
         count(self.on, len(self.addresses))
+
+
+def addresses(folded: str, network: str, number: int) -> list[str]:
+    """What a folded range means; without one, the network's first ``number`` host addresses (last byte 1-254).
+
+    ValueError where there are none, or fewer.
+    """
+    if folded:
+        return expand_addresses(folded)
+    found = [str(address) for address in islice(host_addresses(IPv4Network(network)), max(number, 0))]
+    if len(found) < number:
+        raise ValueError(f"{network} has {len(found)} addresses for {number} BMCs")
+    return found
 
 
 def count(amount: Amount, total: int) -> int:
@@ -177,6 +191,3 @@ def _chosen(word: str, options: SwarmOptions, number: int) -> frozenset[str]:
 
 def _order(word: str, options: SwarmOptions) -> list[str]:
     return sorted(options.addresses, key=lambda address: (draw(options.seed, word, address), address))
-
-
-FOREVER = inf  # for ``busy_times`` and ``no_slots_times``

@@ -81,13 +81,13 @@ def bmcs(
 
     from bootorch.core.errors import InvalidInput, Problem, ToolError
     from bootorch.core.secret import Secret
-    from bootorch.lab.swarm import BmcFault, SwarmOptions
+    from bootorch.lab.swarm import BmcFault, SwarmOptions, addresses
     from bootorch.lab.swarm_server import SwarmServer
     from bootorch.lab.wire import WireFaults
 
     try:
         options = SwarmOptions(
-            addresses=_addresses(bmc, network, count),
+            addresses=addresses(bmc, network, count),
             password=Secret(password_file.read_bytes().split(b"\n")[0]),
             user=user,
             seed=seed,
@@ -127,22 +127,6 @@ def bmcs(
         _say({"ready": True, **server.about()})
         server.run(lifetime, _say)
         _say(server.stats())
-
-
-def _addresses(folded: str, network: str, count: int) -> list[str]:
-    """ValueError for what names none."""
-    from ipaddress import IPv4Network
-    from itertools import islice
-
-    from bootorch.core.nodesets import expand_addresses
-    from bootorch.lab.fleet import host_addresses
-
-    if folded:
-        return expand_addresses(folded)
-    found = [str(address) for address in islice(host_addresses(IPv4Network(network)), max(count, 0))]
-    if len(found) < count:
-        raise ValueError(f"{network} has {len(found)} addresses for {count} BMCs")
-    return found
 
 
 def _say(record: Mapping[str, object]) -> None:
