@@ -14,6 +14,7 @@ from bootorch.ipmi.chassis import Chassis
 # 06/48 announces the size; the count of accepted characters is one byte. FreeIPMI and ipmitool take this much.
 MAX_PAYLOAD: Final = 255
 MAX_CHARACTERS: Final = MAX_PAYLOAD - 4
+_MAX_COUNT: Final = 255
 POLL_S: Final = 0.05  # 26.2 parameter 3, character accumulate interval: 10 × 5 ms
 RETRY_S: Final = 0.5  # 26.2 parameter 7 (interval and count); ipmitool has acknowledged long before
 RETRIES: Final = 7  # the largest count that the parameter can hold; then the console is taken for gone
@@ -96,7 +97,7 @@ class Sol:
         if sequence != self._heard:
             if self._heard and (sequence - self._heard) % 15 > 7:
                 return None  # late: a packet of before, which was acknowledged in its time
-            keys = payload[4:MAX_PAYLOAD]  # more was not offered; the count says that it was not taken
+            keys = payload[4 : 4 + _MAX_COUNT]  # pyghmi does not count the 4 bytes before as payload
             self._heard, self._heard_count = sequence, len(keys)
             if keys:
                 self._chassis.console_input(keys, now)

@@ -17,7 +17,7 @@ from bootorch.ipmi.handshake import State
 from bootorch.ipmi.packet import Payload
 from bootorch.ipmi.wire import encode_request
 
-from .by_hand import HandConsole
+from .hand_console import HandConsole
 from .network import USER, kinds, make_bmc, make_exchange, server, talk
 
 STORAGE, SENSOR, APP, CHASSIS, TRANSPORT, GROUP = 0x0A, 0x04, 0x06, 0x00, 0x0C, 0x2C

@@ -14,7 +14,7 @@ from bootorch.ipmi.crypto import suite
 from bootorch.ipmi.packet import Payload, encode_clear
 from bootorch.ipmi.wire import encode_request
 
-from .by_hand import HandConsole
+from .hand_console import HandConsole
 from .network import Network, make_bmc, make_exchange, server
 
 FLOODER = ("127.66.6.6", 666)

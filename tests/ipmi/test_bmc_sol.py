@@ -9,7 +9,7 @@ from bootorch.ipmi.bmc_sol import DEACTIVATED, MAX_CHARACTERS, NACK, POLL_S, RET
 from bootorch.ipmi.chassis import MemoryChassis
 from bootorch.ipmi.packet import Payload
 
-from .by_hand import HandConsole
+from .hand_console import HandConsole
 from .network import make_bmc
 
 APP, TRANSPORT = 0x06, 0x0C
@@ -120,15 +120,15 @@ def test_input_is_taken_once() -> None:
     assert typed(console, b"\x02\x01\x03\0exit") == [b"\x00\x02\x04\x00", b"\x02\0\0\0exit"]
     assert typed(console, b"\x01\0\0\0ls\r") == []  # late
     assert chassis.typed == b"ls\rexit"
-    # More than a payload may hold: the rest is not acknowledged.
-    assert typed(console, b"\x03\x02\x04\0" + b"k" * 300)[0] == b"\x00\x03\xfb\x00"
-    assert chassis.typed == b"ls\rexit" + b"k" * 251
+    # More than can be counted: the rest is not acknowledged.
+    assert typed(console, b"\x03\x02\x04\0" + b"k" * 300)[0] == b"\x00\x03\xff\x00"
+    assert chassis.typed == b"ls\rexit" + b"k" * 255
     # Break, without characters.
     assert typed(console, b"\x04\0\0\x10") == [b"\x00\x04\x00\x00"]
     # Nothing but life.
     assert typed(console, bytes(4)) == []
     assert typed(console, b"\x05\0") == []
-    assert len(chassis.typed) == 258
+    assert len(chassis.typed) == 262
 
 
 def test_one_console_at_a_time() -> None:
