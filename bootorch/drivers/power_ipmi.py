@@ -15,6 +15,8 @@ from typing import Final
 from bootorch.core.model import BootDevice, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.bmc_net import Ports, drain, socket_address
+from bootorch.drivers.boot_consoles import BootConsoles
+from bootorch.drivers.console import Consoles
 from bootorch.drivers.protocols import Reply, Scalar, SecretStore
 from bootorch.ipmi import messages as msg
 from bootorch.ipmi import scripts
@@ -45,6 +47,9 @@ class IpmiPower:
         self._ports = Ports()
         self._ports.opened = self._opened
         self._fleet = Fleet(self._ports.send, random=os.urandom, allows=site.allows_bmc, pacing=pacing)
+        self._consoles = Consoles(site)
+        self._boots = BootConsoles(self._consoles)
+        self._leaving: set[asyncio.Task[None]] = set()  # consoles that are being freed
         self._wake: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -86,10 +91,55 @@ class IpmiPower:
         note = f"; {done.note}" if done.note else ""
         return Reply(Reason.OK, f"next boot from {device}{note}", {"suite": result.suite})
 
+    def watch(self, host: Host) -> None:
+        """Keep the end of what the host writes to its serial console, until ``unwatch`` or ``evidence``."""
+        if self._closed or not self._site.allows_bmc(host.bmc.address):
+            return
+        credentials = self._credentials(host)
+        if isinstance(credentials, Credentials):
+            self._boots.watch(host, credentials)
+
+    def unwatch(self, host: Host) -> None:
+        """The host has booted: free its console."""
+        task = asyncio.ensure_future(self._boots.unwatch(host))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
+        """Why the host did not boot, as far as its BMC knows; see ``core.evidence`` for the keys of ``data``."""
+        result = await self._call(host, lambda: scripts.evidence(since_s), timeout_s)
+        credentials = self._credentials(host)
+        if isinstance(credentials, Reply):
+            return credentials
+        try:
+            async with asyncio.timeout(timeout_s):
+                console = await self._boots.last_words(host, credentials)
+        except TimeoutError:
+            console = None
+        data: dict[str, Scalar] = {} if console is None else {"console": console}
+        if isinstance(result, Reply):
+            # A console that speaks is evidence even where the BMC has stopped answering.
+            return Reply(Reason.OK, result.detail, data) if console else result
+        found = result.value
+        assert isinstance(found, scripts.Evidence), "a script that ends well returns its value"
+        if found.status is not None:
+            data |= _chassis(found.status)
+        if found.events is not None:
+            data["sel"] = "\n".join(found.events)
+        data |= {
+            key: text
+            for key, text in (("restart_cause", found.restart_cause), ("manufacturer", found.manufacturer))
+            if text
+        }
+        return Reply(Reason.OK, found.note, data)
+
     async def aclose(self) -> None:
         """End every exchange (``INTERRUPTED``), close what sessions there are, and all sockets."""
         self._closed = True
         loop = asyncio.get_running_loop()
+        await self._boots.aclose()
+        await asyncio.gather(*self._leaving)
+        await self._consoles.aclose()
         self._fleet.abort(loop.time())
         for sock in self._ports.sockets():
             loop.remove_reader(sock)
@@ -115,13 +165,9 @@ class IpmiPower:
             raise RuntimeError("the IPMI driver was closed")
         if not self._site.allows_bmc(host.bmc.address):
             return _outside(host)
-        password = self._secrets.bmc_password(host)
-        if password is None:
-            return Reply(Reason.NO_SECRET, f"{host.name}: no BMC password: {self._secrets.why(host)}")
-        try:
-            credentials = Credentials(host.bmc_user.encode(), password)
-        except ValueError as error:
-            return Reply(Reason.NO_SECRET, f"{host.name}: {error}")
+        credentials = self._credentials(host)
+        if isinstance(credentials, Reply):
+            return credentials
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
 
@@ -147,6 +193,15 @@ class IpmiPower:
         if result.reason is Reason.BMC_UNREACHABLE and (trouble := self._ports.trouble.get(address)):
             detail = f"{detail}; this machine says: {trouble}"
         return Reply(result.reason, f"{host.bmc}: {detail}", {"suite": result.suite})
+
+    def _credentials(self, host: Host) -> Credentials | Reply:
+        password = self._secrets.bmc_password(host)
+        if password is None:
+            return Reply(Reason.NO_SECRET, f"{host.name}: no BMC password: {self._secrets.why(host)}")
+        try:
+            return Credentials(host.bmc_user.encode(), password)
+        except ValueError as error:
+            return Reply(Reason.NO_SECRET, f"{host.name}: {error}")
 
     # Sockets and timers
 

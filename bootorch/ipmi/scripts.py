@@ -370,14 +370,14 @@ def _older(record: sel.Record, oldest_s: float | None) -> bool:
 
 
 class Evidence(NamedTuple):
-    """What the BMC knows about a host that did not boot. ``events``: lines of ``sel.line``, oldest first.
+    """What the BMC knows about a host that did not boot. ``events``: lines of ``sel.line``, oldest first, or None.
 
     ``note``: what could not be read, and why; for people.
     """
 
     status: msg.ChassisStatus | None
     restart_cause: str
-    events: tuple[str, ...]
+    events: tuple[str, ...] | None
     manufacturer: str
     note: str = ""
 
@@ -393,7 +393,7 @@ def evidence(since_s: float) -> Asking[Evidence]:
         notes.append("no chassis status")
     cause = yield from ask_optional(msg.RESTART_CAUSE, restart_cause_name)
     device = yield from ask_optional(msg.GET_DEVICE_ID, msg.parse_device_id)
-    events: tuple[str, ...] = ()
+    events: tuple[str, ...] | None = None
     log = yield from read_sel(since_s, EVIDENCE_RECORDS)
     if isinstance(log, Verdict):
         notes.append(f"no event log: {log.detail}")

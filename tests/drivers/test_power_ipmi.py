@@ -311,3 +311,80 @@ async def test_strangers_are_not_heard(driver: IpmiPower) -> None:
         reply = await call
         assert reply.reason is Reason.BMC_NO_SESSION
         assert "no answer" in reply.detail or "no time left" in reply.detail
+
+
+# Evidence of a boot that failed
+
+# 32.1: a system event, sensor type memory (0x0C) number 7, sensor-specific event 1: uncorrectable ECC.
+MEMORY_ERROR = bytes((0, 0, 0x02, 0, 0, 0, 0, 0x20, 0, 0x04, 0x0C, 7, 0x6F, 0x01, 0xFF, 0xFF))
+
+
+async def test_evidence_holds_events_since_the_request_and_the_last_words_of_the_console(driver: IpmiPower) -> None:
+    chassis = MemoryChassis(epoch=1.8e9 - asyncio.get_running_loop().time())
+    async with bmc(chassis) as served:
+        server = host(served.endpoint)
+        now = asyncio.get_running_loop().time()
+        chassis.events.add(MEMORY_ERROR, now - 3600)  # of another day
+        assert (await driver.on(server, 5)).ok
+        driver.watch(server)
+        await until(lambda: "activate payload" in served.commands)
+        chassis.events.add(MEMORY_ERROR, now)
+        chassis.console.write(b"\x1b[2JPOST\r\n[    1.2] Kernel panic - not syncing: VFS\r\n")
+        await asyncio.sleep(0.3)
+        reply = await driver.evidence(server, 60.0, 5)
+        assert reply.ok, reply
+        assert reply.data["power"] == "on"
+        assert reply.data["restart_cause"] == "chassis control command"
+        (event,) = str(reply.data["sel"]).splitlines()
+        assert event.startswith("0c.01.")
+        assert str(reply.data["console"]).splitlines()[-1] == "[    1.2] Kernel panic - not syncing: VFS"
+        await until(lambda: served.bmc.session_count == 0)
+
+
+async def test_a_console_that_nobody_watched_is_listened_to(driver: IpmiPower, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootorch.drivers.boot_consoles.LISTEN_S", 0.6)
+    chassis = MemoryChassis(on=True)
+    async with bmc(chassis) as served:
+        asking = asyncio.create_task(driver.evidence(host(served.endpoint), 60.0, 5))
+        await until(lambda: "activate payload" in served.commands)
+        chassis.console.write(b"Press F1 to run SETUP\r\n")
+        reply = await asking
+        assert reply.data["console"] == "Press F1 to run SETUP"
+        await until(lambda: served.bmc.session_count == 0)
+
+
+async def test_a_proven_boot_frees_the_console(driver: IpmiPower) -> None:
+    async with bmc(MemoryChassis(on=True)) as served:
+        server = host(served.endpoint)
+        driver.watch(server)
+        await until(lambda: "activate payload" in served.commands)
+        driver.unwatch(server)
+        await until(lambda: served.bmc.session_count == 0)
+
+
+async def test_at_most_so_many_boots_are_watched_and_closing_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    power = IpmiPower(SITE, Secrets())
+    power._boots._most = 2
+    async with AsyncExitStack() as stack:
+        fleet = [
+            await stack.enter_async_context(bmc(MemoryChassis(on=True), address=f"127.0.3.{n}")) for n in range(1, 5)
+        ]
+        for served in fleet:
+            power.watch(replace(host(served.endpoint), name=f"h{served.endpoint.address}"))
+        await until(lambda: sum("activate payload" in served.commands for served in fleet) == 2)
+        await power.aclose()
+        await until(lambda: all(served.bmc.session_count == 0 for served in fleet))
+        assert [served.commands.count("activate payload") for served in fleet] == [1, 1, 0, 0]
+
+
+async def test_no_console_and_no_event_log_is_no_obstacle(driver: IpmiPower) -> None:
+    async with bmc(MemoryChassis(on=True), max_sessions=1) as served:
+        first = asyncio.create_task(driver.evidence(host(served.endpoint), 60.0, 5))
+        reply = await first
+        assert reply.ok
+        assert reply.data["power"] == "on"
+    async with bmc() as served:
+        served.swallow = lambda data: True
+        reply = await driver.evidence(host(served.endpoint), 60.0, 0.3)
+        assert reply.reason is Reason.BMC_UNREACHABLE
+        assert reply.data == {"suite": 0}

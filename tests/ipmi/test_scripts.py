@@ -338,7 +338,7 @@ def test_without_a_clock_nothing_has_an_age() -> None:
     assert not value.aged
     assert [r.ident for r in value.records] == [1]
     evidence, _ = play(scripts.evidence(5), Log([(1, NOW)], clock_s=None))
-    assert evidence.events == ()
+    assert evidence.events is None
     assert "no event's age is known" in evidence.note
 
 
@@ -391,7 +391,7 @@ def test_evidence() -> None:
 def test_evidence_of_a_bmc_that_knows_nothing() -> None:
     value, _ = play(scripts.evidence(60), table({}))
     assert value == scripts.Evidence(
-        None, "", (), "", "no chassis status; no event log: sel info: 0xc1 invalid command"
+        None, "", None, "", "no chassis status; no event log: sel info: 0xc1 invalid command"
     )
 
 
