@@ -191,7 +191,7 @@ def _opening(steal: bool, session: Callable[[], int]) -> Generator[Command, Answ
             reason = Reason.BMC_UNSUPPORTED if completion == 0x81 else msg.reason_of(_ACTIVATE, completion)
             return Verdict(reason, f"{_ACTIVATE.name}: {text}")
         info = yield _INSTANCE_INFO
-        holder = int.from_bytes(info.data[:4], "little") if info.completion == Completion.OK else 0
+        holder = _holder_of(info)
         if holder and holder == session():
             return None  # the answer to an earlier copy of the request was lost
         if not steal:
@@ -200,6 +200,11 @@ def _opening(steal: bool, session: Callable[[], int]) -> Generator[Command, Answ
         if left:
             yield _DEACTIVATE
     return Verdict(Reason.BMC_BUSY, f"the console is in use, and is taken again whenever it is freed ({STEALS} times)")
+
+
+def _holder_of(info: Answer) -> int:
+    """The BMC's id of the session that has the console (24.5); 0: nobody, or it is not told."""
+    return int.from_bytes(info.data[:4], "little") if info.completion == Completion.OK else 0
 
 
 def _holder(ident: int) -> Generator[Command, Answer, str]:
@@ -413,9 +418,8 @@ class Console:
             if payload is not None and self._phase is _Phase.OPEN:
                 self._heard_at = now
                 self._send_sol(self._stream.receive(payload, now))
-                if self._stream.over:  # not to be deactivated: it may be another's by now
-                    self._send_close()
-                    self._finish(End(Reason.BMC_BUSY, "the BMC ended the console: another one took it over?"))
+                if self._stream.over:
+                    self._taken_over()
             return
         message = self._channel.open(header, data)
         response = decode_response(message) if message is not None else None
@@ -440,14 +444,16 @@ class Console:
                 self._tries = 0
             else:
                 self._advance(Answer(response.completion, response.data), now)
+        elif _holder_of(Answer(response.completion, response.data)) not in (0, self._channel.peer_id):
+            self._taken_over()  # ipmi_sim tells nobody that his console was deactivated
 
     def _idle(self, now: float) -> None:
-        """An open console: characters again, and a word to keep the session, which also shows whether it is there."""
+        """An open console: characters again, and a word to keep the session, which also shows whose console it is."""
         self._send_sol([self._stream.tick(now)])
         if self._stream.lost:
             self._leave(End(Reason.BMC_LOST, "the BMC acknowledges no characters any more"), now)
         elif self._pending is None and now >= self._heard_at + KEEP_ALIVE_S:
-            self._request(msg.GET_DEVICE_ID, now)
+            self._request(_INSTANCE_INFO, now)
 
     def _command_late(self, now: float) -> None:
         tries = CLOSE_TRIES if self._phase is _Phase.CLOSING else COMMAND_TRIES
@@ -458,6 +464,11 @@ class Console:
             self._finish(self._why)
         else:
             self._leave(End(Reason.BMC_LOST, f"{self._command_name}: no answer, sent {self._tries} times"), now)
+
+    def _taken_over(self) -> None:
+        """Over, and not to be deactivated: it may be another's by now."""
+        self._send_close()
+        self._finish(End(Reason.BMC_BUSY, "the BMC ended the console: another one took it over?"))
 
     def _leave(self, why: End, now: float) -> None:
         """Free the console, then close the session; the verdict is known."""
