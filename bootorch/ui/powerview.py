@@ -14,6 +14,15 @@ from bootorch.core.reasons import Reason
 from bootorch.ui.lines import span, watts
 from bootorch.ui.powerservices import Row
 
+# Where the advice for runs would not fit a single command.
+_ADVICE = {
+    Reason.BMC_BUSY: "the BMC stayed busy. Try again when it has booted; give it more --timeout",
+    Reason.BMC_UNSUPPORTED: "the BMC does not have this command",
+    Reason.BMC_LOST: "the session broke off. An order may or may not have been done: read the status first",
+    Reason.POWER_NO_EFFECT: "accepted, but the power does not read so. Read it again later; look at the console",
+    Reason.INTERRUPTED: "ended early. An order may or may not have been done: read the status first",
+}
+
 SCHEMA = "bootorch.power/1"
 _MOST_CHARS = 400  # of folded names in a line of talk; data is never cut
 _DETAILS = 3  # different details shown of one reason
@@ -57,7 +66,7 @@ def listing(rows: Iterable[Row], *, colour: bool = False) -> str:
         if row.reason is Reason.OK:
             good.setdefault((row.state, (*([row.detail] if row.detail else []), *row.lines)), []).append(row.target)
         else:
-            bad.setdefault(row.reason, {}).setdefault(_general(row), []).append(row.target)
+            bad.setdefault(row.reason, {}).setdefault(row.detail, []).append(row.target)
     bold, red, plain = (_BOLD, _RED, _PLAIN) if colour else ("", "", "")
     out = []
     for (state, lines), names in good.items():
@@ -79,10 +88,11 @@ def advices(rows: Iterable[Row]) -> str:
         return ""
     from bootorch.core.advice import advice
 
-    return "".join(
-        f"{reason}: {found.meaning}. {found.next_step}".rstrip() + "\n"
-        for reason, found in ((reason, advice(reason)) for reason in reasons)
-    )
+    texts = []
+    for reason in reasons:
+        found = advice(reason)
+        texts.append(f"{reason}: {_ADVICE.get(reason) or f'{found.meaning}. {found.next_step}'.strip().rstrip('.')}.\n")
+    return "".join(texts)
 
 
 def totals(rows: Sequence[Row], elapsed_s: float) -> str:
@@ -109,9 +119,3 @@ def folded(names: Sequence[str]) -> str:
 def shortened(text: str) -> str:
     """A text for a line of talk."""
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
-
-
-def _general(row: Row) -> str:
-    """The detail without the BMC's own name in front, so that equal failures are equal."""
-    name, colon, rest = row.detail.partition(": ")
-    return rest if colon and name.partition(":")[0] == row.target else row.detail
