@@ -88,9 +88,9 @@ class _Protocol(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def bmc(
-    chassis: MemoryChassis | None = None, address: str = "127.0.0.1", **options: object
+    chassis: MemoryChassis | None = None, address: str = "127.0.0.1", udp_port: int = 0, **options: object
 ) -> AsyncIterator[Served]:
-    """A BMC with user admin on a free port of ``address``."""
+    """A BMC with user admin on a free port of ``address``, or on ``udp_port``."""
     machine = chassis or MemoryChassis()
     commands: list[str] = []
     arguments: dict[str, object] = {
@@ -102,7 +102,7 @@ async def bmc(
     }
     served = Served(Bmc(**(arguments | options)), machine, commands=commands)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: _Protocol(served), local_addr=(address, 0))
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Protocol(served), local_addr=(address, udp_port))
     served.endpoint = Endpoint(*transport.get_extra_info("sockname")[:2])
     served.bmc.port = served.endpoint.port  # serial over LAN names it
     try:
