@@ -302,7 +302,7 @@ async def test_pyghmi() -> None:
         assert served.chassis.booted_from == BootSource.PXE
         assert served.chassis.controls == [Action.ON]
         assert log == [
-            ["Memory", "Uncorrectable memory error"],
+            ["Memory", "Uncorrectable error"],
             ["Temperature", "Upper critical"],
         ]
         assert cleared == []
