@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -31,6 +32,7 @@ from bootorch.lab.bmcs import BmcSocket, LabBmc, Witness
 from bootorch.lab.fleet import LabHost
 from bootorch.lab.process import identify
 from bootorch.lab.ssh import SshHost, SshSettings
+from bootorch.lab.wire import WireFaults
 from bootorch.sim.machine import Machine
 
 log = structlog.get_logger()
@@ -42,7 +44,15 @@ class Node:
     def __init__(self, host: LabHost, machine: Machine, world: World) -> None:
         self.host = host
         self.machine = machine
-        self.bmc = LabBmc(machine, self.changed, world.users, world.witness)
+        self.bmc = LabBmc(
+            machine,
+            self.changed,
+            world.users,
+            world.witness,
+            port=world.bmc_port,
+            watts=host.watts,
+            epoch=world.epoch,
+        )
         self._world = world
         self._ssh: SshHost | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -96,6 +106,8 @@ class World:
     def __init__(self, directory: Path, lab: site.Lab) -> None:
         self.loop = asyncio.get_running_loop()
         self.started = self.loop.time()
+        self.epoch = time.time()
+        self.bmc_port = lab.bmc_port
         self._secret = (directory / site.HOST_SECRET).read_text()
         self.users = {site.BMC_USER: Secret((directory / site.BMC_PASSWORD).read_text().rstrip("\n"))}
         self.witness = Witness(directory / site.BMC_LOG, self.clock)
@@ -105,7 +117,7 @@ class World:
         self.nodes = [Node(host, Machine(host.machine, lab.seed), self) for host in lab.hosts]
         bmcs = {node.host.bmc_address: node.bmc for node in self.nodes}
         try:
-            self._socket = BmcSocket(lab.bmc_port, bmcs, self.clock, loss=lab.loss, seed=lab.seed)
+            self._socket = BmcSocket(lab.bmc_port, bmcs, self.clock, wire=WireFaults(loss=lab.loss), seed=lab.seed)
         except OSError:
             self.witness.close()
             raise

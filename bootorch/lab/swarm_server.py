@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from math import ceil
 from types import FrameType
 
-from bootorch.ipmi.bmc import Bmc
 from bootorch.lab import pktinfo
+from bootorch.lab.board import Board
 from bootorch.lab.swarm import Swarm, SwarmOptions
-from bootorch.lab.wire import Later, Wire
 
-Peer = tuple[str, int]
 Stats = dict[str, int | float]
 
 RECEIVE_BUFFER = 16 << 20  # bytes: a datagram takes some 800 of them, and 16,000 clients may ask in one moment
@@ -37,7 +35,6 @@ class _Counters:
     received: int = 0
     sent: int = 0
     unsent: int = 0  # the kernel did not take an answer
-    nobody: int = 0  # for an address without a BMC, a dead one, or one that still boots
     strangers: int = 0  # from elsewhere than this machine: dropped unread
     peak_rate: int = 0  # most datagrams received within a second of the clock
     peak_sessions: int = 0  # as seen once a second
@@ -55,10 +52,7 @@ class SwarmServer:
         self.receive_buffer = sum(map(pktinfo.receive_buffer, self._sockets))
         self._started = time.monotonic()
         self.swarm = Swarm(options, os.urandom, self.port, epoch=time.time())
-        self._wire = Wire(options.wire, options.seed)
-        self._under_way: Later[tuple[socket.socket, bytes, Peer, bytes]] = Later()
-        self._consoles: Later[tuple[socket.socket, bytes]] = Later()
-        self._console_due: dict[bytes, float] = {}
+        self._board = Board(self.swarm.find, options.wire, options.seed)
         self._counters = _Counters()
         self._second, self._in_second = 0, 0
         self._asked_to_stop = False
@@ -85,13 +79,13 @@ class SwarmServer:
         sessions = self.swarm.sessions(now)
         return {
             "t": round(now, 3),
-            "bmcs": len(self.swarm.bmcs),
+            "bmcs": len(self.swarm.options.addresses),
             "received": counters.received,
             "sent": counters.sent,
             "unsent": counters.unsent,
-            "lost": self._wire.lost,
-            "late_dropped": self._under_way.dropped,
-            "nobody": counters.nobody,
+            "lost": self._board.wire.lost,
+            "late_dropped": self._board.dropped,
+            "nobody": self._board.nobody,
             "strangers": counters.strangers,
             "kernel_drops": sum(map(pktinfo.kernel_drops, self._sockets)),
             "peak_rate": max(counters.peak_rate, self._in_second),
@@ -124,8 +118,8 @@ class SwarmServer:
                 self._timers()
 
     def _wait_s(self) -> float:
-        dues = [due for due in (self._under_way.due, self._consoles.due) if due is not None]
-        return min(max(min(dues) - self.clock(), 0.0), _LONGEST_WAIT_S) if dues else _LONGEST_WAIT_S
+        due = self._board.due
+        return _LONGEST_WAIT_S if due is None else min(max(due - self.clock(), 0.0), _LONGEST_WAIT_S)
 
     def _signalled(self, numbers: bytes, told: Callable[[Stats], None]) -> None:
         if signal.SIGUSR1 in numbers:
@@ -136,12 +130,10 @@ class SwarmServer:
         for sock in self._sockets:
             sock.close()
 
-    # Datagrams
-
     def _drain(self, sock: socket.socket) -> None:
         """Answer what has arrived. The path of every datagram: names are local, and nothing is done twice."""
-        receive, send, find, clock = sock.recvmsg, sock.sendmsg, self.swarm.find, time.monotonic
-        counters, perfect, started = self._counters, self._wire.perfect, self._started
+        receive, send, answers, clock = sock.recvmsg, sock.sendmsg, self._board.receive, time.monotonic
+        counters, started = self._counters, self._started
         ancillary_bytes, max_datagram = pktinfo.ANCILLARY_BYTES, pktinfo.MAX_DATAGRAM
         received = sent = 0
         for _ in range(_BATCH):
@@ -151,74 +143,27 @@ class SwarmServer:
                 break
             received += 1
             asked = pktinfo.asked_address(ancillary)
-            if asked is None or not peer[0].startswith("127."):
+            if asked is None or not pktinfo.is_loopback(peer[0]):
                 counters.strangers += 1
                 continue
-            now = clock() - started
-            bmc = find(asked, now)
-            if bmc is None:
-                counters.nobody += 1
-                continue
-            if not perfect:
-                self._over_the_wire(sock, bmc, data, peer, asked, now)
-                continue
-            for answer in bmc.receive_datagram(data, peer, now):
+            for answer in answers(data, peer, asked, clock() - started):
                 try:
                     send((answer,), pktinfo.answer_from(asked), 0, peer)
                     sent += 1
                 except OSError:  # a full buffer, or a peer whose port is closed: UDP promises nothing
                     counters.unsent += 1
-            if bmc.sol is not None:
-                self._watch(sock, bmc, asked)
         counters.received += received
         counters.sent += sent
         self._in_second += received
 
-    def _over_the_wire(self, sock: socket.socket, bmc: Bmc, data: bytes, peer: Peer, asked: bytes, now: float) -> None:
-        for _ in range(self._wire.arrivals()):
-            for answer in bmc.receive_datagram(data, peer, now):
-                self._answer(sock, answer, peer, asked, now)
-        self._watch(sock, bmc, asked)
-
-    def _answer(self, sock: socket.socket, answer: bytes, peer: Peer, asked: bytes, now: float) -> None:
-        for delay_s, datagram in self._wire.departures(answer):
-            if delay_s > 0:
-                self._under_way.push(now + delay_s, (sock, datagram, peer, asked))
-            else:
-                self._send(sock, datagram, peer, asked)
-
-    def _send(self, sock: socket.socket, datagram: bytes, peer: Peer, asked: bytes) -> None:
-        try:
-            sock.sendmsg((datagram,), pktinfo.answer_from(asked), 0, peer)
-            self._counters.sent += 1
-        except OSError:
-            self._counters.unsent += 1
-
-    # Timers
-
-    def _watch(self, sock: socket.socket, bmc: Bmc, asked: bytes) -> None:
-        """A serial console sends unasked: remember when."""
-        due = bmc.next_timer()
-        if due is None:
-            self._console_due.pop(asked, None)
-        elif self._console_due.get(asked) != due:
-            self._console_due[asked] = due
-            self._consoles.push(due, (sock, asked))
-
     def _timers(self) -> None:
         now = self.clock()
-        while (late := self._under_way.pop(now)) is not None:
-            sock, datagram, peer, asked = late
-            self._send(sock, datagram, peer, asked)
-        while (console := self._consoles.pop(now)) is not None:
-            sock, asked = console
-            due, bmc = self._console_due.get(asked), self.swarm.bmcs.get(asked)
-            if due is None or due > now or bmc is None:
-                continue  # it was put off, or the console was closed
-            for answer, to in bmc.handle_timer(now):
-                assert isinstance(to, tuple), "peers are what receive_datagram was given"
-                self._answer(sock, answer, to, asked, now)
-            self._watch(sock, bmc, asked)
+        for datagram, peer, asked in self._board.timers(now):
+            try:
+                self._sockets[0].sendmsg((datagram,), pktinfo.answer_from(asked), 0, peer)
+                self._counters.sent += 1
+            except OSError:
+                self._counters.unsent += 1
         if int(now) != self._second:
             self._second = int(now)
             self._counters.peak_rate = max(self._counters.peak_rate, self._in_second)

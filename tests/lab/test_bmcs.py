@@ -17,8 +17,9 @@ from bootorch.core.reasons import Reason
 from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.ipmi.messages import Action, Completion
 from bootorch.lab import control, site
-from bootorch.lab.bmcs import BmcSocket, LabBmc, Witness, is_loopback
+from bootorch.lab.bmcs import BmcSocket, LabBmc, Witness
 from bootorch.lab.chassis import LabChassis
+from bootorch.lab.pktinfo import is_loopback
 from bootorch.sim.machine import Machine, MachineSpec
 from tests.lab.conftest import SITE, RunningLab, Start
 
