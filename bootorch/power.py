@@ -58,7 +58,12 @@ class Power:
         _wait(request.verb, waiting, accepted, limits, begun + limits.timeout_s, ended)
 
     def console(self, request: Request, target: Target, limits: Limits) -> Row:
-        raise NotImplementedError
+        from bootorch.ops.terminal import converse
+
+        gc.enable()  # a console may stay open for days
+        end, open_s = converse(request, target, limits.timeout_s)
+        state = "console closed" if end.reason is Reason.OK else ""
+        return Row(target.name, state, end.reason, "" if state else end.detail, 1, open_s)
 
 
 def _ask(
@@ -79,7 +84,7 @@ def _ask(
             ended(Row(bmc.name, "", reason, detail, attempts, elapsed_s))
 
     ask_all(
-        _bmcs(targets),
+        _bmcs(targets, limits.privilege),
         lambda bmc: order.script(by_name[bmc.name]),
         allows=frozenset([target.address for target in targets]).__contains__,
         timeout_s=timeout_s,
@@ -126,10 +131,12 @@ def _wait(
         ended(Row(target.name, "", reason, f"{verb} was accepted; {how}", first.attempts, elapsed_s))
 
 
-def _bmcs(targets: Sequence[Target]) -> list[BmcTarget]:
+def _bmcs(targets: Sequence[Target], level: str) -> list[BmcTarget]:
     from bootorch.drivers.bmc_net import BmcTarget
     from bootorch.ipmi.login import Credentials
+    from bootorch.ipmi.messages import Privilege
 
+    privilege = Privilege[level.upper()] if level else Privilege.ADMIN
     shared: dict[tuple[str, int, int], Credentials] = {}  # most targets have the same login: one object for them
     bmcs = []
     for name, address, port, user, password, k_g, suites, version, model, _ in targets:
@@ -137,7 +144,7 @@ def _bmcs(targets: Sequence[Target]) -> list[BmcTarget]:
         credentials = shared.get(key)
         if credentials is None:
             credentials = shared[key] = Credentials(user.encode(), password, k_g)
-        bmcs.append(BmcTarget(name, address, port, credentials, suites, version, model))
+        bmcs.append(BmcTarget(name, address, port, credentials, suites, version, model, privilege))
     return bmcs
 
 

@@ -20,6 +20,7 @@ from bootorch.core.reasons import Reason
 from bootorch.ipmi.client import Result, Script
 from bootorch.ipmi.fleet import Address, Fleet, Job
 from bootorch.ipmi.login import Credentials
+from bootorch.ipmi.messages import Privilege
 from bootorch.ipmi.pacing import Pacing
 from bootorch.ipmi.packet import MAX_PACKET
 
@@ -99,6 +100,7 @@ class BmcTarget(NamedTuple):
     suites: tuple[int, ...] = (17, 3)
     version: str = "2.0"
     model: str = ""
+    privilege: Privilege = Privilege.ADMIN
 
 
 class Ended(NamedTuple):
@@ -174,6 +176,7 @@ def _job(
         timeout_s,
         done,
         suites=target.suites,
+        privilege=target.privilege,
     )
 
 

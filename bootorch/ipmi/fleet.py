@@ -37,8 +37,9 @@ _NEVER: Final = float("inf")
 class Job:
     """One thing to ask of one BMC, with its time. ``done`` is called once, unless the job is cancelled.
 
-    ``script`` makes a new script for each attempt. ``timeout_s`` counts from the first packet, so a job does not age
-    while the windows hold it back. ``attempts`` is the number of exchanges; ``started_at`` None until the first.
+    ``script`` makes a new script for each attempt; ``privilege`` is the most that its session asks for. ``timeout_s``
+    counts from the first packet, so a job does not age while the windows hold it back. ``attempts`` is the number of
+    exchanges; ``started_at`` None until the first.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Job:
         "exchange",
         "losses",
         "permitted",
+        "privilege",
         "script",
         "started_at",
         "subnet",
@@ -69,6 +71,7 @@ class Job:
         done: Callable[[Job, Result, float], None],
         *,
         suites: tuple[int, ...] = (17, 3),
+        privilege: Privilege = Privilege.ADMIN,
     ) -> None:
         self.address = address
         self.credentials = credentials
@@ -76,6 +79,7 @@ class Job:
         self.timeout_s = timeout_s
         self.done = done
         self.suites = suites
+        self.privilege = privilege
         self.attempts = 0
         self.started_at: float | None = None
         self.deadline = _NEVER
@@ -349,7 +353,7 @@ class Fleet:
             console_id=self._console_id,
             deadline=job.deadline,
             suites=suites,
-            privilege=bmc.privilege,
+            privilege=min(bmc.privilege, job.privilege),
             first_wait_s=self._first_wait_s,
         )
         job.attempts += 1
@@ -414,7 +418,8 @@ class Fleet:
         bmc = self._bmcs[job.address]
         if result.suite:
             bmc.suite = result.suite
-            bmc.privilege = Privilege(result.privilege)
+            if result.privilege < job.privilege:
+                bmc.privilege = Privilege(result.privilege)
             bmc.proved = job.credentials
         elif result.reason is not Reason.BMC_NO_SESSION:
             # What was learned may be wrong by now: the next exchange tries everything again.

@@ -205,13 +205,16 @@ def _sensors() -> Request:
 
 
 def _console(
-    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the console to this file instead.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append the console to this file instead; no keys.")
+    ] = None,
     for_s: Annotated[
         float | None, typer.Option("--for", metavar="SECONDS", min=0.1, help="End by itself after so long.")
     ] = None,
+    steal: Annotated[bool, typer.Option("--steal", help="End the console of somebody else who has it open.")] = False,
 ) -> Request:
-    """One host's serial console (SOL). At a line's beginning ~. ends it and ~? shows help."""
-    return Request(Verb.CONSOLE, log=log, for_s=for_s)
+    """Open one host's serial console (SOL). At the beginning of a line ~. ends it and ~? shows help."""
+    return Request(Verb.CONSOLE, log=log, for_s=for_s, steal=steal)
 
 
 _COMMANDS: dict[Verb, Callable[..., Request]] = {

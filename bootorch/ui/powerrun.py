@@ -28,7 +28,7 @@ def run(services: PowerServices, request: Request, selection: Selection, limits:
     packet: 2 for what cannot be understood, 6 for what was not confirmed."""
     targets = services.targets(selection, _ask_password if sys.stdin.isatty() else None)
     if request.verb is Verb.CONSOLE:
-        return _console(services, request, targets, limits)
+        return _console(services, request, targets, limits, as_json=as_json)
     _confirm(request, targets)
     begun = time.monotonic()
     rows: dict[str, Row] = {}
@@ -113,12 +113,20 @@ def _ask_password(question: str) -> str:
     return getpass.getpass(question)
 
 
-def _console(services: PowerServices, request: Request, targets: Sequence[Target], limits: Limits) -> int:
+def _console(
+    services: PowerServices, request: Request, targets: Sequence[Target], limits: Limits, *, as_json: bool
+) -> int:
     if len(targets) != 1:
         message = f"a console is of one host, and these are {len(targets):,}"
         raise InvalidInput(Problem(message, _named(targets), "name one host"))
+    if as_json and request.log is None:
+        remedy = "write the console to a file: --log FILE"
+        raise InvalidInput(Problem("both want stdout", "--json and the console", remedy))
     row = services.console(request, targets[0], limits)
-    sys.stderr.write(powerview.listing([row], colour=coloured(sys.stderr)) + powerview.advices([row]))
+    if as_json:
+        sys.stdout.write(powerview.document(request.verb, [row], row.elapsed_s))
+    else:
+        sys.stderr.write(powerview.listing([row], colour=coloured(sys.stderr)) + powerview.advices([row]))
     return int(Exit.OK if row.reason is Reason.OK else Exit.INCOMPLETE)
 
 

@@ -44,6 +44,7 @@ class Request(NamedTuple):
     last: int = 100
     log: Path | None = None
     for_s: float | None = None
+    steal: bool = False
 
 
 class Limits(NamedTuple):
