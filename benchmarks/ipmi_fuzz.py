@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.ipmi.fuzz import fuzz_bmc, fuzz_console  # noqa: E402
-from tests.ipmi.network import make_bmc  # noqa: E402
+from tests.ipmi.fuzz import fuzz_bmc, fuzz_console
+from tests.ipmi.network import make_bmc
 
 
 def peak_kib() -> int:
