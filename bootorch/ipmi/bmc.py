@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from bootorch.core.secret import Secret
+from bootorch.ipmi import bmc_v15 as v15
 from bootorch.ipmi import handshake as hs
 from bootorch.ipmi.bmc_commands import Answer, execute, is_lan_channel, name_of
 from bootorch.ipmi.bmc_session import Behaviour, Session
@@ -44,6 +45,7 @@ from bootorch.ipmi.packet import (
     encode_clear,
     encode_v15,
 )
+from bootorch.ipmi.packet15 import AUTH_MD5
 from bootorch.ipmi.wire import decode_request, encode_response
 
 Observer = Callable[[str, Hashable, int], None]
@@ -65,7 +67,8 @@ class Bmc:
     at most. ``k_g`` is the BMC's own key, for the rare site that sets one. ``observe(command, peer, completion)``
     hears of every authenticated command after it was executed: the witness of what really reached the machine.
     ``random(n)`` gives n bytes. ``port`` is the UDP port that consoles reach it at: serial over LAN names it.
-    ``behaviour``: faults on purpose.
+    ``behaviour``: faults on purpose. ``ipmi_15``: sessions of IPMI 1.5 with MD5 as well, for passwords of at most
+    16 bytes.
 
     The owner of the socket calls ``handle_timer`` when ``next_timer`` says so. That is None for a BMC without a
     serial console, and changes only in ``receive_datagram`` and ``handle_timer``.
@@ -77,15 +80,16 @@ class Bmc:
     __slots__ = (
         "_k_g",
         "_observe",
-        "_random",
         "_suites",
         "behaviour",
         "channel_limit",
         "chassis",
         "guid",
+        "ipmi_15",
         "max_sessions",
         "port",
         "privileges",
+        "random",
         "sessions",
         "sol",
         "users",
@@ -106,6 +110,7 @@ class Bmc:
         observe: Observer | None = None,
         port: int = RMCP_PORT,
         behaviour: Behaviour | None = None,
+        ipmi_15: bool = False,
     ) -> None:
         if len(guid) != 16:
             raise ValueError(f"a GUID has 16 bytes, not {len(guid)}")
@@ -117,7 +122,7 @@ class Bmc:
         self.users = users
         self.guid = guid
         self.chassis = chassis
-        self._random = random
+        self.random = random
         self._suites = _suites(tuple(suites))
         self.max_sessions = max_sessions
         self._k_g = k_g
@@ -126,6 +131,7 @@ class Bmc:
         self._observe = observe
         self.port = port
         self.behaviour = behaviour
+        self.ipmi_15 = ipmi_15
         self.sessions: dict[int, Session] = {}
         self.sol: Sol | None = None
 
@@ -143,7 +149,7 @@ class Bmc:
         """The answers to one datagram from ``peer``, none for what a BMC ignores. Never raises for any ``data``."""
         header = decode_header(data)
         if header is None:
-            return self._legacy(data)
+            return self._legacy(data, peer, now)
         kind = header.kind
         if kind in _SEALED_KINDS:
             session = self.find(header.session, now)
@@ -156,7 +162,7 @@ class Bmc:
         if kind == _RAKP3:
             return self._rakp3(payload, now)
         # ipmitool asks for the cipher suites in RMCP+ framing outside a session.
-        answer = self._outside(payload) if kind == _IPMI and header.session == 0 else None
+        answer = self._outside(payload, peer, now) if kind == _IPMI and header.session == 0 else None
         return [encode_clear(Payload.IPMI, answer)] if answer is not None else []
 
     def next_timer(self) -> float | None:
@@ -179,14 +185,16 @@ class Bmc:
 
     # Outside sessions
 
-    def _legacy(self, data: bytes) -> list[bytes]:
+    def _legacy(self, data: bytes, peer: Hashable, now: float) -> list[bytes]:
         message = decode_v15(data)
-        if message is None:
-            return [_pong(data[9])] if _is_ping(data) else []
-        answer = self._outside(message)
-        return [encode_v15(answer)] if answer is not None else []
+        if message is not None:
+            answer = self._outside(message, peer, now)
+            return [encode_v15(answer)] if answer is not None else []
+        if _is_ping(data):
+            return [_pong(data[9])]
+        return v15.receive(self, data, peer, now) if self.ipmi_15 else []
 
-    def _outside(self, message: bytes) -> bytes | None:
+    def _outside(self, message: bytes, peer: Hashable, now: float) -> bytes | None:
         request = decode_request(message)
         if request is None or request.netfn != NetFn.APP:
             return None
@@ -196,6 +204,8 @@ class Bmc:
             completion, answer = self.cipher_suites(request.data)
         elif request.command == 0x37:
             completion, answer = Completion.OK, self.guid
+        elif request.command == v15.GET_CHALLENGE and self.ipmi_15:
+            completion, answer = v15.challenge(self, request.data, peer, now)
         else:
             return None
         return encode_response(request, completion, answer)
@@ -206,9 +216,10 @@ class Bmc:
             return Completion.BAD_LENGTH, b""
         if not is_lan_channel(data[0]):
             return Completion.INVALID_FIELD, b""
-        # Channel 1; extended data follows; K_g in use and user names but no anonymous ones; 2.0 only.
+        # Channel 1; extended data follows; K_g in use and user names but no anonymous ones; 1.5 only where wanted.
+        types = 0x80 | (1 << AUTH_MD5 if self.ipmi_15 else 0)
         flags = (0x20 if self._k_g is not None else 0) | 0x04
-        return Completion.OK, bytes((0x01, 0x80, flags, 0x02, 0, 0, 0, 0))
+        return Completion.OK, bytes((0x01, types, flags, 0x03 if self.ipmi_15 else 0x02, 0, 0, 0, 0))
 
     def cipher_suites(self, data: bytes) -> Answer:
         """22.15.1: records of suite number and algorithms, 16 bytes at a time."""
@@ -247,11 +258,20 @@ class Bmc:
         for session in [session for session in self.sessions.values() if session.expired(now, crowded=True)]:
             self.drop(session.bmc_id)
         if len(self.sessions) >= self.max_sessions:
-            half_open = [session for session in self.sessions.values() if session.channel is None]
+            half_open = [session for session in self.sessions.values() if session.state is not State.ACTIVE]
             for peer, count in Counter(session.peer for session in half_open).most_common(1):
                 if count > 1:
                     self.drop(next(session.bmc_id for session in half_open if session.peer == peer))
         return len(self.sessions) < self.max_sessions
+
+    def new_session_id(self, now: float) -> int | None:
+        """For a handshake that begins; None when there is no slot for it."""
+        if (self.behaviour is not None and self.behaviour.refuses_session()) or not self._slot_free(now):
+            return None
+        bmc_id = 0
+        while bmc_id == 0 or bmc_id in self.sessions:
+            bmc_id = int.from_bytes(self.random(4), "little")
+        return bmc_id
 
     # Handshake
 
@@ -260,22 +280,18 @@ class Bmc:
         if request is None or request.console_id == 0:
             return []
         chosen = self._suites.get(request.algorithms) if request.algorithms is not None else None
-        behaviour = self.behaviour
-        if behaviour is not None and behaviour.downgrade:
+        if self.behaviour is not None and self.behaviour.downgrade:
             chosen = suite(3)
-        status = Status.OK
+        status, bmc_id = Status.OK, None
         if chosen is None:
             status = Status.NO_SUITE_MATCH
         elif request.privilege > Privilege.ADMIN:
             status = Status.INVALID_ROLE
-        elif (behaviour is not None and behaviour.refuses_session()) or not self._slot_free(now):
+        elif (bmc_id := self.new_session_id(now)) is None:
             status = Status.NO_RESOURCES
-        if chosen is None or status:
+        if chosen is None or bmc_id is None:
             error = hs.encode_error(request.tag, status, request.console_id)
             return [encode_clear(Payload.OPEN_RESPONSE, error)]
-        bmc_id = 0
-        while bmc_id == 0 or bmc_id in self.sessions:
-            bmc_id = int.from_bytes(self._random(4), "little")
         self.sessions[bmc_id] = Session(bmc_id, request.console_id, chosen, peer, now)
         # 13.18: 0 asks for the highest level there is.
         answer = hs.encode_open_response(
@@ -286,7 +302,7 @@ class Bmc:
     def _rakp1(self, payload: bytes, now: float) -> list[bytes]:
         request = hs.decode_rakp1(payload)
         session = self.find(request.bmc_id, now) if request is not None else None
-        if request is None or session is None:
+        if request is None or session is None or session.suite is None:
             return []
         step = hs.step(Role.BMC, session.state, Event.RAKP1)
         if step is None:
@@ -307,7 +323,7 @@ class Bmc:
         session.password = password
         if (request.random, request.name) != (session.r_m, session.name):
             # A repeated RAKP1 keeps its answer, or the RAKP3 to the first answer would be taken for a wrong password.
-            session.r_c = self._random(16)
+            session.r_c = self.random(16)
         session.r_m = request.random
         session.name = request.name
         session_ids = _le32(session.console_id), _le32(session.bmc_id)
@@ -322,7 +338,7 @@ class Bmc:
     def _rakp3(self, payload: bytes, now: float) -> list[bytes]:
         request = hs.decode_rakp34(payload)
         session = self.find(request.session, now) if request is not None else None
-        if request is None or session is None:
+        if request is None or session is None or session.suite is None:
             return []
         step = hs.step(Role.BMC, session.state, Event.RAKP3_ERROR if request.status else Event.RAKP3)
         if step is None:
@@ -355,15 +371,20 @@ class Bmc:
         if header.kind == _SEALED_SOL:
             return self._serial(session, channel, header, data, peer, now)
         message = channel.open(header, data)
-        request = decode_request(message) if message is not None else None
+        answer = self.answer(session, message, peer, now) if message is not None else None
+        return [channel.seal(answer, self.random(16))] if answer is not None else []
+
+    def answer(self, session: Session, message: bytes, peer: Hashable, now: float) -> bytes | None:
+        """Execute a message that came through ``session``, signed and once. None for what is no request."""
+        request = decode_request(message)
         if request is None:
-            return []
+            return None
         session.seen_at = now
         session.peer = peer
         completion, answer = execute(self, session, request.netfn, request.command, request.data, now)
         if self._observe is not None:
             self._observe(name_of(request.netfn, request.command, request.data), peer, completion)
-        return [channel.seal(encode_response(request, completion, answer), self._random(16))]
+        return encode_response(request, completion, answer)
 
     def _serial(
         self, session: Session, channel: Channel, header: Header, data: bytes, peer: Hashable, now: float
@@ -380,7 +401,7 @@ class Bmc:
         return [self._seal_sol(channel, answer) for answer in answers if answer is not None]
 
     def _seal_sol(self, channel: Channel, payload: bytes) -> bytes:
-        return channel.seal(payload, self._random(16), Payload.SOL)
+        return channel.seal(payload, self.random(16), Payload.SOL)
 
 
 _IPMI: Final = Payload.IPMI.value

@@ -20,7 +20,10 @@ _NOBODY: Final = Secret(b"")
 
 
 class Session:
-    """A session, or the handshake that may become one. ``peer`` is where its latest packet came from."""
+    """A session, or the handshake that may become one. ``peer`` is where its latest packet came from.
+
+    A session of IPMI 1.5 has neither ``suite`` nor ``channel``.
+    """
 
     __slots__ = (
         "bmc_id",
@@ -39,7 +42,7 @@ class Session:
         "suite",
     )
 
-    def __init__(self, bmc_id: int, console_id: int, chosen: Suite, peer: Hashable, now: float) -> None:
+    def __init__(self, bmc_id: int, console_id: int, chosen: Suite | None, peer: Hashable, now: float) -> None:
         self.bmc_id = bmc_id
         self.console_id = console_id
         self.suite = chosen
