@@ -297,7 +297,7 @@ def read_sel(since_s: float | None = None, limit: int = 100) -> Asking[SelLog | 
         # 0xCB is the word for "empty"; some say 0xC9 or 0xFF.
         return newest if isinstance(newest, Verdict) and info.entries else log
     found: deque[sel.Record] = deque()
-    steady = yield from _backward(newest.record, oldest_s, limit, found)
+    steady = yield from _backward(newest.record, oldest_s, limit, info.entries, found)
     if not steady:
         forward = yield from _forward(limit)
         if isinstance(forward, Verdict):
@@ -318,14 +318,16 @@ def _entry(ident: int) -> Asking[sel.Entry | Verdict | None]:
     return entry if entry is not None else garbled(command, answer)
 
 
-def _backward(newest: sel.Record, oldest_s: float | None, limit: int, found: deque[sel.Record]) -> Asking[bool]:
+def _backward(
+    newest: sel.Record, oldest_s: float | None, limit: int, entries: int, found: deque[sel.Record]
+) -> Asking[bool]:
     """From the newest record by falling id into ``found``. False where this BMC's ids do not go by ones."""
     record = newest
     while len(found) < limit:
         if _older(record, oldest_s):
             return True
         found.appendleft(record)
-        if len(found) >= limit:
+        if len(found) >= limit or (record.ident == 1 and len(found) >= entries):
             return True
         entry = (yield from _entry(record.ident - 1)) if record.ident > 1 else None
         if not isinstance(entry, sel.Entry) or entry.record.ident != record.ident - 1:
