@@ -255,6 +255,29 @@ async def test_freeipmi_reads_a_machine(suite: str, tmp_path: Path) -> None:
         assert served.bmc.session_count == 0
 
 
+@needs_ipmitool
+async def test_ipmitool_over_ipmi_15(tmp_path: Path) -> None:
+    async with bmc(machine(), ipmi_15=True) as served:
+        base = ("lan" if word == "lanplus" else word for word in ipmitool(served, "", tmp_path)[:-2])
+        md5 = (*base, "-A", "MD5")
+        assert await run(*md5, "chassis", "power", "status") == "Chassis Power is on\n"
+        await run(*md5, "chassis", "power", "cycle")
+        assert served.chassis.controls == [Action.CYCLE]
+        assert len((await run(*md5, "sel", "elist")).splitlines()) == 2
+        assert "Fan 1            | 8400 RPM          | ok" in await run(*md5, "sdr", "list")
+        assert served.bmc.session_count == 0
+
+
+@needs_freeipmi
+async def test_ipmipower_over_ipmi_15(tmp_path: Path) -> None:
+    async with bmc(ipmi_15=True) as served:
+        base = ("LAN" if word == "LAN_2_0" else word for word in free("ipmipower", served, "17", tmp_path))
+        md5 = (*base, "--authentication-type", "MD5")
+        assert await run(*md5, "--stat") == "127.0.0.1: off\n"
+        assert await run(*md5, "--on") == "127.0.0.1: ok\n"
+        assert served.chassis.controls == [Action.ON]
+
+
 # ipmiconsole knows no port but 623, so it gets a network of its own, with a loopback that nobody else sees.
 NAMESPACE = """
 import asyncio, subprocess, sys
