@@ -13,7 +13,7 @@ from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.fence import check_fence, check_urls
 from bootorch.core.hostfacts import OWN_FACTS, Findings, HostReader, is_missing
 from bootorch.core.inventory import Inventory, digest_of
-from bootorch.core.model import Group, Host, Limits, Requirement
+from bootorch.core.model import Console, Group, Host, Limits, Requirement
 from bootorch.core.patterns import PatternError, match, no_match
 from bootorch.core.plan import Plan
 from bootorch.core.spec import GroupSpec, PlanSpec
@@ -80,6 +80,7 @@ def _group(name: str, spec: GroupSpec, hosts: tuple[str, ...]) -> Group:
         redeploy=spec.redeploy,
         boot_device=spec.boot_device,
         second_boot=spec.second_boot,
+        console=spec.console,
         adopted=spec.adopted,
         deadlines=spec.deadlines,
         attempts=spec.attempts,
@@ -348,10 +349,20 @@ def _canonical(spec: PlanSpec) -> object:
         "breaker": repr(limits.breaker),
         "gates": {name: repr(gate) for name, gate in spec.gates.items()},
         "groups": {
-            name: [repr(replace(group, redeploy=())), [_relative(spec, path) for path in group.redeploy]]
+            name: [
+                repr(replace(group, redeploy=())),
+                [_relative(spec, path) for path in group.redeploy],
+                *_later(group),
+            ]
             for name, group in spec.groups.items()
         },
     }
+
+
+def _later(group: GroupSpec) -> list[str]:
+    """Settings that came after the first release, where they are used: a plan without them keeps its digest, so that
+    a run that an earlier release began can be resumed."""
+    return [f"console={group.console}"] if group.console is not Console.BOOT else []
 
 
 def _relative(spec: PlanSpec, path: str) -> str:

@@ -10,8 +10,9 @@ The rules, in the order in which a host meets them (invariants of docs/architect
 2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is never tried again.
 3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first.
    A power-on leaves only on a fresh reading that said off and that no power-on has used up [3].
-4. ``boot``: proof newer than the request [4]. At the deadline the power state decides: off, another boot; on, a cycle
-   only where the plan says ``second_boot: cycle``, never for an adopted host.
+4. ``boot``: proof newer than the request [4]. At the deadline the BMC's evidence of the failure is taken, once; then
+   the power state decides: off, another boot; on, a cycle only where the plan says ``second_boot: cycle``, never for an
+   adopted host.
 5. ``ready``, ``redeploy`` in slices, ``verify``; then the outcome.
 """
 
@@ -20,7 +21,9 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 from bootorch.core.admission import Admission, Priority
+from bootorch.core.diagnosis import diagnose
 from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled, Tripped
+from bootorch.core.evidence import bounded
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -33,6 +36,7 @@ EXCHANGE_S: dict[Kind, float] = {
     Kind.BOOT_DEVICE: 15.0,
     Kind.POWER_ON: 15.0,
     Kind.POWER_CYCLE: 15.0,
+    Kind.EVIDENCE: 20.0,  # a log of 500 records at 30 ms each; more of it than that is not worth a wait
     Kind.BOOT_PROBE: 10.0,  # a login on a host whose disks are still busy
     Kind.READY_CHECK: 30.0,
     Kind.VERIFY_CHECK: 30.0,
@@ -94,7 +98,9 @@ class Engine:
         """The event for the end of an effect. An answer of a watch that says what the last one said is not durable."""
         durable = True
         evidence = data or {}
-        if intent.kind in READ_ONLY:
+        if intent.kind is Kind.EVIDENCE:
+            evidence = bounded(evidence)
+        elif intent.kind in READ_ONLY:
             if intent.kind is Kind.GATE_CHECK:
                 durable = reason is Reason.OK
             else:
@@ -293,11 +299,19 @@ class Engine:
     def _give_up_power(self, host: HostState) -> None:
         """The latest trouble is the reason: the BMC does not answer, or refused the power-on, or it had no effect."""
         reason, detail = host.last
+        if reason is Reason.OK and host.on_t is not None and not host.examined:
+            self._examine(host)
+            return
         if reason is Reason.OK:
             reason, said = host.on_refused if host.on_refused is not None else (Reason.POWER_NO_EFFECT, "")
             detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons" + (
                 f": {said}" if said else ""
             )
+            found = diagnose(host.symptoms)
+            if found.sure and found.reason is not Reason.NO_BOOT:
+                reason, detail = found.reason, f"{found.detail}; {detail}"
+            elif found.detail:
+                detail = f"{detail}; {found.detail}"
         self._quarantine(host, reason, detail)
 
     def _admit(self, host: HostState) -> None:
@@ -346,29 +360,59 @@ class Engine:
         elif self._now >= deadline_t:
             if host.adopted:
                 self._quarantine(host, Reason.NO_BOOT, f"was on already, but never answered: {detail}")
+            elif not host.examined:
+                self._examine(host)
             else:
-                self._emit(BootFailed(self._now, host.host.name, reason, detail))
+                self._boot_failed(host)
         else:
             self._poll(host, Kind.BOOT_PROBE, deadline_t)
+
+    def _examine(self, host: HostState) -> None:
+        """What does its BMC know of the failure? Asked once, for a while; no answer changes only what is known."""
+        if self.state.paused:
+            return
+        slot = self.admission.bmc_slot(host)
+        if slot is not None:
+            self.admission.park(host, slot)
+            return
+        since_s = self._now + self.state.gap_s - host.on_real_t
+        if host.stage is Stage.POWER and host.on_t is not None and host.admitted_t is not None:
+            since_s += host.on_t - host.admitted_t  # all power-ons were in vain: since the first
+        self._start(host, Kind.EVIDENCE, self._now + EXCHANGE_S[Kind.EVIDENCE], since_s=round(since_s, 1))
+
+    def _boot_failed(self, host: HostState) -> None:
+        """The reason that the evidence supports. A host that answers, but from an old boot, has told its own."""
+        reason, detail = host.last
+        found = diagnose(host.symptoms)
+        if reason is not Reason.STALE_BOOT and found.sure and found.reason is not Reason.NO_BOOT:
+            reason, detail = found.reason, found.detail
+        elif found.detail:
+            detail = f"{detail}; {found.detail}" if detail else found.detail
+        self._emit(BootFailed(self._now, host.host.name, reason, detail))
 
     def _after_failed_boot(self, host: HostState) -> None:
         """Read the power state again, then act on it once."""
         detail = host.last[1]
         if host.tries >= READ_TRIES or hopeless(host):
-            self._quarantine(host, Reason.NO_BOOT, f"no proof of a boot, and its BMC no longer answers: {detail}")
+            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"its BMC no longer answers: {detail}"))
         elif self._now < host.next_t:
             self._later(host, host.next_t)
         elif not host.power or self._now - host.read_t > FRESH_S:
             self._read(host, self._now + EXCHANGE_S[Kind.POWER_READ])
         elif host.power == "off":
-            self._quarantine(host, Reason.NO_BOOT, f"off again after {host.boots} boots")
+            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"off again after {host.boots} boots"))
         elif host.group.second_boot is SecondBoot.CYCLE and host.boots < host.group.attempts.boot:
             self._cycle(host)
         else:
             tried = f" after {host.boots} boots" if host.boots > 1 else ""
-            self._quarantine(
-                host, host.unbooted_reason, f"chassis is on, no proof of a boot{tried}: {host.unbooted_detail}"
-            )
+            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"chassis is on{tried}"))
+
+    def _unbooted(self, host: HostState, state: str) -> str:
+        """What is known first: hosts that ended alike stand together in a report."""
+        said = host.unbooted_detail
+        if host.unbooted_reason is Reason.NO_BOOT:
+            return f"no proof of a boot, {state}" + (f": {said}" if said else "")
+        return f"{said}; {state}" if said else state
 
     def _cycle(self, host: HostState) -> None:
         """The one automatic power cycle there is: the plan allows it, and the host was just read as on."""

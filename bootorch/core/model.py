@@ -54,6 +54,13 @@ class SecondBoot(StrEnum):
     CYCLE = "cycle"
 
 
+class Console(StrEnum):
+    """From when a host's serial console is watched, so that a failed boot can be diagnosed."""
+
+    NONE = "none"
+    BOOT = "boot"  # from its power-on to its proof of boot
+
+
 class AdoptedPolicy(StrEnum):
     """What happens to a host found running: verified only (default), or redeployed like the others."""
 
@@ -223,6 +230,7 @@ class Group:
     redeploy: tuple[str, ...] = ()  # absolute paths of playbooks, run in this order
     boot_device: BootDevice = BootDevice.NONE
     second_boot: SecondBoot = SecondBoot.NONE
+    console: Console = Console.BOOT
     adopted: AdoptedPolicy = AdoptedPolicy.VERIFY
     deadlines: Deadlines = Deadlines()
     attempts: Attempts = Attempts()

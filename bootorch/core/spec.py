@@ -10,6 +10,7 @@ from bootorch.core.model import (
     Attempts,
     BootDevice,
     Check,
+    Console,
     Deadlines,
     Environment,
     Gate,
@@ -37,6 +38,7 @@ class GroupSpec:
     power: str = "ipmi"
     boot_device: BootDevice = BootDevice.NONE
     second_boot: SecondBoot = SecondBoot.NONE
+    console: Console = field(default=Console.BOOT, repr=False)  # no part of the digest unless it is given, see compile
     adopted: AdoptedPolicy = AdoptedPolicy.VERIFY
     deadlines: Deadlines = field(default_factory=Deadlines)
     attempts: Attempts = field(default_factory=Attempts)

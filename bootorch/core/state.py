@@ -7,11 +7,12 @@ resumed run simply begins anew. Folds also leave hints for the engine (``dirty``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappush
 
 from bootorch.core.dependencies import Dependencies, Status
+from bootorch.core.diagnosis import FOUND
 from bootorch.core.events import (
     READ_ONLY,
     Answer,
@@ -44,6 +45,7 @@ from bootorch.core.retry import backoff_s, jitter, poll_s
 # A host's boot may be timed by a clock that started a little before ours saw the intent committed; two seconds also
 # cover the granularity of /proc/uptime on slow reads. Anything older was up before the request.
 UPTIME_SLACK_S = 2.0
+_AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE})
 FIRST_LOOK_S = 0.2  # most chassis read on at once after an accepted power-on; later looks follow ``poll_s``
 
 
@@ -80,6 +82,8 @@ class HostState:
     unbooted: bool = False  # this boot was given up; the power state decides what next
     unbooted_reason: Reason = Reason.OK
     unbooted_detail: str = ""
+    examined: bool = False  # evidence of this stage's failure was asked for
+    symptoms: Mapping[str, Scalar] = field(default_factory=dict)  # that evidence; see core.evidence
     saw_down: bool = False
     proven: bool = False  # every check of the last stage holds
     playbook: int = 0
@@ -105,6 +109,7 @@ class HostState:
         self.tries = 0
         self.next_t = t
         self.last = (Reason.OK, "")
+        self.examined = False
 
     @property
     def redeploys(self) -> bool:
@@ -180,8 +185,9 @@ class State:
             case BootFailed():
                 host = self.hosts[event.host]
                 host.unbooted = True
-                # Up since before the request is worth its own word; everything else is no boot.
-                host.unbooted_reason = Reason.STALE_BOOT if event.reason is Reason.STALE_BOOT else Reason.NO_BOOT
+                # Up since before the request and what was diagnosed are worth their own words; all else is no boot.
+                own = event.reason is Reason.STALE_BOOT or event.reason in FOUND
+                host.unbooted_reason = event.reason if own else Reason.NO_BOOT
                 host.unbooted_detail = event.detail
                 host.power = ""
                 host.tries = 0
@@ -249,7 +255,7 @@ class State:
             host.started_t = t
         if event.durable and kind in READ_ONLY:
             host.watched = self.watch_key(host, kind)
-        if kind in (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE):
+        if kind in _AT_THE_BMC:
             self._take(host, f"bmc:{subnet(host.host.bmc.address)}", 1)
         if kind is Kind.POWER_READ:
             if host.stage is Stage.WAIT:
@@ -311,6 +317,9 @@ class State:
             return
         host = self.hosts[event.target]
         host.inflight = 0
+        if kind is Kind.EVIDENCE:
+            self._evidence(host, event)
+            return
         host.last = (event.reason, event.detail)
         if event.durable and kind in READ_ONLY:
             host.answer = self.answer_key(host, kind, event.reason, event.data.get("power"))
@@ -341,6 +350,13 @@ class State:
                     self._look_again(host, event.t)
             case _:
                 raise AssertionError(kind)
+
+    def _evidence(self, host: HostState, event: Answer) -> None:
+        """Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer."""
+        self._give_back(host, keep="image:")
+        self.dirty[event.target] = None
+        host.examined = event.reason is not Reason.INTERRUPTED
+        host.symptoms = event.data
 
     def _power_on_ended(self, host: HostState, event: Answer, ok: bool) -> None:
         """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
@@ -557,7 +573,7 @@ class State:
         """The part of the state that the journal alone determines, for comparing a replay with the original."""
         for name, h in self.hosts.items():
             yield (name, h.stage, h.outcome, h.reason, h.detail, h.adopted, h.power, h.on_attempts, h.boots)
-            yield (h.playbook, h.redeploy_attempts, h.dark, h.retries, h.proven, h.unbooted)
+            yield (h.playbook, h.redeploy_attempts, h.dark, h.retries, h.proven, h.unbooted, h.examined, h.symptoms)
             yield (h.reserved, self.feeds.held_watts(h.host))
 
 

@@ -32,6 +32,10 @@ class SecretStore(Protocol):
 
     def bmc_password(self, host: Host) -> Secret | None: ...
 
+    def bmc_key(self, host: Host) -> Secret | None:
+        """The BMC's key K_g. ``None`` where the host's facts name none, or where it cannot be read."""
+        ...
+
     def why(self, host: Host) -> str: ...
 
 
@@ -48,6 +52,22 @@ class PowerDriver(Protocol):
 
     async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         """Set the boot option for the next boot only."""
+        ...
+
+    def watch(self, host: Host) -> None:
+        """Keep the tail of the host's console from now on: a boot begins. Returns at once; that there is no console,
+        or no room for another one, is no error."""
+        ...
+
+    def unwatch(self, host: Host) -> None:
+        """The host has booted: its console is of no interest any more."""
+        ...
+
+    async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
+        """What the BMC knows of a boot that failed, asked for ``since_s`` seconds ago; it ends the watch.
+
+        ``data``: the keys of ``core.evidence``, those missing that the BMC does not have.
+        """
         ...
 
     async def aclose(self) -> None: ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from bootorch.core.events import Intent, Kind, Scalar
-from bootorch.core.model import BootDevice, Check, Group, Host, SshCheck, describe
+from bootorch.core.model import BootDevice, Check, Console, Group, Host, SshCheck, describe
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
@@ -71,21 +71,33 @@ class Executor:
             case Kind.POWER_READ:
                 return await power.read(host, timeout_s)
             case Kind.POWER_ON:
-                return await power.on(host, timeout_s)
+                return self._begun(host, group, await power.on(host, timeout_s))
             case Kind.POWER_CYCLE:
-                return await power.cycle(host, timeout_s)
+                return self._begun(host, group, await power.cycle(host, timeout_s))
+            case Kind.EVIDENCE:
+                return await power.evidence(host, float(intent.args["since_s"]), timeout_s)
             case Kind.BOOT_DEVICE:
                 return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
             case Kind.BOOT_PROBE:
                 if group.proof_by_ssh:
-                    return await reach.boot_evidence(host, timeout_s)
-                return await self._checks(host, group.ready[:1], timeout_s)
+                    reply = await reach.boot_evidence(host, timeout_s)
+                else:
+                    reply = await self._checks(host, group.ready[:1], timeout_s)
+                if reply.ok and group.console is Console.BOOT:
+                    power.unwatch(host)
+                return reply
             case Kind.READY_CHECK:
                 return await self._checks(host, group.ready, timeout_s)
             case Kind.VERIFY_CHECK:
                 return await self._checks(host, group.verify or group.ready, timeout_s)
             case _:
                 raise AssertionError(intent.kind)
+
+    def _begun(self, host: Host, group: Group, reply: Reply) -> Reply:
+        """A boot may have begun: from now on its console is evidence."""
+        if group.console is Console.BOOT and reply.reason in (Reason.OK, Reason.BMC_LOST):
+            self._drivers.power[host.power].watch(host)
+        return reply
 
     async def _checks(self, host: Host, checks: tuple[Check, ...], timeout_s: float) -> Reply:
         """All checks in order; the first that does not hold is the answer."""

@@ -244,6 +244,8 @@ class DefaultsForm(_Form):
     """Power driver: `ipmi`."""
     boot_device: Literal["none", "disk", "pxe", "cdrom", "bios"] | None = None
     """Boot device set for the next boot only; `none` leaves the server's own order alone."""
+    console: Literal["boot", "none"] | None = None
+    """Whether serial consoles are watched from the power-on to the proof of boot, as evidence; by default `boot`."""
     deadlines: DeadlinesForm = DeadlinesForm()
     attempts: AttemptsForm = AttemptsForm()
 

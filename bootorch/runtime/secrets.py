@@ -44,16 +44,21 @@ class Secrets:
         self._credentials = credentials or (Path(directory) if directory else None)
         self._vault_password: Secret | None = None
         self._found: dict[tuple[SecretRef, str], Secret | Problem] = {}
+        self._keys: dict[str, Secret | Problem] = {}  # K_g, by file
 
     def bmc_password(self, host: Host) -> Secret | None:
         found = self._lookup(host)
         return found if isinstance(found, Secret) else None
 
+    def bmc_key(self, host: Host) -> Secret | None:
+        """The BMC's key K_g; None where it has none (no fact ``bmc_kg_file``), and where it cannot be read."""
+        found = self._key(host)
+        return found if isinstance(found, Secret) else None
+
     def why(self, host: Host) -> str:
-        found = self._lookup(host)
-        return (
-            "" if isinstance(found, Secret) else f"{found.message} ({found.remedy})" if found.remedy else found.message
-        )
+        """What cannot be read, and what to do; empty when all can."""
+        found = self._problem(host)
+        return "" if found is None else f"{found.message} ({found.remedy})" if found.remedy else found.message
 
     def check(self, plan: Plan) -> list[Problem]:
         """Every password that a run of ``plan`` could not read, folded by cause. Empty: all is well."""
@@ -66,7 +71,7 @@ class Secrets:
         budget, labels = MAX_TRIED, set[str]()
         for host in hosts_asked:
             ref = host.bmc_password
-            if ref is not None and ref.kind is SecretKind.VAULT:
+            if ref is not None and ref.kind is SecretKind.VAULT and not host.fact("bmc_kg_file"):
                 if ref not in tried:
                     label = _label(ref)
                     decrypting = budget > 0 or label not in labels
@@ -86,8 +91,21 @@ class Secrets:
             raise InvalidInput(problems)
 
     def _problem(self, host: Host) -> Problem | None:
-        found = self._lookup(host)
-        return found if isinstance(found, Problem) else None
+        for found in (self._lookup(host), self._key(host)):
+            if isinstance(found, Problem):
+                return found
+        return None
+
+    def _key(self, host: Host) -> Secret | Problem | None:
+        path = host.fact("bmc_kg_file")
+        if not path:
+            return None
+        if path not in self._keys:
+            try:
+                self._keys[path] = read_key(self._base_dir / Path(path).expanduser())
+            except OperatorError as error:
+                self._keys[path] = error.problems[0]
+        return self._keys[path]
 
     def _lookup(self, host: Host) -> Secret | Problem:
         ref = host.bmc_password
@@ -136,6 +154,23 @@ def read_credential(directory: Path | None, names: Iterable[str]) -> bytes:
             if "/" not in name and (path := directory / name).is_file():
                 return vault.read_secret_file(path, "systemd credential", guarded=True)
     raise InvalidInput(Problem("no BMC password", remedy=_REMEDY))
+
+
+def read_key(path: Path) -> Secret:
+    """The key K_g of a file: up to 20 bytes as they are, or hexadecimal after ``0x`` (as FreeIPMI takes it)."""
+    content = vault.read_secret_file(path.expanduser(), "K_g file").rstrip(b"\r\n")
+    if not content.startswith(b"0x"):
+        return fitting(content, str(path), "K_g")
+    try:
+        key = bytes.fromhex(content[2:].decode("ascii"))
+    except ValueError:
+        raise InvalidInput(
+            Problem("the K_g is not hexadecimal after 0x", str(path), "write 0x and hex digits")
+        ) from None
+    if not 0 < len(key) <= 20:
+        message = f"the K_g has {len(key)} bytes, and IPMI allows 1 to 20"
+        raise InvalidInput(Problem(message, str(path), "write the key that the BMC has"))
+    return Secret(key)
 
 
 def fitting(value: bytes, where: str, what: str = "BMC password") -> Secret:

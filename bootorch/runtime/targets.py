@@ -105,10 +105,16 @@ def _raw(selection: Selection, ask: Ask | None) -> list[Target]:
         raise InvalidInput(problems)
     user = selection.user or ""
     password = _password(selection, ask, f"BMC password of {user}: ")
-    k_g = _k_g(selection.k_g_file)
+    k_g = _k_g(selection)
     port = selection.port or IPMI_PORT
     suites, version = selection.suites or SUITES, selection.version or "2.0"
     return [Target(address, address, port, user, password, k_g, suites, version) for address in addresses]
+
+
+def _k_g(selection: Selection) -> Secret | None:
+    from bootorch.runtime.secrets import read_key
+
+    return None if selection.k_g_file is None else read_key(selection.k_g_file)
 
 
 def _password(selection: Selection, ask: Ask | None, question: str) -> Secret:
@@ -125,28 +131,6 @@ def _password(selection: Selection, ask: Ask | None, question: str) -> Secret:
         remedy = "give --password-file FILE (mode 0600), or a systemd credential (LoadCredential=bmc_password:PATH)"
         raise InvalidInput(Problem("no BMC password, and no terminal to ask for it", "--password-file", remedy))
     return fitting(ask(question).encode(), "")
-
-
-def _k_g(path: Path | None) -> Secret | None:
-    """The key K_g of a file: up to 20 bytes as they are, or hexadecimal after ``0x`` (as FreeIPMI takes it)."""
-    if path is None:
-        return None
-    from bootorch.runtime.secrets import fitting
-    from bootorch.runtime.vault import read_secret_file
-
-    content = read_secret_file(path.expanduser(), "K_g file").rstrip(b"\r\n")
-    if not content.startswith(b"0x"):
-        return fitting(content, str(path), "K_g")
-    try:
-        key = bytes.fromhex(content[2:].decode("ascii"))
-    except ValueError:
-        raise InvalidInput(
-            Problem("the K_g is not hexadecimal after 0x", str(path), "write 0x and hex digits")
-        ) from None
-    if not 0 < len(key) <= 20:
-        message = f"the K_g has {len(key)} bytes, and IPMI allows 1 to 20"
-        raise InvalidInput(Problem(message, str(path), "write the key that the BMC has"))
-    return Secret(key)
 
 
 # Hosts of an inventory
@@ -179,14 +163,13 @@ def _target(host: Host, selection: Selection, secrets: Secrets, login: Secret | 
     password = login or secrets.bmc_password(host)
     assert password is not None, "hosts without a password were refused"
     suites = tuple(int(text) for text in host.fact("bmc_suites").replace(",", " ").split())
-    own_k_g = host.fact("bmc_kg_file")
     return Target(
         name=host.name,
         address=host.bmc.address,
         port=selection.port or host.bmc.port,
         user=host.bmc_user,
         password=password,
-        k_g=_k_g(selection.k_g_file or (Path(own_k_g) if own_k_g else None)),
+        k_g=_k_g(selection) or secrets.bmc_key(host),
         suites=selection.suites or suites or SUITES,
         version=selection.version or host.fact("bmc_ipmi") or "2.0",
         model=host.model,

@@ -13,6 +13,7 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 
 _UP = (Outcome.READY, Outcome.ADOPTED)
+_AGAIN = (Kind.POWER_ON, Kind.POWER_CYCLE)  # after these a boot may fail anew
 _ACTING = (Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE)
 
 
@@ -30,6 +31,7 @@ class Checker:
         self._off_read: set[str] = set()  # hosts whose latest word from the BMC is off, with no power-on since
         self._on_read: set[str] = set()
         self._asked: set[str] = set()  # hosts that we switched on
+        self._examined: set[str] = set()  # hosts whose failed boot, or power-on in vain, has told its evidence
         self._watts: dict[str, float] = {}
         self._starts: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in plan.limits.feeds}
         self._open: dict[int, Intent] = {}
@@ -78,8 +80,12 @@ class Checker:
             for name in event.hosts or (event.target,):
                 if self._limit is not None and name not in self._limit:
                     raise InvariantBroken(f"{name} is outside the limit: {event}")
+        if event.kind in _AGAIN:
+            self._examined.discard(event.target)
         if event.kind is Kind.POWER_ON:
             self._power_on(event)
+        if event.kind is Kind.EVIDENCE and (event.target not in self._asked or event.target in self._examined):
+            raise InvariantBroken(f"evidence of a boot that nobody asked for, or twice: {event}")
         if event.kind is Kind.POWER_CYCLE:
             group = self._plan.group_of(event.target)
             if group.second_boot.value != "cycle" or event.target not in self._on_read:
@@ -116,8 +122,12 @@ class Checker:
         for name in intent.hosts or (intent.target,) if intent is not None else ():
             self._busy.pop(name, None)
         host = event.target
+        if event.kind is Kind.EVIDENCE and event.reason is not Reason.INTERRUPTED:
+            self._examined.add(host)
         if event.kind is Kind.POWER_READ and event.reason is Reason.OK:
             on = event.data["power"] == "on"
+            if on and host in self._off_read:
+                self._examined.discard(host)  # it came on after all
             (self._on_read.add if on else self._on_read.discard)(host)
             (self._off_read.discard if on else self._off_read.add)(host)
             if on and host not in self._asked:

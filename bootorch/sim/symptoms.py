@@ -87,7 +87,7 @@ def sel(machine: Machine, now: float) -> list[SelEvent]:
     events = [] if initially_on else list(_outage())
     history = [event for event in machine.history if event.t <= now]
     ends = [*(event.t for event in history[1:]), now]
-    for (t, change, source), end in zip(history, ends, strict=True):
+    for (t, change, source), end in zip(history, ends, strict=False):  # nothing happened yet: one end too many
         if change in STARTS:
             events += [event for event in _boot(machine, t, change, source) if event.t <= end]
         else:

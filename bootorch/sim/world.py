@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from bootorch.core.events import Intent, Kind, Scalar
-from bootorch.core.model import Deadlines, Host
+from bootorch.core.model import Console, Deadlines, Host
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
+from bootorch.sim import symptoms
 from bootorch.sim.machine import BootFailure, Machine, MachineSpec, draw
 
 _NORMAL = NormalDist()
+_RESTART_CAUSES = {0: "unknown", 1: "chassis control command", 6: "always on by restore policy"}  # IPMI 2.0, 28.11
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Parameters:
     dead_bmc_share: float = 0.005
     on_share: float = 0.0  # found running: electricity that returned by itself
     exchange: Lognormal = Lognormal(0.05, 0.5, 0.99)  # one exchange with a BMC or a host that answers
+    evidence: Lognormal = Lognormal(1.0, 10.0, 0.99)  # a read of the event log: 20 to 100 records at 20 to 50 ms
     playbook: Lognormal = Lognormal(40.0, 120.0, 0.95)  # one playbook on one slice
     task_failed_share: float = 0.01  # a host's playbook fails on one attempt
 
@@ -107,7 +110,8 @@ class World:
         if not answers:
             # A host that is down refuses or swallows the connection; three seconds is a usual connect timeout.
             return now + min(timeout_s, 3.0)
-        return now + min(timeout_s, p.exchange.sample(uniform))
+        takes = p.evidence if intent.kind is Kind.EVIDENCE else p.exchange
+        return now + min(timeout_s, takes.sample(uniform))
 
     def finish(self, intent: Intent, now: float) -> tuple[Reason, str, dict[str, Scalar], dict[str, tuple[str, str]]]:
         """The answer at ``now``: reason, detail, data, verdicts."""
@@ -126,6 +130,8 @@ class World:
             return (Reason.OK, "", {}, {}) if up else (Reason.UNREACHABLE, "connection refused", {}, {})
         if not machine.bmc_up(now):
             return Reason.BMC_UNREACHABLE, "no answer", {}, {}
+        if intent.kind is Kind.EVIDENCE:
+            return Reason.OK, "", self._evidence(machine, intent, now), {}
         return self._bmc(machine, intent, now), "", self._power(machine, intent, now), {}
 
     def _bmc(self, machine: Machine, intent: Intent, now: float) -> Reason:
@@ -139,6 +145,22 @@ class World:
 
     def _power(self, machine: Machine, intent: Intent, now: float) -> dict[str, Scalar]:
         return {"power": "on" if machine.is_on(now) else "off"} if intent.kind is Kind.POWER_READ else {}
+
+    def _evidence(self, machine: Machine, intent: Intent, now: float) -> dict[str, Scalar]:
+        """As the machine's BMC would tell it. Its events have no time: nobody has set a clock here."""
+        flags = symptoms.power_flags(machine, now)
+        since_t = now - float(intent.args["since_s"])
+        events = [event for event in symptoms.sel(machine, now) if event.t >= since_t]
+        data: dict[str, Scalar] = {
+            "power": "on" if machine.is_on(now) else "off",
+            "fault": flags.power_fault or flags.control_fault,
+            "overload": False,
+            "restart_cause": _RESTART_CAUSES[symptoms.restart_cause(machine)],
+            "sel": "\n".join(f"{event.code} - {event.text}" for event in events),
+        }
+        if self._plan.group_of(intent.target).console is Console.BOOT:
+            data["console"] = symptoms.console(machine, now)
+        return data
 
     def _verdict(self, host: str, intent: Intent, now: float) -> tuple[str, str]:
         machine = self.machines[host]

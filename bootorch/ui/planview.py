@@ -67,6 +67,7 @@ def _group_json(plan: Plan, name: str) -> dict[str, Any]:
         "redeploy": list(group.redeploy),
         "boot_device": group.boot_device.value,
         "second_boot": group.second_boot.value,
+        "console": group.console.value,
         "watts_boot_peak": sum(plan.hosts[host].watts_boot_peak for host in group.hosts),
     }
 

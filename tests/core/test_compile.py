@@ -12,6 +12,7 @@ from bootorch.core.compile import compile_plan
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.inventory import Inventory
 from bootorch.core.model import (
+    Console,
     Endpoint,
     Environment,
     FeedLimit,
@@ -26,6 +27,7 @@ from bootorch.core.model import (
 from bootorch.core.secret import SecretKind, SecretRef
 from bootorch.core.spec import GroupSpec, PlanSpec
 
+DIGEST = "8883b0686f54c12d0b3af670a71eb5305e33292fe8ee0ec5d0764fe1458097ea"  # of SPEC, as the first release has it
 SITE = Site((ip_network("192.0.2.0/24"),), (ip_network("198.51.100.0/24"),))
 VAULTED = {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6131\n"}
 
@@ -106,6 +108,11 @@ def test_the_digest_follows_plan_and_inventory_but_not_the_place_of_the_files() 
     assert compile_plan(moved, inventory()).plan.digest == digest
     assert compile_plan(web(tier=3), inventory()).plan.digest != digest
     assert compile_plan(SPEC, inventory(web1=host(31))).plan.digest != digest
+    # Runs that an earlier release began can be resumed: a setting that it did not know counts only where it is used.
+    assert compile_plan(web(console=Console.BOOT), inventory()).plan.digest == digest == DIGEST
+    silent = compile_plan(web(console=Console.NONE), inventory()).plan
+    assert silent.digest != digest
+    assert silent.groups["web"].console is Console.NONE
 
 
 @pytest.mark.parametrize(

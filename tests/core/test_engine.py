@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import pairwise
 
 import pytest
 
 from bootorch.core.engine import Engine
-from bootorch.core.events import Event, GateOpened, Intent, Kind, Paused, RunStarted, Scalar, Tripped
+from bootorch.core.events import (
+    Answer,
+    BootFailed,
+    Event,
+    GateOpened,
+    Intent,
+    Kind,
+    Paused,
+    RunStarted,
+    Scalar,
+    Settled,
+    Tripped,
+    decode,
+    encode,
+)
 from bootorch.core.model import (
     AdoptedPolicy,
     Attempts,
@@ -225,7 +239,148 @@ def test_no_boot_is_cycled_only_where_the_plan_says_so() -> None:
     cycled = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE]}, second_boot=SecondBoot.CYCLE, attempts=Attempts(boot=3))
     cycled.run()
     assert cycled.count("g1", Kind.POWER_CYCLE) == 2
-    assert kinds(cycled)[-4:] == ["power.read", "power.cycle", "boot.probe", "power.read"], "read before every cycle"
+    last = ["power.read", "power.cycle", "boot.probe", "power.evidence", "power.read"]
+    assert kinds(cycled)[-5:] == last, "read before every cycle"
+
+
+PANIC: Reply = (Reason.OK, {"power": "on", "sel": "", "console": "Kernel panic - not syncing: no init"})
+NOTHING_DECISIVE: Reply = (Reason.OK, {"power": "on", "sel": "", "console": "Loading drivers"})
+
+
+def failed_boots(world: World) -> list[tuple[Reason, str]]:
+    return [(event.reason, event.detail) for event in world.events if isinstance(event, BootFailed)]
+
+
+def test_a_failed_boot_is_named_for_what_its_bmc_knows() -> None:
+    world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC]})
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.KERNEL_PANIC)
+    assert world.engine.state.hosts["g1"].detail == "console: Kernel panic - not syncing: no init; chassis is on"
+    assert kinds(world)[-3:] == ["boot.probe", "power.evidence", "power.read"]
+    intent = next(event for event in world.events if isinstance(event, Intent) and event.kind is Kind.EVIDENCE)
+    on = next(event for event in world.events if isinstance(event, Intent) and event.kind is Kind.POWER_ON)
+    assert intent.durable
+    assert intent.args == {"since_s": round(intent.t - on.t, 1), "timeout_s": 20.0}
+    answer = next(event for event in world.events if isinstance(event, Answer) and event.kind is Kind.EVIDENCE)
+    assert answer.durable
+    assert answer.data["console"] == "Kernel panic - not syncing: no init"
+
+
+def test_evidence_that_decides_nothing_is_told_all_the_same() -> None:
+    world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [NOTHING_DECISIVE]})
+    world.run()
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.NO_BOOT)
+    assert "console ends: Loading drivers" in world.engine.state.hosts["g1"].detail
+
+
+@pytest.mark.parametrize(
+    "failed", [Reason.BMC_UNSUPPORTED, Reason.BMC_UNREACHABLE, Reason.BMC_AUTH_FAILED, Reason.INTERNAL]
+)
+def test_evidence_that_cannot_be_had_holds_nothing_up(failed: Reason) -> None:
+    silent = {Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [failed]}
+    world = one(silent, second_boot=SecondBoot.CYCLE)
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.NO_BOOT)
+    assert world.count("g1", Kind.POWER_CYCLE) == 1
+    assert world.count("g1", Kind.EVIDENCE) == 2, "one for each failed boot"
+    off = one({Kind.POWER_ON: [Reason.OK], Kind.POWER_READ: [OFF], Kind.EVIDENCE: [failed]})
+    off.run()
+    assert off.outcome("g1") == (Outcome.QUARANTINED, Reason.POWER_NO_EFFECT)
+    assert off.count("g1", Kind.EVIDENCE) == 1
+
+
+def test_every_failed_boot_has_evidence_of_its_own() -> None:
+    fault: Reply = (Reason.OK, {"power": "on", "sel": "0c.01.ff.01 - Memory #1: uncorrectable ECC, module 1"})
+    world = one(
+        {Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC, fault]}, second_boot=SecondBoot.CYCLE
+    )  # fmt: skip
+    world.run()
+    assert [reason for reason, _ in failed_boots(world)] == [Reason.KERNEL_PANIC, Reason.MEMORY_ERROR]
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.MEMORY_ERROR)
+    assert "after 2 boots" in world.engine.state.hosts["g1"].detail
+    # A second boot that works is ready, whatever the first one died of.
+    again = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC]}, second_boot=SecondBoot.CYCLE)
+    again.run(until=1230)
+    assert again.count("g1", Kind.POWER_CYCLE) == 1
+    del again.script["g1", Kind.BOOT_PROBE]
+    assert again.run() == "done"
+    assert again.outcome("g1") == (Outcome.READY, Reason.OK)
+
+
+def test_power_that_does_not_come_is_named_for_what_its_bmc_knows() -> None:
+    fault: Reply = (Reason.OK, {"power": "off", "fault": True, "last_power_event": "power fault"})
+    world = one({Kind.POWER_ON: [Reason.OK], Kind.POWER_READ: [OFF], Kind.EVIDENCE: [fault]})
+    world.run()
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.POWER_FAULT)
+    assert world.engine.state.hosts["g1"].detail.endswith("still off after 4 power-ons")
+    assert world.count("g1", Kind.POWER_ON) == 4
+    intent = next(event for event in world.events if isinstance(event, Intent) and event.kind is Kind.EVIDENCE)
+    ons = [event.t for event in world.events if isinstance(event, Intent) and event.kind is Kind.POWER_ON]
+    assert float(intent.args["since_s"]) >= intent.t - ons[0] - 0.1, "since the first power-on"
+
+
+def test_a_host_that_answers_from_an_old_boot_keeps_that_reason() -> None:
+    script = {Kind.BOOT_PROBE: [(Reason.OK, {"boot_id": "old", "uptime_s": 5e5})], Kind.EVIDENCE: [PANIC]}
+    world = one(script)
+    world.run()
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.STALE_BOOT)
+
+
+def test_a_pause_comes_before_evidence_too() -> None:
+    world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC]})
+    world.run(until=1190)
+    world.tell(Paused(world.now, "kim"))
+    assert world.run() == "paused"
+    world.now = 2000.0
+    assert world.run() == "paused"
+    assert world.count("g1", Kind.EVIDENCE) == 0
+    world.events += resume(world.engine, world.now, 0.0, "", "kim")
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.KERNEL_PANIC)
+    assert world.count("g1", Kind.EVIDENCE) == 1
+
+
+def test_evidence_that_was_interrupted_is_taken_again() -> None:
+    world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC]})
+    until = 1200.0
+    while not world.count("g1", Kind.EVIDENCE):
+        world.run(until=(until := until + 0.05))
+    durable = [decode(encode(event)) for event in world.events if getattr(event, "durable", True)]
+    again = World(Engine(world.engine.plan, replay(world.engine.plan, durable)), world.script, now=world.now)
+    again.on_t = world.on_t
+    again.events += resume(again.engine, world.now, 3600.0, "", "kim")
+    assert again.run() == "done"
+    assert again.outcome("g1") == (Outcome.QUARANTINED, Reason.KERNEL_PANIC)
+    intent = next(event for event in again.events if isinstance(event, Intent) and event.kind is Kind.EVIDENCE)
+    assert float(intent.args["since_s"]) > 4800, "the hour away counts: the BMC's clock went on"
+
+
+def test_evidence_waits_for_its_subnets_slot() -> None:
+    plan = make_plan({"g": (6, group())}, Limits(slots={"bmc_per_subnet": 2}))
+    script: dict[tuple[str, Kind], list[Reply]] = {}
+    for name in plan.hosts:
+        script[name, Kind.BOOT_PROBE] = [Reason.UNREACHABLE]
+        script[name, Kind.EVIDENCE] = [PANIC]
+    world = World(Engine(plan), script)
+    assert world.run() == "done"
+    assert {world.outcome(name)[1] for name in plan.hosts} == {Reason.KERNEL_PANIC}
+    open_now = most = 0
+    for event in world.events:
+        if isinstance(event, Intent | Answer) and event.kind is Kind.EVIDENCE:
+            open_now += 1 if isinstance(event, Intent) else -1
+            most = max(most, open_now)
+    assert most == 2
+
+
+def test_a_journal_from_before_there_was_evidence_reads_as_it_did() -> None:
+    world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC]})
+    world.run()
+    old = [event for event in world.events if getattr(event, "kind", None) is not Kind.EVIDENCE]
+    old = [replace(e, reason=Reason.UNREACHABLE) if isinstance(e, BootFailed) else e for e in old]
+    old = [replace(e, reason=Reason.NO_BOOT) if isinstance(e, Settled) else e for e in old]
+    state = replay(world.engine.plan, map(decode, map(encode, old)))
+    assert state.hosts["g1"].reason is Reason.NO_BOOT
+    assert state.hosts["g1"].unbooted_reason is Reason.NO_BOOT
 
 
 def test_a_host_that_fell_off_is_switched_on_for_its_second_boot() -> None:

@@ -15,6 +15,7 @@ from bootorch.core.model import Breaker, Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.recovery import replay, resume
 from bootorch.sim.checkers import Checker
+from bootorch.sim.machine import BootFailure, draw
 from bootorch.sim.run import Simulation
 from bootorch.sim.world import CALM, Lognormal, Parameters, World
 from tests.plans import plans
@@ -38,9 +39,19 @@ seeds = st.integers(0, 2**16)
 swarm = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def make_world(plan: Plan, seed: int, parameters: Parameters) -> World:
+    """Machines that do not boot, each in one of all the ways."""
+    ways = list(BootFailure)
+    specs = {name: machine.spec for name, machine in World(plan, seed, parameters).machines.items()}
+    for name, spec in specs.items():
+        if spec.boot_failure is not None:
+            specs[name] = replace(spec, boot_failure=ways[int(draw(seed, "way", name) * len(ways))])
+    return World(plan, seed, parameters, specs)
+
+
 def run(plan: Plan, seed: int, parameters: Parameters) -> tuple[list[Event], Engine]:
     engine = Engine(plan)
-    simulation = Simulation(engine, World(plan, seed, parameters))
+    simulation = Simulation(engine, make_world(plan, seed, parameters))
     check = Checker(plan)
     events = simulation.start(seed)
     events.extend(simulation.run())
@@ -75,6 +86,19 @@ def test_calm_world_brings_everything_up(plan: Plan, seed: int) -> None:
 
 @swarm
 @given(plans(), seeds)
+def test_a_boot_that_fails_is_named_for_what_broke(plan: Plan, seed: int) -> None:
+    events, engine = run(plan, seed, STEADY)
+    machines = make_world(plan, seed, STEADY).machines
+    for name, host in engine.state.hosts.items():
+        failure = machines[name].spec.boot_failure
+        if failure is not None and host.on_t is not None and host.outcome is Outcome.QUARANTINED:
+            assert host.reason == failure.value, host.detail
+    asked = Counter(event.target for event in events if isinstance(event, Intent) and event.kind is Kind.EVIDENCE)
+    assert all(count <= plan.group_of(name).attempts.boot for name, count in asked.items())
+
+
+@swarm
+@given(plans(), seeds)
 def test_same_seed_same_run_byte_for_byte(plan: Plan, seed: int) -> None:
     first, _ = run(plan, seed, ROUGH)
     second, _ = run(plan, seed, ROUGH)
@@ -97,9 +121,9 @@ def test_killed_and_resumed_reaches_the_same_outcomes(plan: Plan, seed: int, sto
     # A breaker trips on what failed first, which a kill may change: outcomes are compared without one.
     plan = replace(plan, limits=replace(plan.limits, breaker=Breaker()))
     _, engine = run(plan, seed, STEADY)
-    wanted = {name: outcome for name, outcome, _, _ in engine.state.outcomes()}
+    wanted = {name: (outcome, reason) for name, outcome, reason, _ in engine.state.outcomes()}
 
-    world = World(plan, seed, STEADY)
+    world = make_world(plan, seed, STEADY)
     simulation = Simulation(Engine(plan), world)
     check = Checker(plan)
     everything = simulation.start(seed)
@@ -128,8 +152,8 @@ def test_killed_and_resumed_reaches_the_same_outcomes(plan: Plan, seed: int, sto
     rest = list(simulation.run())
     for event in [*everything, *rest]:
         check(event)
-    found = {name: outcome for name, outcome, _, _ in simulation.engine.state.outcomes()}
-    assert found == wanted, {n: simulation.engine.state.hosts[n].detail for n in found if found[n] is not wanted[n]}
+    found = {name: (outcome, reason) for name, outcome, reason, _ in simulation.engine.state.outcomes()}
+    assert found == wanted, {n: simulation.engine.state.hosts[n].detail for n in found if found[n] != wanted[n]}
 
 
 def power_ons_without_reading(events: list[Event]) -> list[str]:

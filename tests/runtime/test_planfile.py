@@ -17,6 +17,7 @@ from bootorch.core.model import (
     BootDevice,
     Breaker,
     CommandCheck,
+    Console,
     Deadlines,
     DnsCheck,
     Environment,
@@ -59,6 +60,7 @@ groups:
     second_boot: cycle
     adopted: redeploy
     boot_device: none
+    console: none
     deadlines: {boot: 20m}
     attempts: {boot: 3}
   web:
@@ -114,6 +116,7 @@ def test_the_shape_of_the_design() -> None:
     assert storage.ready[1:] == (CommandCheck("ceph quorum_status"), CommandCheck("ceph -s", "HEALTH_OK"))
     assert (storage.second_boot, storage.adopted) == (SecondBoot.CYCLE, AdoptedPolicy.REDEPLOY)
     assert storage.boot_device is BootDevice.NONE
+    assert (storage.console, dns.console) == (Console.NONE, Console.BOOT)
     assert storage.deadlines == Deadlines(bmc=300, boot=1200, ready=90)
     assert storage.attempts == Attempts(power=4, boot=3)
     assert (web.pattern, web.tier, web.after) == ("web:!web_canary", 2, ("tor",))
@@ -174,6 +177,7 @@ def test_the_smallest_plan() -> None:
         ("{hosts: a}", "{hosts: a, deadlines: {boot: .inf}}", 6, "finite", ""),
         ("{hosts: a}", "{hosts: a, deadlines: {boot: .nan}}", 6, "finite", ""),
         ("{hosts: a}", "{hosts: a, attempts: {boot: 0}}", 6, "groups.a.attempts.boot: must be greater", ""),
+        ("{hosts: a}", "{hosts: a, console: always}", 6, "groups.a.console: must be 'boot' or 'none'", ""),
         ("{hosts: a}", "{hosts: a, second_boot: reset}", 6, "groups.a.second_boot: must be 'none' or 'cycle'", ""),
         ("{hosts: a}", "{hosts: a, tier: no}", 6, "groups.a.tier: must be a valid integer", ""),
         ("  a:", "  a b:", 6, "the name 'a b' may hold letters", "rename"),
@@ -353,7 +357,7 @@ def test_the_schema_is_complete_and_describes() -> None:
     group = schema["$defs"]["GroupForm"]
     assert set(group["properties"]) == {
         "hosts", "tier", "requires", "after", "ready", "verify", "redeploy", "power", "boot_device", "second_boot",
-        "adopted", "deadlines", "attempts",
+        "console", "adopted", "deadlines", "attempts",
     }  # fmt: skip
     assert group["additionalProperties"] is False
     assert "pattern" in group["properties"]["hosts"]["description"]

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from bootorch.core.engine import Engine
-from bootorch.core.events import Event, Intent, Kind, RunStarted
-from bootorch.core.model import BootDevice, Check, Deadlines, Host, Requirement
+from bootorch.core.events import Answer, Event, Intent, Kind, RunStarted, Settled
+from bootorch.core.model import BootDevice, Check, Console, Deadlines, Host, Requirement
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import State
-from bootorch.drivers.protocols import Reply, Slice, SliceReply, Verdict
+from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
 from bootorch.runtime.executor import Drivers, Executor
 from bootorch.runtime.journal import Journal, JournalError
 from bootorch.runtime.runner import Runner
-from bootorch.sim.machine import Machine, MachineSpec
+from bootorch.sim.machine import BootFailure, Machine, MachineSpec
 from tests.plans import group, make_plan
 
 QUICK = Deadlines(bmc=5, power=4, boot=5, ready=5, redeploy=5, verify=5)
@@ -36,6 +36,8 @@ class Fleet:
         self.calls: list[tuple[str, str]] = []
         self.broken = ""
         self.slow_s = 0.0
+        self.symptoms: dict[str, Scalar] = {}
+        self.since_s = 0.0
 
     @property
     def now(self) -> float:
@@ -58,6 +60,17 @@ class Fleet:
 
     async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         raise AssertionError("no boot device was asked for")
+
+    def watch(self, host: Host) -> None:
+        self.calls.append(("watch", host.name))
+
+    def unwatch(self, host: Host) -> None:
+        self.calls.append(("unwatch", host.name))
+
+    async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
+        self.calls.append(("evidence", host.name))
+        self.since_s = since_s
+        return Reply(Reason.OK, data=self.symptoms)
 
     async def boot_evidence(self, host: Host, timeout_s: float) -> Reply:
         machine = self.machines[host.name]
@@ -128,6 +141,27 @@ async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) ->
     assert {h.outcome.value for h in engine.state.hosts.values() if h.outcome} == {"ready"}
     stored = list(journal.events())[1:]
     assert stored == [event for event in seen.events if getattr(event, "durable", True)]
+    journal.close()
+
+
+async def test_a_boot_is_watched_until_it_is_proven_and_examined_where_it_is_not(tmp_path: Path) -> None:
+    plan = make_plan({"dns": (2, group(deadlines=QUICK)), "web": (1, group(deadlines=QUICK, console=Console.NONE))})
+    _, journal, fleet, runner, _ = prepare(tmp_path, plan)
+    fleet.machines["dns2"] = Machine(MachineSpec("dns2", 0.2, boot_failure=BootFailure.KERNEL_PANIC), 1)
+    fleet.symptoms = {"power": "on", "console": "\x1b[2JKernel panic - not syncing: no init\r\n", "secret": "x"}
+    began = fleet.now
+    assert await runner.run() == "done"
+    calls = fleet.calls
+    assert [call for call in calls if call[1] == "dns1"][-4:] == [
+        ("on", "dns1"), ("watch", "dns1"), ("read", "dns1"), ("unwatch", "dns1"),
+    ]  # fmt: skip
+    assert [what for what, name in calls if name == "dns2"] == ["read", "on", "watch", "read", "evidence", "read"]
+    assert QUICK.boot <= fleet.since_s <= fleet.now - began
+    assert not {"watch", "unwatch"} & {what for what, name in calls if name == "web1"}, "the plan says console: none"
+    answer = next(event for event in journal.events() if isinstance(event, Answer) and event.kind is Kind.EVIDENCE)
+    assert answer.data == {"power": "on", "console": "Kernel panic - not syncing: no init"}
+    settled = {event.host: event.reason for event in journal.events() if isinstance(event, Settled)}
+    assert settled == {"dns1": Reason.OK, "web1": Reason.OK, "dns2": Reason.KERNEL_PANIC}
     journal.close()
 
 

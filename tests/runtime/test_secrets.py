@@ -172,3 +172,34 @@ def test_nothing_shows_a_secret(tmp_path: Path) -> None:
     )
     assert MARK not in text
     assert VAULT_PASSWORD.reveal().decode() not in text
+
+
+# K_g, the key that a BMC may have beside the password
+
+
+def keyed(path: Path) -> Host:
+    return replace(host(vaulted()), facts={"bmc_kg_file": str(path)})
+
+
+@pytest.mark.parametrize(("content", "key"), [(b"K3y-mark\n", b"K3y-mark"), (b"0x00ff10\n", b"\x00\xff\x10")])
+def test_a_bmc_key_from_its_file(tmp_path: Path, content: bytes, key: bytes) -> None:
+    secrets = Secrets(private(tmp_path / "vp", VAULT_PASSWORD.reveal()))
+    found = secrets.bmc_key(keyed(private(tmp_path / "kg", content)))
+    assert found is not None
+    assert found.reveal() == key
+    assert secrets.bmc_key(host(vaulted())) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"k" * 21, b"0xzz", b"0x" + b"ab" * 21])
+def test_a_bmc_key_that_cannot_be_had_is_told_before_the_run(tmp_path: Path, content: bytes | None) -> None:
+    secrets = Secrets(private(tmp_path / "vp", VAULT_PASSWORD.reveal()))
+    path = tmp_path / "kg"
+    if content is not None:
+        private(path, content)
+    subject = keyed(path)
+    assert secrets.bmc_key(subject) is None
+    (problem,) = secrets.problems([subject, replace(subject, name="web2")])
+    assert problem.hosts == ("web1", "web2")
+    assert str(path) in problem.where
+    assert secrets.why(subject)
+    assert "abab" not in repr(problem)
