@@ -176,7 +176,7 @@ class IpmiPower:
                 future.set_result(result)
 
         address = socket_address(host.bmc.address, host.bmc.port)
-        job = Job(address, credentials, script, timeout_s, done)
+        job = Job(address, credentials, script, timeout_s, done, suites=_suites(host))
         self._fleet.submit(job, loop.time())
         self._arm()
         try:
@@ -198,8 +198,11 @@ class IpmiPower:
         password = self._secrets.bmc_password(host)
         if password is None:
             return Reply(Reason.NO_SECRET, f"{host.name}: no BMC password: {self._secrets.why(host)}")
+        key = self._secrets.bmc_key(host)
+        if key is None and host.fact("bmc_kg_file"):
+            return Reply(Reason.NO_SECRET, f"{host.name}: no K_g: {self._secrets.why(host)}")
         try:
-            return Credentials(host.bmc_user.encode(), password)
+            return Credentials(host.bmc_user.encode(), password, key)
         except ValueError as error:
             return Reply(Reason.NO_SECRET, f"{host.name}: {error}")
 
@@ -234,6 +237,11 @@ class IpmiPower:
             self._arm()
         else:
             self._wake = loop.call_at(loop.time(), self._timers)
+
+
+def _suites(host: Host) -> tuple[int, ...]:
+    """Cipher suites in order of preference: the host's fact ``bmc_suites`` (checked when it was read), or both."""
+    return tuple(map(int, host.fact("bmc_suites").replace(",", " ").split())) or (17, 3)
 
 
 def _chassis(status: msg.ChassisStatus) -> dict[str, Scalar]:

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from bootorch.core.model import BootDevice, Endpoint, Site
+from bootorch.core.model import BootDevice, Endpoint, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
 from bootorch.drivers.bmc_net import SOCKETS
@@ -92,6 +92,27 @@ async def test_no_secret_and_secrets_that_ipmi_cannot_carry() -> None:
             assert "xxxx" not in repr(reply)
             await power.aclose()
         assert served.datagrams == 0
+
+
+async def test_the_facts_of_a_host_say_which_suites_and_which_key() -> None:
+    class Keys(Secrets):
+        key: Secret | None = Secret("the BMC's own")
+
+        def bmc_key(self, host: Host) -> Secret | None:
+            return self.key if host.fact("bmc_kg_file") else None
+
+    secrets = Keys()
+    power = IpmiPower(SITE, secrets)
+    async with bmc(k_g=Secret("the BMC's own")) as served:
+        assert (await power.read(host(served.endpoint), 5)).reason is Reason.BMC_AUTH_FAILED
+        keyed = host(served.endpoint, bmc_kg_file="/kg", bmc_suites="3")
+        reply = await power.read(keyed, 5)
+        assert (reply.reason, reply.data["suite"]) == (Reason.OK, 3)
+        secrets.key = None
+        before = served.datagrams
+        assert (await power.read(keyed, 5)).reason is Reason.NO_SECRET
+        assert served.datagrams == before
+    await power.aclose()
 
 
 async def test_a_wrong_password() -> None:

@@ -28,6 +28,9 @@ class Secrets:
     def bmc_password(self, host: Host) -> Secret | None:
         return None if self.password is None else Secret(self.password)
 
+    def bmc_key(self, host: Host) -> Secret | None:
+        return None
+
     def why(self, host: Host) -> str:
         return "the vault is sealed"
 

@@ -53,6 +53,9 @@ class RunningLab:
             boot_evidence=str(site.EVIDENCE),
         )
 
+    def bmc_key(self, host: Host) -> Secret | None:
+        return None
+
     def bmc_password(self, host: Host) -> Secret:
         return Secret((self.directory / site.BMC_PASSWORD).read_text().strip())
 
