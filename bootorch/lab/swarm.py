@@ -13,6 +13,7 @@ from bootorch.core.nodesets import expand_addresses
 from bootorch.core.secret import Secret
 from bootorch.ipmi.bmc import Bmc
 from bootorch.ipmi.bmc_session import Behaviour
+from bootorch.ipmi.crypto import MAX_PASSWORD, MAX_USER, suite
 from bootorch.lab.chassis import LabChassis
 from bootorch.lab.fleet import LOOPBACK, MAX_HOSTS, host_addresses
 from bootorch.lab.wire import WireFaults
@@ -64,6 +65,10 @@ class SwarmOptions:
         for address in self.addresses:
             if IPv4Address(address) not in LOOPBACK:
                 raise ValueError(f"{address} is not in {LOOPBACK}: the lab is for this machine only")
+        for ident in self.suites:
+            suite(ident)
+        if len(self.user.encode()) > MAX_USER or not 0 < len(self.password.reveal()) <= MAX_PASSWORD:
+            raise ValueError(f"IPMI carries names of at most {MAX_USER} bytes and passwords of 1 to {MAX_PASSWORD}")
         if sum(count(amount, len(self.addresses)) for amount in self.faults.values()) > len(self.addresses):
             raise ValueError("there are more faults than BMCs")
         count(self.on, len(self.addresses))

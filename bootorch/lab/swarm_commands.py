@@ -124,9 +124,7 @@ def bmcs(
         message = f"UDP port {port} cannot be opened: {error.strerror}"
         raise ToolError(Problem(message, "lab bmcs --port", "name another, or 0 for a free one")) from None
     with closing(server):
-        _say({"ready": True, **server.about()})
-        server.run(lifetime, _say)
-        _say(server.stats())
+        server.run(lifetime, lambda: _say({"ready": True, **server.about()}), _say)
 
 
 def _say(record: Mapping[str, object]) -> None:
@@ -137,5 +135,18 @@ def _say(record: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
+def main() -> None:
+    """``lab bmcs`` alone: what a child process of a test need not load, it need not wait for."""
+    import sys
+
+    from bootorch.core.errors import OperatorError
+
+    try:
+        typer.run(bmcs)
+    except OperatorError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(int(error.exit_code))
+
+
 if __name__ == "__main__":
-    typer.run(bmcs)
+    main()

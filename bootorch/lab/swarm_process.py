@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,12 +45,12 @@ class SwarmProcess:
 
     def stats(self) -> dict[str, Any]:
         """Its counters now; ``sessions`` are those open and under way in all BMCs."""
-        self._child.send_signal(signal.SIGUSR1)
+        self._child.send_signal(signal.SIGUSR1)  # to a process that has ended it sends nothing
         return self._line(_ANSWER_S)
 
     def end(self) -> None:
-        """TERM, and its last counters. Calling it again does nothing."""
-        if self._child.returncode is None:
+        """TERM, and its last counters. Does nothing where it has ended."""
+        if self._child.poll() is None:
             self._child.terminate()
             self.final = self._line(_END_S)
             self._child.wait(_END_S)
@@ -61,7 +61,9 @@ class SwarmProcess:
         if select.select([self._said], [], [], patience_s)[0]:
             line = self._said.readline()
         if not line:
-            code = self._child.poll()
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(1.0)  # its end is seen a moment after that of its output
+            code = self._child.returncode
             state = "says nothing" if code is None else f"has ended with exit code {code}"
             raise ToolError(Problem(f"the fleet of BMCs {state}", f"process {self.pid}", "see its standard error"))
         record: dict[str, Any] = json.loads(line)

@@ -41,10 +41,7 @@ class _Counters:
 
 
 class SwarmServer:
-    """Opens its sockets when made: OSError when the port is in use. ``port`` 0 chooses one.
-
-    ``told`` is called with the counters on SIGUSR1; SIGTERM and SIGINT end ``run``.
-    """
+    """Opens its sockets when made: OSError when the port is in use. ``port`` 0 chooses one."""
 
     def __init__(self, options: SwarmOptions, port: int = 0) -> None:
         self._sockets = _open(port)
@@ -97,8 +94,12 @@ class SwarmServer:
             "rss_mib": round(_resident_bytes() / (1 << 20), 1),
         }
 
-    def run(self, lifetime_s: float, told: Callable[[Stats], None]) -> None:
-        """Serve until TERM, INT or the end of the lifetime. To be called in the main thread."""
+    def run(self, lifetime_s: float, ready: Callable[[], None], told: Callable[[Stats], None]) -> None:
+        """Serve until TERM, INT or the end of the lifetime. To be called in the main thread.
+
+        ``ready`` is called when signals are understood and answers flow, ``told`` with the counters on SIGUSR1 and at
+        the end.
+        """
         with ExitStack() as stack:
             poll = stack.enter_context(select.epoll())
             by_number = {sock.fileno(): sock for sock in self._sockets}
@@ -109,6 +110,7 @@ class SwarmServer:
             # What lives here lives long: collections would look at a whole fleet to find nothing.
             gc.collect()
             gc.freeze()
+            ready()
             while not self._asked_to_stop and self.clock() < lifetime_s:
                 for number, _ in poll.poll(self._wait_s()):
                     if number == signals.fileno():
@@ -116,6 +118,7 @@ class SwarmServer:
                     else:
                         self._drain(by_number[number])
                 self._timers()
+            told(self.stats())
 
     def _wait_s(self) -> float:
         due = self._board.due
