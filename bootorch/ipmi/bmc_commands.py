@@ -96,8 +96,10 @@ def _session_info(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer
     slots = bytes((bmc.max_sessions & 0x3F, len(active) & 0x3F))
     if index > len(active):
         return _OK, b"\0" + slots
-    user = list(bmc.users).index(active[index - 1].name[2:]) + 2
-    return _OK, bytes((index,)) + slots + bytes((user & 0x3F, active[index - 1].privilege, 0x10 | LAN_CHANNEL))
+    found = active[index - 1]
+    user = list(bmc.users).index(found.name[2:]) + 2
+    version = 0x00 if found.suite is None else 0x10  # IPMI 1.5, 2.0
+    return _OK, bytes((index,)) + slots + bytes((user & 0x3F, found.privilege, version | LAN_CHANNEL))
 
 
 def _channel_info(bmc: Bmc, session: Session, data: bytes, now: float) -> Answer:
