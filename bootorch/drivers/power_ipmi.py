@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from bootorch.core.model import BootDevice, Host, Site
@@ -23,6 +24,7 @@ from bootorch.ipmi import scripts
 from bootorch.ipmi.client import Result, Script
 from bootorch.ipmi.fleet import Fleet, Job
 from bootorch.ipmi.login import Credentials
+from bootorch.ipmi.login15 import check_password
 from bootorch.ipmi.messages import Action, BootSource, Policy
 from bootorch.ipmi.pacing import Pacing
 
@@ -93,8 +95,8 @@ class IpmiPower:
 
     def watch(self, host: Host) -> None:
         """Keep the end of what the host writes to its serial console, until ``unwatch`` or ``evidence``."""
-        if self._closed or not self._site.allows_bmc(host.bmc.address):
-            return
+        if self._closed or host.fact("bmc_ipmi") == "1.5" or not self._site.allows_bmc(host.bmc.address):
+            return  # serial over LAN came with 2.0
         credentials = self._credentials(host)
         if isinstance(credentials, Credentials):
             self._boots.watch(host, credentials)
@@ -111,11 +113,11 @@ class IpmiPower:
         credentials = self._credentials(host)
         if isinstance(credentials, Reply):
             return credentials
-        try:
-            async with asyncio.timeout(timeout_s):
-                console = await self._boots.last_words(host, credentials)
-        except TimeoutError:
-            console = None
+        console = None
+        if host.fact("bmc_ipmi") != "1.5":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    console = await self._boots.last_words(host, credentials)
         data: dict[str, Scalar] = {} if console is None else {"console": console}
         if isinstance(result, Reply):
             # A console that speaks is evidence even where the BMC has stopped answering.
@@ -176,7 +178,8 @@ class IpmiPower:
                 future.set_result(result)
 
         address = socket_address(host.bmc.address, host.bmc.port)
-        job = Job(address, credentials, script, timeout_s, done, suites=_suites(host))
+        version = host.fact("bmc_ipmi") or "2.0"
+        job = Job(address, credentials, script, timeout_s, done, suites=_suites(host), version=version)
         self._fleet.submit(job, loop.time())
         self._arm()
         try:
@@ -202,7 +205,10 @@ class IpmiPower:
         if key is None and host.fact("bmc_kg_file"):
             return Reply(Reason.NO_SECRET, f"{host.name}: no K_g: {self._secrets.why(host)}")
         try:
-            return Credentials(host.bmc_user.encode(), password, key)
+            credentials = Credentials(host.bmc_user.encode(), password, key)
+            if host.fact("bmc_ipmi") == "1.5":
+                check_password(credentials)
+            return credentials
         except ValueError as error:
             return Reply(Reason.NO_SECRET, f"{host.name}: {error}")
 

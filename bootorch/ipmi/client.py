@@ -8,14 +8,18 @@ call, and is done when ``result`` is there. Nothing that a BMC sends raises, and
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bootorch.core.reasons import Reason
 from bootorch.ipmi import messages as msg
 from bootorch.ipmi.login import WAIT_S, Credentials, Login, close_packet
 from bootorch.ipmi.messages import Command, Completion, NetFn, Privilege
-from bootorch.ipmi.packet import Channel, Header, decode_header
+from bootorch.ipmi.packet import Channel, Header
 from bootorch.ipmi.wire import Response, decode_response, encode_request
+
+if TYPE_CHECKING:
+    from bootorch.ipmi.login15 import Login15
+    from bootorch.ipmi.packet15 import Channel15
 
 # Waits begin as those of the login; the answer to an earlier copy of a request counts as well.
 COMMAND_GROWTH: Final = 1.4
@@ -73,12 +77,23 @@ def in_order(commands: Iterable[Command]) -> Generator[Command, Answer, None]:
         yield command
 
 
+def _login_of(version: str) -> type[Login] | type[Login15]:
+    if version == "2.0":
+        return Login
+    if version != "1.5":
+        raise ValueError(f"IPMI {version} is neither 2.0 nor 1.5")
+    from bootorch.ipmi.login15 import Login15  # for old boards only: others do not wait for it
+
+    return Login15
+
+
 class Exchange:
     """One session with one BMC, from the first packet to Close Session.
 
     ``script`` says what is asked. ``console_id`` gives fresh session ids, unique in the process and not 0;
     ``random(n)`` gives n bytes; ``suites`` are tried in order; ``privilege`` is ADMIN or OPERATOR; ``deadline`` is on
-    the clock of ``now``; ``first_wait_s``: for an answer. ValueError for suites other than 17 and 3.
+    the clock of ``now``; ``first_wait_s``: for an answer. ``version`` "1.5" is for old boards that have nothing better
+    (MD5, no encryption). ValueError for a password that 1.5 cannot carry, and for suites other than 17 and 3.
     """
 
     __slots__ = (
@@ -115,6 +130,7 @@ class Exchange:
         suites: Sequence[int] = (17, 3),
         privilege: Privilege = Privilege.ADMIN,
         first_wait_s: float = WAIT_S,
+        version: str = "2.0",
     ) -> None:
         self._script = script
         self._command: Command | None = None  # of the script: the one that runs, or waits for a busy BMC
@@ -124,7 +140,7 @@ class Exchange:
         self._deadline = deadline
         self._first_wait_s = first_wait_s
         self._out: list[bytes] = []
-        self._login = Login(
+        self._login = _login_of(version)(
             credentials,
             self._out,
             random=random,
@@ -205,7 +221,7 @@ class Exchange:
         if self._result is not None:
             return
         login = self._login
-        header = decode_header(data)
+        header = login.decode(data)
         if login.established:
             if header is not None and header.session == login.console_id:
                 self._in_session(header, data, now)
@@ -326,7 +342,7 @@ class Exchange:
         return command
 
     @property
-    def _channel(self) -> Channel:
+    def _channel(self) -> Channel | Channel15:
         channel = self._login.channel
         assert channel is not None, "an established session has a channel"
         return channel

@@ -60,6 +60,7 @@ class Job:
         "suites",
         "timeout_s",
         "tried_again_at",
+        "version",
     )
 
     def __init__(
@@ -72,6 +73,7 @@ class Job:
         *,
         suites: tuple[int, ...] = (17, 3),
         privilege: Privilege = Privilege.ADMIN,
+        version: str = "2.0",
     ) -> None:
         self.address = address
         self.credentials = credentials
@@ -79,6 +81,7 @@ class Job:
         self.timeout_s = timeout_s
         self.done = done
         self.suites = suites
+        self.version = version
         self.privilege = privilege
         self.attempts = 0
         self.started_at: float | None = None
@@ -355,6 +358,7 @@ class Fleet:
             suites=suites,
             privilege=min(bmc.privilege, job.privilege),
             first_wait_s=self._first_wait_s,
+            version=job.version,
         )
         job.attempts += 1
         job.losses = 0
@@ -388,7 +392,7 @@ class Fleet:
         assert result is not None, "an exchange without a timer has ended"
         self._leave_wire(job)
         job.due = _NEVER
-        if result.suite:
+        if result.privilege:
             self.window.good(3 + len(result.answers), now)
             self._measure(exchange.rtt_s)
         result = self._learn(job, result)
@@ -416,7 +420,7 @@ class Fleet:
 
     def _learn(self, job: Job, result: Result) -> Result:
         bmc = self._bmcs[job.address]
-        if result.suite:
+        if result.privilege:
             bmc.suite = result.suite
             if result.privilege < job.privilege:
                 bmc.privilege = Privilege(result.privilege)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
@@ -26,9 +26,12 @@ from bootorch.ipmi.crypto import (
 )
 from bootorch.ipmi.handshake import Event, Role, State
 from bootorch.ipmi.messages import Completion, NetFn, Privilege
-from bootorch.ipmi.packet import Channel, Header, Payload, decode_v15, encode_clear, encode_v15
+from bootorch.ipmi.packet import Channel, Header, Payload, decode_header, decode_v15, encode_clear, encode_v15
 from bootorch.ipmi.quirks import Do, steps
 from bootorch.ipmi.wire import decode_response, encode_request
+
+if TYPE_CHECKING:
+    from bootorch.ipmi.packet15 import Channel15
 
 # Waits for an answer, in seconds. FreeIPMI starts at 0.4 s and ends at 20 s in all, ipmitool waits 1, 2, 3, 4 s, pyghmi
 # logs in again after 0.5-1 s. A BMC that answers has lost a packet and is hardly slow, so its waits stay short; but one
@@ -149,6 +152,8 @@ class Login:
         self.losses = 0
         self.heard = False
         self.rtt_s = 0.0
+
+    decode = staticmethod(decode_header)  # of a packet that may belong to this login or its session
 
     @property
     def established(self) -> bool:
@@ -422,7 +427,7 @@ class Login:
         return first
 
 
-def close_packet(channel: Channel, rq_sequence: int, random: Callable[[int], bytes]) -> bytes:
+def close_packet(channel: Channel | Channel15, rq_sequence: int, random: Callable[[int], bytes]) -> bytes:
     """Close Session (22.19): sent once, never again."""
     message = encode_request(NetFn.APP, 0x3C, rq_sequence, msg.close_session(channel.peer_id))
     return channel.seal(message, random(16))

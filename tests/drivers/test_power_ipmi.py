@@ -115,6 +115,21 @@ async def test_the_facts_of_a_host_say_which_suites_and_which_key() -> None:
     await power.aclose()
 
 
+async def test_an_old_board_by_ipmi_15_where_the_inventory_asks_for_it(driver: IpmiPower) -> None:
+    async with bmc(ipmi_15=True) as served:
+        old = host(served.endpoint, bmc_ipmi="1.5")
+        assert (await driver.read(old, 5)).data["power"] == "off"
+        assert (await driver.on(old, 5)).ok
+        assert (await driver.read(old, 5)).data["power"] == "on"
+        assert (await driver.evidence(old, 60.0, 5)).data["power"] == "on"
+        await until(lambda: served.bmc.session_count == 0)
+    long = IpmiPower(SITE, Secrets("p" * 17))
+    async with bmc(ipmi_15=True) as served:
+        reply = await long.read(host(served.endpoint, bmc_ipmi="1.5"), 5)
+        assert (reply.reason, served.datagrams) == (Reason.NO_SECRET, 0)
+    await long.aclose()
+
+
 async def test_a_wrong_password() -> None:
     power = IpmiPower(SITE, Secrets("Xq7-wrong"))
     async with bmc() as served:

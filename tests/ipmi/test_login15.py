@@ -17,8 +17,7 @@ from bootorch.ipmi import messages as msg
 from bootorch.ipmi import packet15, scripts
 from bootorch.ipmi.client import Exchange, Result, Script
 from bootorch.ipmi.login import Credentials
-from bootorch.ipmi.login15 import SILENT_ACTIVATIONS, Login15, check_password
-from bootorch.ipmi.messages import Privilege
+from bootorch.ipmi.login15 import SILENT_ACTIVATIONS, check_password
 
 from .network import PASSWORD, USER, Network, Server
 
@@ -38,22 +37,7 @@ class Exchange15(Exchange):
     ) -> None:
         random = random or Random(seed).randbytes
         credentials = Credentials(user, password)
-        super().__init__(credentials, script, random=random, console_id=lambda: 128, deadline=deadline)
-        self._login = Login15(  # type: ignore[assignment]
-            credentials, self._out, random=random, console_id=lambda: 128, privilege=Privilege.ADMIN
-        )
-
-    def receive_datagram(self, data: bytes, now: float) -> None:
-        if self.result is not None:
-            return
-        login = self._login
-        header = login.decode(data)  # type: ignore[attr-defined]
-        if login.established:
-            if header is not None and header.session == login.console_id:
-                self._in_session(header, data, now)
-        else:
-            login.receive(header, data, now)
-            self._after_login_step(now)
+        super().__init__(credentials, script, random=random, console_id=lambda: 128, deadline=deadline, version="1.5")
 
 
 def code(password: bytes, session: bytes, sequence: bytes, message: bytes) -> bytes:
