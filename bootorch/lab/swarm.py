@@ -40,7 +40,8 @@ class BmcFault(StrEnum):
 class SwarmOptions:
     """``addresses``: of 127.0.0.0/8, each once. ``on``: machines that are on from the start.
 
-    ``busy_times`` and ``no_slots_times`` may be ``math.inf``. ValueError for what makes no fleet.
+    ``ipmi_15``: sessions of IPMI 1.5 with MD5 as well. ``busy_times`` and ``no_slots_times`` may be ``math.inf``.
+    ValueError for what makes no fleet.
     """
 
     addresses: Sequence[str]
@@ -49,6 +50,7 @@ class SwarmOptions:
     seed: int = 1
     suites: tuple[int, ...] = (17, 3)
     max_sessions: int = 15
+    ipmi_15: bool = False
     wire: WireFaults = field(default_factory=WireFaults)
     faults: Mapping[BmcFault, Amount] = field(default_factory=dict)
     on: Amount = 0
@@ -155,6 +157,7 @@ class Swarm:
             max_sessions=options.max_sessions,
             port=self._port,
             behaviour=behaviour,
+            ipmi_15=options.ipmi_15,
         )
         return bmc
 

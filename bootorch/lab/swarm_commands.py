@@ -53,6 +53,7 @@ def bmcs(
     user: Annotated[str, typer.Option(help="The user's name.")] = "admin",
     suite: Annotated[list[int] | None, typer.Option(help="Cipher suites, 17 and 3 unless given.")] = None,
     max_sessions: Annotated[int, typer.Option(help="Session slots of a BMC.")] = 15,
+    ipmi_15: Annotated[bool, typer.Option("--ipmi-15", help="Take sessions of IPMI 1.5 with MD5 too.")] = False,
     seed: Annotated[int, typer.Option(help="Decides who is broken, and what is lost.")] = 1,
     on: Annotated[str, _amount_option("Servers that are on")] = "0",
     boot_seconds: Annotated[float, typer.Option(help="How long a server boots.")] = 60.0,
@@ -93,6 +94,7 @@ def bmcs(
             seed=seed,
             suites=tuple(suite or (17, 3)),
             max_sessions=max_sessions,
+            ipmi_15=ipmi_15,
             wire=WireFaults(loss, duplicates, reorder, truncated, corrupt, _seconds(latency), _seconds(jitter)),
             faults={
                 BmcFault.DEAD: _amount(dead),

@@ -89,7 +89,8 @@ def running(
             file.write(password.reveal())
         words = [sys.executable, "-m", "bootorch.lab.swarm_commands", "--password-file", str(path)]
         for name, value in options.items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
         # Unbuffered, so that select() sees every line that has not been read.
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0, process_group=0

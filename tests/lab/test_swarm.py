@@ -42,11 +42,13 @@ def fleet(bmcs: int = 40, **options: object) -> Iterator[SwarmProcess]:
         yield running
 
 
-def ask(running: SwarmProcess, script: Script | None = None, timeout_s: float = 20.0) -> dict[str, Ended]:
+def ask(
+    running: SwarmProcess, script: Script | None = None, timeout_s: float = 20.0, version: str = "2.0"
+) -> dict[str, Ended]:
     """Status of every BMC, or what ``script`` asks of the first one."""
     credentials = Credentials(b"admin", PASSWORD)
     asked = running.addresses if script is None else running.addresses[:1]
-    targets = [BmcTarget(address, address, running.port, credentials) for address in asked]
+    targets = [BmcTarget(address, address, running.port, credentials, version=version) for address in asked]
     ended: dict[str, Ended] = {}
     ask_all(
         targets,
@@ -156,6 +158,12 @@ def test_a_downgrade_and_a_rogue_are_met() -> None:
         found = reasons(ask(running))
         assert found.pop(Reason.OK) == 7
         assert sum(found.values()) == 3
+
+
+def test_ipmi_15_only_where_it_was_asked_for() -> None:
+    for options, reason in (({"ipmi_15": True}, Reason.OK), ({}, Reason.BMC_NO_SUITE)):
+        with fleet(3, **options) as running:
+            assert set(reasons(ask(running, version="1.5", timeout_s=3.0))) == {reason}
 
 
 def test_folded_addresses_and_nobody_beside_them() -> None:
