@@ -176,6 +176,7 @@ def _job(
         timeout_s,
         done,
         suites=target.suites,
+        version=target.version,
         privilege=target.privilege,
     )
 
