@@ -56,23 +56,23 @@ ADVICE: Mapping[Reason, Advice] = {
     ),
     Reason.NO_POST: Advice(
         "has power, but its firmware does not finish the self-test",
-        "Take its power cords out for a minute; then the event log's part, or memory and cards one by one.",
+        "Send remote hands: power cords out for a minute, then memory and cards one by one.",
     ),
     Reason.POWER_FAULT: Advice(
         "its power supply or power control failed",
-        "Check cords, supplies and feed; exchange the supply that the detail names, then resume.",
+        "Send remote hands: cords, supplies and feed; exchange the supply that the detail names, then resume.",
     ),
     Reason.CPU_ERROR: Advice(
         "its firmware reports a processor error",
-        "Check cooling, reseat or exchange the processor that the detail names, then resume.",
+        "Send remote hands: cooling first, then exchange the processor that the detail names, then resume.",
     ),
     Reason.MEMORY_ERROR: Advice(
         "its firmware reports a memory error",
-        "Reseat or exchange the module that the detail names, then resume.",
+        "Send remote hands: reseat or exchange the module that the detail names, then resume.",
     ),
     Reason.DISK_ERROR: Advice(
         "its firmware reports a disk or controller failure",
-        "Reseat or exchange the drive that the detail names; without its data: redeploy the host.",
+        "Send remote hands: reseat or exchange the drive that the detail names; a new one wants a redeploy.",
     ),
     Reason.NO_BOOT_DEVICE: Advice(
         "its firmware found nothing to boot from",

@@ -308,7 +308,8 @@ class Engine:
                 f": {said}" if said else ""
             )
             found = diagnose(host.symptoms)
-            if found.sure and found.reason is not Reason.NO_BOOT:
+            came_on = host.symptoms.get("power") == "on"  # only now: too early to say anything of its boot
+            if found.sure and found.reason is not Reason.NO_BOOT and not came_on:
                 reason, detail = found.reason, f"{found.detail}; {detail}"
             elif found.detail:
                 detail = f"{detail}; {found.detail}"

@@ -16,7 +16,7 @@ from bootorch.core.events import Event, Kind, Scalar
 from bootorch.core.model import Outcome, describe
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.timeline import Action, Phase, Timeline, Track, Trouble, resource_title
+from bootorch.core.timeline import Action, Examination, Phase, Timeline, Track, Trouble, resource_title
 
 SCHEMA = "bootorch.report/1"  # additions keep the number; a changed or removed meaning raises it
 POWER_POINTS = 400  # points kept of a power curve: finer than a screen shows; peaks survive (see downsample)
@@ -42,7 +42,8 @@ class HostReport:
     retries: int
     troubles: tuple[Trouble, ...]
     actions: tuple[Action, ...]
-    evidence: Mapping[str, Scalar]
+    evidence: Mapping[str, Scalar]  # of its boot
+    examinations: tuple[Examination, ...]  # of boots that failed, oldest first
     bmc: str
     rack: str
     feed: str
@@ -277,6 +278,7 @@ def _host(timeline: Timeline, name: str) -> HostReport:
         troubles=tuple(track.troubles),
         actions=tuple(track.actions),
         evidence=dict(state.evidence),
+        examinations=tuple(track.examinations),
         bmc=str(host.bmc),
         rack=host.rack,
         feed=host.feed,
@@ -496,6 +498,7 @@ def _host_json(host: HostReport) -> dict[str, Any]:
         "actions": [_plain(action) for action in host.actions],
         "troubles": [_plain(trouble) for trouble in host.troubles],
         "evidence": _plain(host.evidence),
+        "examinations": [_plain(examination) for examination in host.examinations],
         "bmc": host.bmc,
     }
     facts = {name: getattr(host, name) for name in ("rack", "feed", "model", "firmware")}

@@ -7,11 +7,12 @@ moment. An event costs the hosts that it names, so a run of 32,000 hosts is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bootorch.core.admission import Admission
+from bootorch.core.diagnosis import Diagnosis, diagnose
 from bootorch.core.events import (
     Answer,
     BootFailed,
@@ -23,6 +24,7 @@ from bootorch.core.events import (
     RunEnded,
     RunResumed,
     RunStarted,
+    Scalar,
     Settled,
     Tripped,
 )
@@ -123,6 +125,18 @@ class Trouble:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The evidence of one failed boot, or of power-ons in vain: what its BMC told (keys of ``core.evidence``), and what
+    that says. ``reason`` and ``detail``: how the asking went, and what could not be read."""
+
+    t: float
+    reason: Reason
+    detail: str
+    found: Diagnosis
+    data: Mapping[str, Scalar]
+
+
 @dataclass(slots=True)
 class Track:
     """One host's way through the run. Times are run seconds."""
@@ -133,6 +147,7 @@ class Track:
     held: list[tuple[float, Resource]] = field(default_factory=list)  # since when, by what
     actions: list[Action] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    examinations: list[Examination] = field(default_factory=list)
 
     def spans(self, now: float) -> Iterator[tuple[Phase, float, float]]:
         """Phase, start and end; the phases of no length are left out."""
@@ -270,6 +285,10 @@ class Timeline:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:
                     self._trouble(name, event.t, "redeploy", Reason(word), detail)
+        elif event.kind is Kind.EVIDENCE:
+            if event.reason is not Reason.INTERRUPTED:
+                examined = Examination(event.t, event.reason, event.detail, diagnose(event.data), event.data)
+                self.tracks[event.target].examinations.append(examined)
         elif actions := self.tracks[event.target].actions:
             last = actions[-1]
             if last.kind is event.kind and last.reason is None:

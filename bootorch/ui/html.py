@@ -12,7 +12,7 @@ from bootorch.core.critical import where_time_went
 from bootorch.core.model import Outcome
 from bootorch.core.report import SCHEMA, HostReport, Report
 from bootorch.core.timeline import SITE, Phase
-from bootorch.ui import charts
+from bootorch.ui import charts, evidence
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import clock, hosts, span, watts
 from bootorch.ui.summary import PHASE_WORDS
@@ -38,6 +38,7 @@ def page(report: Report) -> str:
         _header(report),
         _tiles(report),
         _people(report),
+        _failed_boots(report),
         _timeline(report),
         _power(report),
         _critical(report),
@@ -230,6 +231,12 @@ def _people(report: Report) -> str:
         f"<details><summary>{more:,} more</summary>{_table(head, rows[FIRST_ROWS:], style='people')}</details>"
         * (more > 0),
     )
+
+
+def _failed_boots(report: Report) -> str:
+    folded = evidence.folded(report)
+    note = "What the BMCs of these hosts had to tell: event log since the request, and the last words of the console."
+    return _section("Failed boots", note, *folded) if folded else ""
 
 
 # -- pictures ---------------------------------------------------------------------

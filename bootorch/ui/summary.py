@@ -13,6 +13,7 @@ from bootorch.core.critical import Leg, where_time_went
 from bootorch.core.model import Outcome
 from bootorch.core.report import GroupReport, HostReport, Report
 from bootorch.core.timeline import Phase
+from bootorch.ui import evidence
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import STYLES, Lines, Piece, clock, hosts, span, watts
 
@@ -59,7 +60,7 @@ def outcomes(report: Report, page: Lines) -> None:
             note = "  was on already: verified, never switched" if outcome is Outcome.ADOPTED else ""
             page.add((outcome.value, STYLES[outcome]), "  ", fold_counted(names, MOST_CHARS), (note, "dim"))
     for failure in report.failures:
-        _failure(failure, page)
+        _failure(report, failure, page)
     for cluster in report.blocked[:MOST_ROWS]:
         page.blank()
         page.add(("blocked", STYLES["blocked"]), "  ", fold_counted(cluster.hosts, MOST_CHARS))
@@ -82,7 +83,7 @@ def _by_detail(found: Iterable[HostReport]) -> list[tuple[str, list[str]]]:
     return [*shown, ("other details", rest)] if rest else shown
 
 
-def _failure(failure: Failure, page: Lines) -> None:
+def _failure(report: Report, failure: Failure, page: Lines) -> None:
     page.blank()
     said = advice(failure.reason)
     page.add(
@@ -98,6 +99,10 @@ def _failure(failure: Failure, page: Lines) -> None:
         for detail, names in details:
             whose = f"  {fold_counted(names, 80)}" if len(details) > 1 else ""
             page.add("  last word  ", detail or "none", (whose, "dim"))
+    examined = [name for name in failure.hosts if report.by_name[name].examinations]
+    if examined:
+        what = evidence.held(report.by_name[examined[0]].examinations[-1])
+        page.add("  evidence   ", f"{fold_counted(examined, 80)}  {what}", (", in the report (--json, --html)", "dim"))
     place = ", ".join(part for part in (failure.model, f"firmware {failure.firmware}" * bool(failure.firmware)) if part)
     racks = [rack for rack in failure.racks if rack]
     if racks:
@@ -257,6 +262,6 @@ def status_lines(report: Report, running: bool, next_command: str) -> Lines:
         page.blank()
         page.table([(("gate", "yellow"), gate.name, gate.ask or gate.last or gate.check) for gate in closed], indent=0)
     for failure in report.failures:
-        _failure(failure, page)
+        _failure(report, failure, page)
     totals(report, page, next_command)
     return page

@@ -67,7 +67,7 @@ def test_the_demo_ends_as_injected(demo: tuple[World, list[Event], Report]) -> N
     assert report.by_name["db03"].outcome is Outcome.ADOPTED
     assert report.by_name["db03"].actions == ()
     assert report.by_name["web07"].reason is Reason.BMC_UNREACHABLE
-    assert report.by_name["web23"].reason is Reason.NO_BOOT
+    assert report.by_name["web23"].reason is Reason.NO_POST
     assert [t.what for t in report.by_name["web11"].troubles] == ["power-on"]
     assert [t.reason for t in report.by_name["web19"].troubles] == [Reason.TASK_FAILED]
     assert report.by_name["db01"].evidence["boot_id"]
@@ -210,9 +210,13 @@ def test_json_is_versioned_and_plain(demo: tuple[World, list[Event], Report]) ->
         "waves",
     }  # fmt: skip
     assert set(document["hosts"]["web07"]) == {
-        "actions", "bmc", "detail", "evidence", "feed", "firmware", "group", "held", "model", "outcome", "rack",
-        "reason", "retries", "settled_s", "spans", "started_s", "troubles",
+        "actions", "bmc", "detail", "evidence", "examinations", "feed", "firmware", "group", "held", "model", "outcome",
+        "rack", "reason", "retries", "settled_s", "spans", "started_s", "troubles",
     }  # fmt: skip
+    examined = document["hosts"]["web23"]["examinations"]
+    assert [set(item) for item in examined] == [{"t", "reason", "detail", "found", "data"}] * 2
+    assert examined[0]["found"] == {"reason": "no_post", "detail": examined[0]["found"]["detail"], "sure": True}
+    assert set(examined[0]["data"]) == {"power", "sel", "console"}
     assert document["hosts"]["web07"]["outcome"] == "quarantined"
     assert document["hosts"]["web07"]["spans"][-1]["phase"] == "bmc"
     assert document["totals"]["ready"] == 57

@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bootorch.core.events import Answer, Kind, Scalar
 from bootorch.core.model import Group, Limits
+from bootorch.core.reasons import Reason
 from bootorch.core.report import Report
 from bootorch.sim.machine import MachineSpec
 from bootorch.ui.charts import LEFT, RIGHT, Scale
@@ -70,9 +72,9 @@ def test_the_page_has_everything_and_needs_nothing(demo: Report) -> None:
     assert not re.search(r"url\(|@import|https?://", html)
     for words in (
         "lab-cold-boot", "20260301-0400", "0123456789ab", "2 hosts not ready", "run ended: incomplete",
-        "What needs a person", "bmc_unreachable", "no_boot", "remote hands", "Timeline", "WAVE 4", "web36",
-        "gate stable-power", "Critical path", "Done again, and worked", "mirror gave no answer", "kim", "16.0 kW",
-        "was on: adopted", "Every host, with its evidence",
+        "What needs a person", "bmc_unreachable", "no_post", "remote hands", "Timeline", "WAVE 4", "web36",
+        "Failed boots", "gate stable-power", "Critical path", "Done again, and worked", "mirror gave no answer", "kim",
+        "16.0 kW", "was on: adopted", "Every host, with its evidence",
     ):  # fmt: skip
         assert words in structure.text, words
     assert str(demo.by_name["web01"].evidence["boot_id"]) in structure.text
@@ -83,6 +85,29 @@ def test_light_dark_and_paper(demo: Report) -> None:
     html = page(demo)
     assert "prefers-color-scheme: dark" in html
     assert "@media print" in html
+
+
+def test_evidence_is_folded_and_whatever_it_says_stays_text() -> None:
+    world = demo_world()
+    bad = '</pre><script>alert("x")</script>&amp;'
+    data: dict[str, Scalar] = {"power": "on", "fault": True, "sel": f"0c.01.ff.02 - Memory #1: {bad}", "console": bad}
+    events = [
+        replace(event, data=data) if isinstance(event, Answer) and event.kind is Kind.EVIDENCE else event
+        for event in world.run()
+    ]
+    structure = read(page(Report.of(world.plan, events)))
+    assert not structure.tags & {"script"}
+    assert {"details", "pre"} <= structure.tags
+    assert structure.text.count(bad) >= 4, "two boots, event log and console"
+    assert "chassis on · power fault yes" in structure.text
+    data.clear()
+    failed = [
+        replace(event, reason=Reason.BMC_LOST, detail="10.0.0.1:623: gone", data={})
+        if isinstance(event, Answer) and event.kind is Kind.EVIDENCE
+        else event
+        for event in events
+    ]
+    assert "bmc_lost: 10.0.0.1:623: gone" in read(page(Report.of(world.plan, failed))).text
 
 
 def test_hostile_words_stay_words() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from heapq import heappop, heappush
 from ipaddress import IPv4Network
 
@@ -13,8 +14,10 @@ from bootorch.core.graph import waves
 from bootorch.core.model import Endpoint, Environment, Gate, Group, Host, Limits, Site
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
+from bootorch.sim import symptoms
 from bootorch.sim.machine import Machine, MachineSpec, draw
 
+BMC_CLOCK = datetime(2026, 2, 28, 18, 50, tzinfo=UTC)  # when the electricity came back
 WALL = "2026-03-01T04:00:00+09:00"
 
 
@@ -135,6 +138,12 @@ class World:
             elif intent.kind is Kind.POWER_CYCLE:
                 machine.cycle(now)
             return Reason.OK, "", {"power": "on" if machine.is_on(now) else "off"}
+        if intent.kind is Kind.EVIDENCE:
+            since_t = now - float(intent.args["since_s"])
+            events = [event.line(BMC_CLOCK) for event in symptoms.sel(machine, now) if event.t >= since_t]
+            console = symptoms.console(machine, now)
+            power = "on" if machine.is_on(now) else "off"
+            return Reason.OK, "", {"power": power, "sel": "\n".join(events), "console": console}
         uptime_s = machine.uptime_s(now)
         if uptime_s is None:
             return Reason.UNREACHABLE, f"no answer from {self.plan.hosts[intent.target].address}:22", {}
