@@ -22,22 +22,19 @@ from bootorch.ipmi.login15 import SILENT_ACTIVATIONS, check_password
 from .network import PASSWORD, USER, Network, Server
 
 
-class Exchange15(Exchange):
+def exchange15(
+    script: Script,
+    *,
+    password: Secret = PASSWORD,
+    user: bytes = USER,
+    seed: int = 1,
+    random: Callable[[int], bytes] | None = None,
+    deadline: float = 60.0,
+) -> Exchange:
     """An exchange over an IPMI 1.5 session."""
-
-    def __init__(
-        self,
-        script: Script,
-        *,
-        password: Secret = PASSWORD,
-        user: bytes = USER,
-        seed: int = 1,
-        random: Callable[[int], bytes] | None = None,
-        deadline: float = 60.0,
-    ) -> None:
-        random = random or Random(seed).randbytes
-        credentials = Credentials(user, password)
-        super().__init__(credentials, script, random=random, console_id=lambda: 128, deadline=deadline, version="1.5")
+    random = random or Random(seed).randbytes
+    credentials = Credentials(user, password)
+    return Exchange(credentials, script, random=random, console_id=lambda: 128, deadline=deadline, version="1.5")
 
 
 def code(password: bytes, session: bytes, sequence: bytes, message: bytes) -> bytes:
@@ -141,7 +138,7 @@ class OldBoard:
 
 def talk(serve: Server, script: Script | None = None, **options: object) -> Result:
     network = Network()
-    return network.run(Exchange15(script or scripts.chassis_status(), **options), serve)  # type: ignore[arg-type]
+    return network.run(exchange15(script or scripts.chassis_status(), **options), serve)  # type: ignore[arg-type]
 
 
 def test_status_and_power() -> None:
@@ -258,7 +255,7 @@ def test_a_bad_network(seed: int) -> None:
     """Loss, repetition and reordering; only the wrong-password rule may end it early, and says what it was."""
     board = OldBoard(seed=seed)
     network = Network(seed, loss=0.1, repeat=0.1, delay_s=0.05)
-    result = network.run(Exchange15(scripts.chassis_status(), seed=seed), board)
+    result = network.run(exchange15(scripts.chassis_status(), seed=seed), board)
     assert result.reason is Reason.OK, result
 
 
@@ -267,7 +264,7 @@ def test_passwords_are_16_bytes_at_most() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         check_password(Credentials(b"admin", Secret("x" * 17)))
     with pytest.raises(ValueError, match="16 bytes"):
-        Exchange15(scripts.chassis_status(), password=Secret("x" * 17))
+        exchange15(scripts.chassis_status(), password=Secret("x" * 17))
 
 
 def test_the_sequence_leaves_out_zero() -> None:
@@ -283,7 +280,7 @@ def test_nonsense_never_raises(data: bytes) -> None:
         header = packet15.decode_header(packet)
         if header is not None:
             assert channel.open(header, packet) is None
-        exchange = Exchange15(scripts.chassis_status())
+        exchange = exchange15(scripts.chassis_status())
         exchange.start(0.0)
         exchange.receive_datagram(packet, 0.1)
 

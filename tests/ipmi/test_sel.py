@@ -45,7 +45,7 @@ def test_a_line_has_code_time_and_text() -> None:
     ("event", "expected"),
     [
         (record(0x0F, 1, 0x01), "0f.01.01.ff System Firmware Hang #3: memory initialisation"),
-        (record(0x0F, 2, 0x13), "0f.02.13.ff System Firmware Progress #3: OS boot started"),
+        (record(0x0F, 2, 0x13), "0f.02.13.ff System Firmware Progress #3: starting operating system boot process"),
         (record(0x0F, 0, 0x6E), "0f.00.6e.ff System Firmware Error #3: code 6e"),
         (record(0x0F, 0), "0f.00.ff.ff System Firmware Error #3: unspecified"),
         (record(0x0C, 1, third=5, first=0x30), "0c.01.ff.05 Memory #3: uncorrectable ECC error, module 5"),

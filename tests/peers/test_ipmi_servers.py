@@ -31,7 +31,7 @@ from bootorch.ipmi.login import Credentials, Login
 from bootorch.ipmi.messages import Privilege
 from bootorch.ipmi.packet import decode_header
 from bootorch.ipmi.sol import End
-from tests.ipmi.test_login15 import Exchange15
+from tests.ipmi.test_login15 import exchange15
 from tests.ipmi.udp import PASSWORD, SITE, Secrets, host
 
 pytestmark = pytest.mark.peer
@@ -369,7 +369,7 @@ async def test_ipmi_sim_over_ipmi_15(driver: IpmiPower, fresh_sim: tuple[Endpoin
 
     def talk(script: Script, password: str = PASSWORD, user: bytes = b"admin") -> Result:
         deadline = time.monotonic() + 20
-        exchange = Exchange15(script, password=Secret(password), user=user, random=os.urandom, deadline=deadline)
+        exchange = exchange15(script, password=Secret(password), user=user, random=os.urandom, deadline=deadline)
         return exchange_over(ipmi_sim, exchange)
 
     result = talk(scripts.chassis_control(msg.Action.ON))  # needs a raised privilege
