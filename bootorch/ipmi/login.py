@@ -366,6 +366,10 @@ class Login:
         chosen = self._suites[self._suite_index]
         icv = icv_rakp4(chosen, self._sik, self._r_m, _le32(self._bmc_id), self._guid)
         if not hmac.compare_digest(icv, answer.proof[: chosen.icv_size]):
+            if self._first_refusal():  # the packet may have been damaged; what may lock an account was right already
+                self.leave()
+                self._again(Event.RAKP4_ERROR, now)
+                return
             self._fail(Reason.BMC_AUTH_FAILED, "RAKP4: password right, session key wrong (has the BMC a K_g?)")
             return
         self._sik = b""

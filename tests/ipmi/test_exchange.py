@@ -158,7 +158,9 @@ def test_k_g() -> None:
 
 
 def test_a_wrong_integrity_value_in_rakp4_is_refused() -> None:
-    serve = server(make_bmc())
+    """Once more, for the packet may have been damaged; then no more. The session that may have begun is closed."""
+    chassis = MemoryChassis()
+    serve = server(make_bmc(chassis))
 
     def forge(data: bytes, now: float) -> list[bytes]:
         answers = serve(data, now)
@@ -168,7 +170,25 @@ def test_a_wrong_integrity_value_in_rakp4_is_refused() -> None:
 
     result, network = talk(make_exchange(ON), forge)
     assert result.reason is Reason.BMC_AUTH_FAILED
-    assert Payload.IPMI not in kinds(network.sent)
+    assert kinds(network.sent).count(Payload.RAKP3) == 2
+    assert kinds(network.sent).count(Payload.IPMI) == 1  # Close Session
+    assert chassis.controls == []
+
+
+def test_one_damaged_rakp4_is_no_refusal() -> None:
+    bmc = make_bmc()
+    serve = server(bmc)
+    damaged = []
+
+    def damage(data: bytes, now: float) -> list[bytes]:
+        answers = serve(data, now)
+        if data[5] == Payload.RAKP3 and not damaged:
+            damaged.append(data)
+            return [answer[:-1] + bytes((answer[-1] ^ 1,)) for answer in answers]
+        return answers
+
+    assert talk(make_exchange(STATUS), damage)[0].reason is Reason.OK
+    assert bmc.session_count == 0
 
 
 @pytest.mark.parametrize("ident", [0, 1, 2])
