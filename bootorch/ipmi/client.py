@@ -209,7 +209,7 @@ class Exchange:
         elif now >= self._deadline:
             self._close(*self._lost("no time left"))
         elif self._pending is None:  # the BMC was busy, and has had time to breathe
-            self._request(self._script_command, now)
+            self._run(now)
         elif self._pending.once or self._tries >= COMMAND_TRIES:
             self._close(*self._lost(f"no answer, sent {self._tries} times"))
         else:
@@ -313,9 +313,17 @@ class Exchange:
         elif response.completion in (0x80, 0x81) and self._privilege is Privilege.ADMIN:
             self._privilege = Privilege.OPERATOR  # 22.18: more than this user or channel may have
             self._request(_RAISE[self._privilege], now)
+        elif response.completion in msg.BUSY_CODES and self._busy < BUSY_TRIES:
+            self._breathe(now)
         else:
             text = f"Set Session Privilege {self._privilege.name}: {msg.completion_name(response.completion)}"
-            self._close(Reason.BMC_REFUSED, text)
+            self._close(Reason.BMC_BUSY if response.completion in msg.BUSY_CODES else Reason.BMC_REFUSED, text)
+
+    def _breathe(self, now: float) -> None:
+        """The BMC is busy: the same again in a while."""
+        self._pending = None
+        self._timer = now + BUSY_WAIT_S * BUSY_GROWTH**self._busy
+        self._busy += 1
 
     def _answered(self, command: Command, response: Response, now: float) -> None:
         completion = response.completion
@@ -324,9 +332,7 @@ class Exchange:
             return
         reason = msg.reason_of(command, completion)
         if reason is Reason.BMC_BUSY and not (command.once or command.tolerate) and self._busy < BUSY_TRIES:
-            self._pending = None
-            self._timer = now + BUSY_WAIT_S * BUSY_GROWTH**self._busy
-            self._busy += 1
+            self._breathe(now)
             return
         answer = Answer(completion, response.data)
         self._answers.append(answer)

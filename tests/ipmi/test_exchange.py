@@ -11,6 +11,7 @@ from bootorch.core.secret import Secret
 from bootorch.ipmi import handshake as hs
 from bootorch.ipmi import messages as msg
 from bootorch.ipmi.bmc import Bmc
+from bootorch.ipmi.bmc_session import Behaviour
 from bootorch.ipmi.chassis import MemoryChassis
 from bootorch.ipmi.client import Script, Verdict
 from bootorch.ipmi.crypto import suite
@@ -634,3 +635,13 @@ def test_a_script_ends_with_a_verdict_of_its_own_and_the_session_is_closed() -> 
     result, _ = talk(make_exchange(script=give_up()), server(bmc))
     assert (result.reason, result.detail, result.value) == (Reason.BMC_UNSUPPORTED, "not this one", 7)
     assert bmc.session_count == 0
+
+
+@pytest.mark.parametrize(("refusals", "reason"), [(2, Reason.OK), (99, Reason.BMC_BUSY)])
+def test_busy_when_asked_for_a_privilege(refusals: int, reason: Reason) -> None:
+    chassis = MemoryChassis()
+    bmc = make_bmc(chassis, behaviour=Behaviour(busy=refusals))
+    result, network = talk(make_exchange(ON), server(bmc))
+    assert result.reason is reason
+    assert chassis.controls == ([Action.ON] if reason is Reason.OK else [])
+    assert bmc.session_count == 0 or reason is Reason.BMC_BUSY  # that BMC is busy for Close Session too
