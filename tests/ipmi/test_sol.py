@@ -16,6 +16,7 @@ from bootorch.ipmi.bmc import Bmc
 from bootorch.ipmi.chassis import MemoryChassis
 from bootorch.ipmi.client import Answer
 from bootorch.ipmi.login import Credentials
+from bootorch.ipmi.packet import Payload
 from bootorch.ipmi.sol import (
     CHUNK,
     KEEP_ALIVE_S,
@@ -407,3 +408,23 @@ def test_nonsense_opens_no_exception(answers: list[tuple[int, bytes]]) -> None:
     turn = count()
     play(_opening(True, lambda: 77), lambda command: Answer(*answers[next(turn) % len(answers)]), most=20)
     play(_opening(False, lambda: 77), lambda command: Answer(*answers[next(turn) % len(answers)]), most=20)
+
+
+@given(st.lists(st.tuples(st.sampled_from([Payload.IPMI, Payload.SOL]), st.binary(max_size=30)), max_size=20))
+def test_signed_nonsense_raises_nothing(payloads: list[tuple[Payload, bytes]]) -> None:
+    """A BMC that knows the password and sends anything at all, while the console is open and while it is closed."""
+    desk = Desk(make_bmc(MemoryChassis(on=True)))
+    console = desk.opened()
+    (session,) = desk.bmc.sessions.values()
+    assert session.channel is not None
+    desk.deaf = True
+    for n, (kind, payload) in enumerate(payloads):
+        if n == len(payloads) // 2:
+            desk.close(console)
+        console.receive_datagram(session.channel.seal(payload, bytes(16), kind), desk.now)
+        desk._flush(console)
+        desk.run(1.0)
+    desk.close(console)
+    desk.run(10.0)
+    assert console.end is not None
+    assert len(desk.outputs[console]) <= 30 * len(payloads)
