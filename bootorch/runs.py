@@ -383,6 +383,7 @@ def _secrets(loaded: LoadedPlan, vault_password_file: Path | None) -> Secrets:
 
 
 def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None) -> Drivers:
+    from bootorch.drivers.boot_consoles import MOST_WATCHED
     from bootorch.drivers.power_ipmi import IpmiPower
     from bootorch.drivers.reach import Reach
     from bootorch.drivers.redeploy import AnsibleRedeploy
@@ -399,7 +400,9 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         known_hosts,
         find_vault_password_file(vault_password_file),
     )
-    return Drivers({"ipmi": IpmiPower(site, _secrets(loaded, vault_password_file))}, Reach(site, known_hosts), redeploy)
+    consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
+    power = IpmiPower(site, _secrets(loaded, vault_password_file), consoles=consoles)
+    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy)
 
 
 def _wall() -> str:

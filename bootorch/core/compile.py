@@ -19,7 +19,7 @@ from bootorch.core.plan import Plan
 from bootorch.core.spec import GroupSpec, PlanSpec
 
 POWER_DRIVERS = ("ipmi",)
-SLOTS = ("bmc_per_subnet", "image_server", "redeploy_forks")
+SLOTS = ("bmc_per_subnet", "consoles", "image_server", "redeploy_forks")
 
 
 @dataclass(frozen=True)

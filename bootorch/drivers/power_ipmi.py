@@ -16,8 +16,8 @@ from typing import Final
 from bootorch.core.model import BootDevice, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.bmc_net import Ports, drain, socket_address
-from bootorch.drivers.boot_consoles import BootConsoles
-from bootorch.drivers.console import Consoles
+from bootorch.drivers.boot_consoles import MOST_WATCHED, BootConsoles
+from bootorch.drivers.console import MOST_OPEN, Consoles
 from bootorch.drivers.protocols import Reply, Scalar, SecretStore
 from bootorch.ipmi import messages as msg
 from bootorch.ipmi import scripts
@@ -40,17 +40,20 @@ _LAST_EVENTS: Final = ((1, "AC failed"), (2, "overload"), (4, "interlock"), (8, 
 class IpmiPower:
     """``PowerDriver`` over IPMI, cipher suites 17 and 3. Belongs to one event loop; ``aclose`` at the end.
 
-    ``site`` is the fence, checked right before the first packet of every exchange.
+    ``site`` is the fence, checked right before the first packet of every exchange. ``consoles``: so many boots are
+    watched at a time.
     """
 
-    def __init__(self, site: Site, secrets: SecretStore, pacing: Pacing | None = None) -> None:
+    def __init__(
+        self, site: Site, secrets: SecretStore, pacing: Pacing | None = None, consoles: int = MOST_WATCHED
+    ) -> None:
         self._site = site
         self._secrets = secrets
         self._ports = Ports()
         self._ports.opened = self._opened
         self._fleet = Fleet(self._ports.send, random=os.urandom, allows=site.allows_bmc, pacing=pacing)
-        self._consoles = Consoles(site)
-        self._boots = BootConsoles(self._consoles)
+        self._consoles = Consoles(site, most_open=MOST_OPEN + consoles)
+        self._boots = BootConsoles(self._consoles, consoles)
         self._leaving: set[asyncio.Task[None]] = set()  # consoles that are being freed
         self._wake: asyncio.TimerHandle | None = None
         self._closed = False
@@ -109,7 +112,9 @@ class IpmiPower:
 
     async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
         """Why the host did not boot, as far as its BMC knows; see ``core.evidence`` for the keys of ``data``."""
-        result = await self._call(host, lambda: scripts.evidence(since_s), timeout_s)
+        clock = asyncio.get_running_loop().time
+        asked = clock()  # the request is older by the time that this waits for its turn
+        result = await self._call(host, lambda: scripts.evidence(since_s + clock() - asked), timeout_s)
         credentials = self._credentials(host)
         if isinstance(credentials, Reply):
             return credentials

@@ -314,7 +314,7 @@ class LimitsForm(_Form):
 
     feeds: dict[Text, FeedForm] = {}
     slots: dict[str, Count] = {}
-    """Counted resources: `bmc_per_subnet`, `image_server`, `redeploy_forks`."""
+    """Counted resources: `bmc_per_subnet`, `consoles`, `image_server`, `redeploy_forks`."""
     breaker: BreakerForm = BreakerForm()
 
 

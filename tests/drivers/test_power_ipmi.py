@@ -389,6 +389,21 @@ async def test_a_console_that_nobody_watched_is_listened_to(driver: IpmiPower, m
         await until(lambda: served.bmc.session_count == 0)
 
 
+async def test_silence_is_told_only_of_a_console_that_was_watched(
+    driver: IpmiPower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootorch.drivers.boot_consoles.LISTEN_S", 0.2)
+    async with bmc(MemoryChassis(on=True)) as served:
+        server = host(served.endpoint)
+        # It may have said before why it stands still.
+        assert "console" not in (await driver.evidence(server, 60.0, 5)).data
+        activated = served.commands.count("activate payload")
+        driver.watch(server)
+        await until(lambda: served.commands.count("activate payload") > activated)
+        await asyncio.sleep(0.2)
+        assert (await driver.evidence(server, 60.0, 5)).data["console"] == ""
+
+
 async def test_a_proven_boot_frees_the_console(driver: IpmiPower) -> None:
     async with bmc(MemoryChassis(on=True)) as served:
         server = host(served.endpoint)
