@@ -20,8 +20,29 @@ def add_to(app: typer.Typer, services: Services) -> None:
         directory: Annotated[Path, typer.Option(help="Where the demo keeps its lab and its run.")] = Path("demo"),
         hosts: Annotated[int, typer.Option(help="How many hosts.")] = 60,
         seed: Annotated[int, typer.Option(help="Decides boot times and who is broken.")] = 1,
+        no_post: Annotated[int, typer.Option(help="Hosts that hang in their self-test.")] = 1,
+        kernel_panic: Annotated[int, typer.Option(help="Hosts whose kernel panics.")] = 0,
+        no_boot_device: Annotated[int, typer.Option(help="Hosts that find nothing to boot from.")] = 0,
+        memory_error: Annotated[int, typer.Option(help="Hosts whose memory fails its test.")] = 0,
+        in_setup: Annotated[int, typer.Option(help="Hosts that wait in the firmware's setup.")] = 0,
     ) -> None:
         """A whole recovery of a lab with injected faults. Exits 0 exactly when all outcomes are the right ones."""
+        from bootorch.lab.fleet import LabOptions
         from bootorch.ops.demo import run
 
-        raise typer.Exit(run(services, directory, hosts, seed))
+        options = LabOptions(
+            hosts=hosts,
+            directory=directory,
+            seed=seed,
+            dead_bmc=1,
+            silent_power=1,
+            no_post=no_post,
+            already_on=1,
+            playbook_fails_once=1,
+            kernel_panic=kernel_panic,
+            no_boot_device=no_boot_device,
+            memory_error=memory_error,
+            in_setup=in_setup,
+            redeploy=True,
+        )
+        raise typer.Exit(run(services, options))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,28 +39,24 @@ class Sighting:
     argument: str  # of chassis control: "on", "off", "cycle", …
 
 
-def run(services: Services, directory: Path, hosts: int, seed: int) -> int:
-    """Rehearse. Returns 0 exactly when every outcome is the one that the injected faults must lead to."""
+def run(services: Services, options: LabOptions) -> int:
+    """Rehearse. Returns 0 exactly when every outcome is the one that the injected faults must lead to.
+
+    ``options.directory`` holds the lab and the run.
+    """
+    directory = options.directory
     _clear(directory)
     directory.mkdir(parents=True)
     (directory / _MARK).touch()
     lab = directory / "lab"
-    options = LabOptions(
-        hosts=hosts,
-        directory=lab,
-        seed=seed,
-        dead_bmc=1,
-        silent_power=1,
-        no_post=1,
-        already_on=1,
-        playbook_fails_once=1,
-        redeploy=True,
-    )
+    options = replace(options, directory=lab)
     info = control.up(options)
     try:
         say(("lab: ", "dim"), f"{info.hosts} hosts in {info.network}, IPMI and SSH on loopback; plan {info.plan}")
         services.snapshot(LoadRequest(info.plan))
-        request = RunRequest(LoadRequest(info.plan), seed=seed, run_dir=directory / "run", by=commands.login_name())
+        request = RunRequest(
+            LoadRequest(info.plan), seed=options.seed, run_dir=directory / "run", by=commands.login_name()
+        )
         code = commands.run(services, request, events="", as_json=False)
         if code not in (Exit.OK, Exit.INCOMPLETE):
             return code
