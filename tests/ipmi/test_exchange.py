@@ -641,7 +641,7 @@ def test_a_script_ends_with_a_verdict_of_its_own_and_the_session_is_closed() -> 
 def test_busy_when_asked_for_a_privilege(refusals: int, reason: Reason) -> None:
     chassis = MemoryChassis()
     bmc = make_bmc(chassis, behaviour=Behaviour(busy=refusals))
-    result, network = talk(make_exchange(ON), server(bmc))
+    result, _ = talk(make_exchange(ON), server(bmc))
     assert result.reason is reason
     assert chassis.controls == ([Action.ON] if reason is Reason.OK else [])
     assert bmc.session_count == 0 or reason is Reason.BMC_BUSY  # that BMC is busy for Close Session too
