@@ -1,12 +1,11 @@
 """Serial over LAN, the console's side (IPMI 2.0, section 15 and 24). Sans-IO, in the manner of ``client.Exchange``.
 
 ``Console`` logs in, activates the payload and then carries characters both ways until somebody ends it. It does not
-come back by itself: whether to try again is its owner's word. ``Stream`` is the flow of characters alone.
+come back by itself: whether to try again is its owner's word.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum, auto
 from ipaddress import IPv4Address
@@ -18,15 +17,8 @@ from bootorch.ipmi.client import Answer, Verdict
 from bootorch.ipmi.login import Credentials, Login, close_packet
 from bootorch.ipmi.messages import Command, Completion, NetFn, Privilege
 from bootorch.ipmi.packet import Channel, Header, Payload, decode_header
+from bootorch.ipmi.sol_stream import Stream
 from bootorch.ipmi.wire import decode_response, encode_request
-
-# Characters in one packet. BMCs announce sizes that they do not mean (pyghmi, ipmitool), so what they say is ignored;
-# this fits the smallest buffers known, and people type slowly.
-CHUNK: Final = 64
-SEND_WAIT_S: Final = 0.5  # for the acknowledgement of characters; ipmitool waits 0.5-1 s
-SEND_TRIES: Final = 20  # 10 s: then the BMC is gone
-PAUSE_S: Final = 0.5  # the BMC cannot take characters now: when to offer them again
-ZERO_TRIES: Final = 3  # acknowledgements of no character without a NACK: some BMCs never count
 
 KEEP_ALIVE_S: Final = 25.0  # pyghmi: sessions may end after 30 s (6.12.15 says 60 s)
 COMMAND_WAIT_S: Final = 1.0
@@ -34,10 +26,6 @@ COMMAND_TRIES: Final = 8
 BUSY_TRIES: Final = 5  # a second apart
 STEALS: Final = 3  # failed deactivations; somebody comes back as fast as we end him
 CLOSE_TRIES: Final = 2
-
-_NACK: Final = 0x40  # 15.9, both ways: characters were not taken
-_UNAVAILABLE: Final = 0x20  # from the BMC: the serial port cannot take characters now
-_DEACTIVATED: Final = 0x10  # from the BMC: this console is over
 
 _SOL, _INSTANCE = 1, 1
 _ACTIVATE: Final = Command("activate console", NetFn.APP, 0x48, bytes((_SOL, _INSTANCE, 0xC0, 0, 0, 0)), tolerate=True)
@@ -57,120 +45,6 @@ class End(NamedTuple):
 
     reason: Reason
     detail: str
-
-
-class Stream:
-    """Characters both ways, one packet at a time under way to the BMC. ``timer``: when ``tick`` is due.
-
-    Payloads are 4 bytes (sequence 1-15 or 0, acknowledged sequence, accepted characters, operation or status) and
-    characters; sequence 0 only acknowledges.
-    """
-
-    __slots__ = (
-        "_accepted",
-        "_flight",
-        "_heard",
-        "_paused",
-        "_queue",
-        "_sequence",
-        "_tries",
-        "_zeros",
-        "lost",
-        "output",
-        "over",
-        "timer",
-    )
-
-    def __init__(self) -> None:
-        self._queue = bytearray()
-        self._flight = b""
-        self._sequence = 0
-        self._tries = 0
-        self._paused = False
-        self._zeros = 0
-        self._heard: deque[int] = deque(maxlen=4)  # sequence numbers of the BMC's latest packets
-        self._accepted = 0  # characters of the newest of them
-        self.output = bytearray()
-        self.over = False  # the BMC says that this console is over
-        self.lost = False  # the BMC does not acknowledge any more
-        self.timer = float("inf")
-
-    def write(self, data: bytes, now: float) -> bytes | None:
-        """Queue characters; a payload to send, where nothing is under way."""
-        self._queue += data
-        return self._next(now)
-
-    def tick(self, now: float) -> bytes | None:
-        """A payload to send: again, or on after a pause."""
-        if now < self.timer:
-            return None
-        if self._paused:
-            self._paused = False
-            return self._next(now)
-        if self._tries >= SEND_TRIES:
-            self.lost = True
-            self.timer = float("inf")
-            return None
-        return self._send(now)
-
-    def receive(self, payload: bytes, now: float) -> list[bytes]:
-        """A payload of the BMC; payloads to send: an acknowledgement, and the next characters."""
-        if len(payload) < 4:
-            return []
-        sequence, acknowledged, count, status = payload[0] & 0x0F, payload[1] & 0x0F, payload[2], payload[3]
-        if status & _DEACTIVATED:
-            self.over = True
-        answers = []
-        if sequence:
-            answers.append(self._take(sequence, payload[4:]))
-        if acknowledged and acknowledged == self._sequence and self._flight and not self._paused:
-            answers.append(self._acknowledged(count, status, now))
-        return [answer for answer in answers if answer is not None]
-
-    def _take(self, sequence: int, characters: bytes) -> bytes | None:
-        """Characters from the BMC, each once: what is sent again may have grown meanwhile (ipmitool has met that)."""
-        if self._heard and sequence == self._heard[-1]:
-            self.output += characters[self._accepted :]
-            self._accepted = max(self._accepted, len(characters))
-        elif sequence in self._heard:
-            return None  # late: acknowledged in its time
-        else:
-            self._heard.append(sequence)
-            self._accepted = len(characters)
-            self.output += characters
-        return bytes((0, sequence, min(len(characters), 0xFF), 0))
-
-    def _acknowledged(self, count: int, status: int, now: float) -> bytes | None:
-        refused = bool(status & (_NACK | _UNAVAILABLE))
-        if not count and not refused:
-            self._zeros += 1
-            if self._zeros >= ZERO_TRIES:
-                count = len(self._flight)
-        else:
-            self._zeros = 0
-        # 15.11: what was not accepted goes out again, in a packet of its own.
-        self._queue[:0] = self._flight[count:]
-        self._flight = b""
-        self.timer = float("inf")
-        if self._queue and (refused or not count):
-            self._paused = True
-            self.timer = now + PAUSE_S
-            return None
-        return self._next(now)
-
-    def _next(self, now: float) -> bytes | None:
-        if self._flight or self._paused or not self._queue:
-            return None
-        self._flight = bytes(self._queue[:CHUNK])
-        del self._queue[:CHUNK]
-        self._sequence = self._sequence % 15 + 1
-        self._tries = 0
-        return self._send(now)
-
-    def _send(self, now: float) -> bytes:
-        self._tries += 1
-        self.timer = now + SEND_WAIT_S
-        return bytes((self._sequence, 0, 0, 0)) + self._flight
 
 
 def _opening(steal: bool, session: Callable[[], int]) -> Generator[Command, Answer, Verdict | None]:

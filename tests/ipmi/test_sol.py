@@ -17,18 +17,8 @@ from bootorch.ipmi.chassis import MemoryChassis
 from bootorch.ipmi.client import Answer
 from bootorch.ipmi.login import Credentials
 from bootorch.ipmi.packet import Payload
-from bootorch.ipmi.sol import (
-    CHUNK,
-    KEEP_ALIVE_S,
-    PAUSE_S,
-    SEND_TRIES,
-    SEND_WAIT_S,
-    STEALS,
-    ZERO_TRIES,
-    Console,
-    Stream,
-    _opening,
-)
+from bootorch.ipmi.sol import KEEP_ALIVE_S, STEALS, Console, _opening
+from bootorch.ipmi.sol_stream import CHUNK, PAUSE_S, SEND_TRIES, SEND_WAIT_S, ZERO_TRIES, Stream
 
 from .network import PASSWORD, USER, make_bmc
 from .scripted import play
