@@ -323,7 +323,7 @@ class Login:
         if answer.algorithms != chosen.algorithms or answer.bmc_id == 0:
             # Some servers answer status 0 with suite 3 whatever was proposed: propose it, or do without.
             if not self._next_suite():
-                self._no_suite(f"proposed suite {chosen.ident}, answered with other algorithms")
+                self._fail(*self._no_suite(f"proposed suite {chosen.ident}, answered with other algorithms"))
             else:
                 self._again(Event.OPEN_ERROR, now)
             return
@@ -396,9 +396,7 @@ class Login:
                     self._again(event, now)
                     return
                 case Do.NEXT_SUITE:
-                    self._no_suite(text)
-                    assert self.failure is not None
-                    failure = self.failure
+                    failure = self._no_suite(text)
                 case Do.WAIT:
                     failure = Reason.BMC_NO_SESSION, f"{text}; idle sessions expire after about 60 s"
                 case Do.LOWER_PRIVILEGE:
@@ -413,9 +411,9 @@ class Login:
         self._suite_index += 1
         return True
 
-    def _no_suite(self, why: str) -> None:
+    def _no_suite(self, why: str) -> tuple[Reason, str]:
         permitted = " or ".join(str(s.ident) for s in self._suites)
-        self._fail(Reason.BMC_NO_SUITE, f"cipher suite {permitted} is needed: {why}")
+        return Reason.BMC_NO_SUITE, f"cipher suite {permitted} is needed: {why}"
 
     def _lower_privilege(self) -> bool:
         """ADMIN to OPERATOR, once: enough for power, and all that some users have."""

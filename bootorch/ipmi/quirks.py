@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from bootorch.ipmi import vendors
 from bootorch.ipmi.messages import BootSource, Status
 
 
@@ -104,6 +105,21 @@ def boot_source(source: BootSource, *, efi: bool, vendor: str) -> BootSource:
         if name.startswith(quirk.vendor) and (quirk.source, quirk.efi) == (source, efi):
             return quirk.instead
     return source
+
+
+class FlagsQuirk(NamedTuple):
+    """A BMC that stores the device of the boot flags and not the rest: that its valid bit is missing says nothing."""
+
+    manufacturer: int  # IANA enterprise number of Get Device ID (20.1)
+    reference: str
+
+
+DEVICE_ONLY: Final = (FlagsQuirk(vendors.OPENIPMI_SIMULATOR, "OpenIPMI's ipmi_sim, seen in a run"),)
+
+
+def keeps_device_only(manufacturer: int) -> bool:
+    """Whether boot flags read back from this maker's BMC have the device and nothing else."""
+    return any(quirk.manufacturer == manufacturer for quirk in DEVICE_ONLY)
 
 
 class Rule(NamedTuple):

@@ -191,7 +191,7 @@ def boot_device(
     if not flags.valid:
         wrong.append("no valid bit")
     text = f"boot device accepted, but it reads {' and '.join(wrong)}"
-    if flags.source == source and vendor == vendors.OPENIPMI_SIMULATOR:
+    if flags.source == source and quirks.keeps_device_only(vendor):
         return BootSet(source, efi, persistent, flags.valid, text if wrong else "")  # it stores the device only
     if wrong:
         return Verdict(Reason.BMC_REFUSED, text, flags)
