@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -46,17 +47,24 @@ def test_every_size_has_six_groups_a_switch_a_rack_and_addresses_of_its_own(host
     assert len({host.rack for host in fleet.group(STORAGE)}) >= 2, "a quorum across two racks can be had"
 
 
-@given(st.integers(60, 300), st.integers(0, 2**31), st.tuples(*[st.integers(0, 3)] * 5))
+@given(st.integers(60, 300), st.integers(0, 2**31), st.tuples(*[st.integers(0, 3)] * 9))
 @settings(max_examples=40, deadline=None)
 def test_nobody_who_is_broken_for_good_takes_others_along(hosts: int, seed: int, counts: tuple[int, ...]) -> None:
-    dead, silent, no_post, on, fails = counts
+    dead, silent, on, fails, *unbooted = counts
+    no_post, kernel_panic, no_boot_device, memory_error, in_setup = unbooted
     options = LabOptions(
         hosts=hosts, seed=seed, dead_bmc=dead, silent_power=silent, no_post=no_post, already_on=on,
-        playbook_fails_once=fails, redeploy=True,
+        playbook_fails_once=fails, redeploy=True, kernel_panic=kernel_panic, no_boot_device=no_boot_device,
+        memory_error=memory_error, in_setup=in_setup,
     )  # fmt: skip
     fleet = build(options)
     lost = [host for host in fleet.hosts if host.expected.outcome is Outcome.QUARANTINED]
-    assert len(lost) == dead + no_post
+    assert len(lost) == dead + sum(unbooted)
+    reasons = Counter(host.expected.reason for host in lost)
+    assert (reasons[Reason.KERNEL_PANIC], reasons[Reason.IN_SETUP]) == (kernel_panic, in_setup)
+    assert all(
+        host.machine.boot_failure is None or host.expected.reason.value == host.machine.boot_failure for host in lost
+    )
     assert all(host.group == WEB for host in lost)
     assert {host.group for host in fleet.hosts if host.machine.initially_on} <= {STORAGE, DATABASE}
     assert {host.group for host in fleet.hosts if host.machine.silent_power_ons} <= {WEB, DEPLOY}
