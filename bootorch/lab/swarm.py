@@ -110,7 +110,8 @@ class Swarm:
         self._epoch = epoch
         self._users = {options.user.encode(): options.password}
         self.faults = assign(options)
-        self._on = _chosen("on", options, count(options.on, len(options.addresses)))
+        on = count(options.on, len(options.addresses))
+        self._on = frozenset(IPv4Address(address).packed for address in (_order("on", options)[:on] if on else ()))
         # Packed address -> its BMC, None until it is asked. A dead one is not even here.
         self.bmcs: dict[bytes, Bmc | None] = {
             IPv4Address(address).packed: None
@@ -145,7 +146,7 @@ class Swarm:
         spec = MachineSpec(
             address,
             options.boot_s,
-            initially_on=address in self._on,
+            initially_on=asked in self._on,
             silent_power_ons=1 if fault is BmcFault.SILENT_POWER else 0,
         )
         bmc = self.bmcs[asked] = Bmc(
@@ -180,10 +181,10 @@ class Swarm:
         )
 
     def on(self, now: float) -> int:
-        """Machines that are on, those included that nobody has asked about."""
-        asked = [bmc for bmc in self.bmcs.values() if bmc is not None]
-        living = {str(IPv4Address(packed)) for packed, bmc in self.bmcs.items() if bmc is None}
-        return sum(bmc.chassis.power_is_on(now) for bmc in asked) + len(living & self._on)
+        """Machines that are on, those included that nobody has asked about; not those of dead BMCs."""
+        return sum(
+            packed in self._on if bmc is None else bmc.chassis.power_is_on(now) for packed, bmc in self.bmcs.items()
+        )
 
 
 def assign(options: SwarmOptions) -> dict[str, BmcFault]:
@@ -191,10 +192,6 @@ def assign(options: SwarmOptions) -> dict[str, BmcFault]:
     total = len(options.addresses)
     wanted = [fault for fault in BmcFault for _ in range(count(options.faults.get(fault, 0), total))]
     return dict(zip(_order("fault", options)[: len(wanted)] if wanted else (), wanted, strict=True))
-
-
-def _chosen(word: str, options: SwarmOptions, number: int) -> frozenset[str]:
-    return frozenset(_order(word, options)[:number] if number else ())
 
 
 def _order(word: str, options: SwarmOptions) -> list[str]:
