@@ -28,6 +28,7 @@ from bootorch.ipmi.login15 import check_password
 from bootorch.ipmi.messages import Action, BootSource, Policy
 from bootorch.ipmi.pacing import Pacing
 
+SEL_STEP_S: Final = 1.0  # an event's time is cut to whole seconds (37.1): it may seem older than the request
 _SOURCES: Final = {
     BootDevice.DISK: BootSource.DISK,
     BootDevice.PXE: BootSource.PXE,
@@ -113,7 +114,7 @@ class IpmiPower:
     async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
         """Why the host did not boot, as far as its BMC knows; see ``core.evidence`` for the keys of ``data``."""
         clock = asyncio.get_running_loop().time
-        asked = clock()  # the request is older by the time that this waits for its turn
+        asked = clock() - SEL_STEP_S  # and the request grows older while this waits for its turn
         result = await self._call(host, lambda: scripts.evidence(since_s + clock() - asked), timeout_s)
         credentials = self._credentials(host)
         if isinstance(credentials, Reply):

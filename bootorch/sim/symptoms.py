@@ -152,7 +152,7 @@ def _power(t: float, change: Change) -> Iterator[SelEvent]:
 
 # Progress of a self-test: (share of the firmware's time, event data 2, its words in table 42-3).
 _PROGRESS = (
-    (0.05, 0x18, "primary processor initialization"),
+    (0.05, 0x19, "primary processor initialization"),
     (0.10, 0x01, "memory initialization"),
     (0.30, 0x03, "secondary processor initialization"),
     (0.50, 0x07, "PCI resource configuration"),

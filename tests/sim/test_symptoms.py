@@ -48,7 +48,7 @@ def test_a_boot_goes_from_self_test_to_login() -> None:
     machine = started()
     assert codes(machine, 5.0)[2:] == ["1d.00.ff.ff"]
     assert codes(machine, 15.0)[2:] == [
-        "1d.00.ff.ff", "0f.02.18.ff", "0f.02.01.ff", "0f.02.03.ff", "0f.02.07.ff", "0f.02.09.ff", "0f.02.02.ff",
+        "1d.00.ff.ff", "0f.02.19.ff", "0f.02.01.ff", "0f.02.03.ff", "0f.02.07.ff", "0f.02.09.ff", "0f.02.02.ff",
         "0f.02.13.ff", "1f.01.ff.ff",
     ]  # fmt: skip
     assert console(machine, 5.0) == ""
@@ -102,7 +102,7 @@ def test_a_power_fault_leaves_the_chassis_off_and_says_why() -> None:
 def test_power_that_goes_away_is_an_event_and_cuts_the_boot_short() -> None:
     machine = started()
     machine.power_off(6.0)
-    assert codes(machine, 60.0)[2:] == ["1d.00.ff.ff", "0f.02.18.ff", "0f.02.01.ff", "09.00.ff.ff"]
+    assert codes(machine, 60.0)[2:] == ["1d.00.ff.ff", "0f.02.19.ff", "0f.02.01.ff", "09.00.ff.ff"]
     assert console(machine, 60.0) == ""
     machine.power_on(100.0)
     machine.reset(120.0)
