@@ -57,7 +57,7 @@ class Secrets:
 
     def why(self, host: Host) -> str:
         """What cannot be read, and what to do; empty when all can."""
-        found = self._problem(host)
+        found = self.problem(host)
         return "" if found is None else f"{found.message} ({found.remedy})" if found.remedy else found.message
 
     def check(self, plan: Plan) -> list[Problem]:
@@ -75,12 +75,12 @@ class Secrets:
                 if ref not in tried:
                     label = _label(ref)
                     decrypting = budget > 0 or label not in labels
-                    tried[ref] = self._problem(host) if decrypting else _damaged(ref)
+                    tried[ref] = self.problem(host) if decrypting else _damaged(ref)
                     labels.add(label)
                     budget -= decrypting
                 problem = tried[ref]
             else:
-                problem = self._problem(host)
+                problem = self.problem(host)
             if problem is not None:
                 hosts[problem].append(host.name)
         return [Problem(p.message, p.where, p.remedy, tuple(names)) for p, names in hosts.items()]
@@ -90,7 +90,8 @@ class Secrets:
         if problems := self.check(plan):
             raise InvalidInput(problems)
 
-    def _problem(self, host: Host) -> Problem | None:
+    def problem(self, host: Host) -> Problem | None:
+        """Why a secret of the host cannot be read; None when all can."""
         for found in (self._lookup(host), self._key(host)):
             if isinstance(found, Problem):
                 return found

@@ -149,27 +149,35 @@ def _of_inventory(selection: Selection, path: Path, ask: Ask | None) -> list[Tar
     reader = HostReader(findings, str(path), str(directory))
     own_user = {"bmc_user": selection.user} if selection.user else {}
     hosts = [reader.read_bmc(name, {**inventory.hosts[name], **own_user}) for name in names]
-    _each_bmc_once(hosts, findings, str(path))
-    secrets = Secrets(vault_password_file, directory)
-    login = None if selection.password_file is None else _password(selection, ask, "")
+    _each_bmc_once(hosts, selection.port, findings, str(path))
     if problems := findings.all():
         raise InvalidInput(problems)
-    if login is None and (unread := secrets.problems(hosts)):
-        raise InvalidInput(unread)
-    return [_target(host, selection, secrets, login) for host in hosts]
+    secrets = Secrets(vault_password_file, directory)
+    login = None if selection.password_file is None else _password(selection, ask, "")
+    key = _k_g(selection)
+    targets = [_target(host, selection, secrets, login, key, findings) for host in hosts]
+    if problems := findings.all():
+        raise InvalidInput(problems)
+    return targets
 
 
-def _target(host: Host, selection: Selection, secrets: Secrets, login: Secret | None) -> Target:
-    password = login or secrets.bmc_password(host)
-    assert password is not None, "hosts without a password were refused"
+def _target(
+    host: Host, selection: Selection, secrets: Secrets, login: Secret | None, key: Secret | None, findings: Findings
+) -> Target:
+    """The target of a host; what cannot be read of its secrets is in ``findings``, and the target is never used."""
+    password, k_g = login or secrets.bmc_password(host), key or secrets.bmc_key(host)
+    if password is None and (problem := secrets.problem(host)) is not None:
+        findings.host(host.name, problem.message, problem.where, problem.remedy)
+    elif k_g is None and (path := host.fact("bmc_kg_file")):
+        findings.host(host.name, "the file of its K_g cannot be read", path, "check the path; chmod 600")
     suites = tuple(int(text) for text in host.fact("bmc_suites").replace(",", " ").split())
     return Target(
         name=host.name,
         address=host.bmc.address,
         port=selection.port or host.bmc.port,
         user=host.bmc_user,
-        password=password,
-        k_g=_k_g(selection) or secrets.bmc_key(host),
+        password=password or Secret(b""),
+        k_g=k_g,
         suites=selection.suites or suites or SUITES,
         version=selection.version or host.fact("bmc_ipmi") or "2.0",
         model=host.model,
@@ -177,11 +185,11 @@ def _target(host: Host, selection: Selection, secrets: Secrets, login: Secret | 
     )
 
 
-def _each_bmc_once(hosts: Sequence[Host], findings: Findings, where: str) -> None:
+def _each_bmc_once(hosts: Sequence[Host], port: int | None, findings: Findings, where: str) -> None:
     owners: dict[tuple[str, int], list[str]] = {}
     for host in hosts:
         if host.bmc.address:
-            owners.setdefault((host.bmc.address, host.bmc.port), []).append(host.name)
+            owners.setdefault((host.bmc.address, port or host.bmc.port), []).append(host.name)
     for (address, _), names in owners.items():
         if len(names) > 1:
             remedy = "correct bmc_address: the power of one host would switch another"

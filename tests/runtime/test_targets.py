@@ -251,5 +251,33 @@ def test_hosts_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "no BMC password" in refused(lambda: resolve(Selection(inventory=path, patterns=("a",))))
 
 
+def test_two_hosts_behind_one_port_of_the_command_line(tmp_path: Path, password: Path) -> None:
+    same = {"bmc_address": "127.0.0.1", "bmc_user": "u"}
+    path = snapshot_of(tmp_path, {"a": {**same, "bmc_port": 1}, "b": {**same, "bmc_port": 2}})
+    assert len(resolve(Selection(inventory=path, patterns=("all",), password_file=password))) == 2
+    selection = Selection(inventory=path, patterns=("all",), password_file=password, port=623)
+    assert "belongs to more than one host" in refused(lambda: resolve(selection))
+
+
+def test_every_vaulted_password_is_tried_before_anything_is_sent(tmp_path: Path) -> None:
+    vault_password = private(tmp_path / "vp", b"V4ult")
+    good = vault.encrypt(b"one", vault.read_password(vault_password))
+    other = vault.encrypt(b"two", vault.read_password(private(tmp_path / "other", b"0ther")))
+    hosts = {f"h{n}": {"bmc_address": f"127.0.0.{n}", "bmc_user": "u", "bmc_password": good} for n in range(1, 4)}
+    hosts["h2"]["bmc_password"] = other
+    path = snapshot_of(tmp_path, hosts)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput) as caught:
+        resolve(Selection(inventory=path, patterns=("all",), vault_password_file=vault_password))
+    (problem,) = caught.value.problems
+    assert problem.hosts == ("h2",)
+    assert "cannot be decrypted" in problem.message
+
+
+def test_a_key_file_that_is_not_there(tmp_path: Path, password: Path) -> None:
+    path = snapshot_of(tmp_path, {"a": {"bmc_address": "127.0.0.1", "bmc_user": "u", "bmc_kg_file": "nosuch"}})
+    told = refused(lambda: resolve(Selection(inventory=path, patterns=("a",), password_file=password)))
+    assert "K_g cannot be read" in told
+
+
 def test_no_such_inventory(tmp_path: Path) -> None:
     assert "no such inventory" in refused(lambda: resolve(Selection(inventory=tmp_path / "x", patterns=("a",))))
