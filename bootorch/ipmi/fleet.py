@@ -244,17 +244,16 @@ class Fleet:
             if timer is not None and timer > now:  # it moved while it waited
                 self._wake(job, timer)
                 continue
-            if not exchange.heard and not self._permitted(job, now):
-                continue
+            if not exchange.heard:
+                self._uncount(job)  # it may be dead: it is asked on, but holds nobody's place
+                if not self._permitted(job, now):
+                    continue
             exchange.handle_timer(now)
             losses = exchange.losses
             if losses > job.losses:
                 job.losses = losses
                 if exchange.heard:
                     self.window.lost(now)
-                elif job.counted:
-                    # It may be dead: it is asked on, but holds nobody's place.
-                    self._uncount(job)
             self._after(job, exchange, now)
         self._start_some(now)
 
@@ -275,11 +274,14 @@ class Fleet:
             job.permitted = False
             return True
         turn = max(self._unheard_at, now)
+        if turn >= job.deadline:
+            self._wake(job, job.deadline)
+            return False
         self._unheard_at = turn + 1.0 / (self.pacing.unheard_per_place * self.window.size)
         if turn <= now:
             return True
         job.permitted = True
-        self._wake(job, min(turn, job.deadline))
+        self._wake(job, turn)
         return False
 
     # Windows

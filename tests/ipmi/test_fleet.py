@@ -190,6 +190,20 @@ def test_repetitions_to_a_dark_network_are_limited() -> None:
     assert max(repeats.values()) <= 201
 
 
+def test_a_fleet_that_is_mostly_dark_holds_up_nobody() -> None:
+    """95 of 100 BMCs are dark: the others are found as fast as first questions may leave, not when the dark give up."""
+    wire = Wire(dead=lambda address: int(address[0].rpartition(".")[2]) % 20 != 0, pacing=Pacing(window=64, most=64))
+    for n in range(4096):
+        wire.ask(ip(n), timeout_s=30)
+    wire.run()
+    reasons = wire.reasons()
+    alive = [at for entries in wire.results.values() for at, result, _ in entries if result.reason is Reason.OK]
+    assert len(alive) == 13 * 16
+    assert reasons[Reason.BMC_UNREACHABLE] == 4096 - len(alive)
+    assert max(alive) < 4096 / 64 * 0.28 + 1  # a place is held for one wait
+    assert wire.now < 4096 / 64 * 0.28 + 31
+
+
 def test_a_narrow_uplink_is_not_driven_into_collapse() -> None:
     """600 datagrams a second and a buffer of 50: with the window open, most of what is sent would be thrown away."""
     steady = Wire(latency_s=0.002, capacity=600, pacing=Pacing(window=256, most=256, least=256))
