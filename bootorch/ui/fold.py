@@ -1,34 +1,10 @@
-"""Host names folded for people: ``web[001-480]``. ClusterShell does it; it is loaded when the first name is folded."""
+"""Host names folded for people, with their count and no longer than a line: ``web[001-480] (480)``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Characters that mean something in a node set; a host that has one in its name is listed as it is.
-_SPECIAL = frozenset("[],!&^@%\"'") | frozenset(" \t\n")
-
-
-def fold(names: Iterable[str]) -> str:
-    """Names as one node set; those that no node set can hold follow unfolded.
-
-    >>> fold(["web003", "web001", "web002", "odd,name"])
-    'web[001-003],odd,name'
-    """
-    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
-
-    plain: list[str] = []
-    odd: list[str] = []
-    for name in names:
-        (odd if _SPECIAL.intersection(name) or not name else plain).append(name)
-    parts = []
-    if len(plain) == 1:
-        parts.append(plain[0])
-    elif plain:
-        try:
-            parts.append(str(NodeSet.fromlist(plain, resolver=RESOLVER_NOGROUP)))
-        except NodeSetException:
-            odd = plain + odd
-    return ",".join(parts + sorted(odd))
+from bootorch.core.nodesets import fold
 
 
 def fold_counted(names: Iterable[str], most_chars: int = 0) -> str:

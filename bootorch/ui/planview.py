@@ -6,9 +6,10 @@ from typing import Any
 
 from bootorch.core.errors import Problem
 from bootorch.core.model import Gate, describe
+from bootorch.core.nodesets import fold
 from bootorch.core.plan import Plan
 from bootorch.core.report import waits_for
-from bootorch.ui.fold import fold, fold_counted
+from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import Lines, Piece, hosts, watts
 from bootorch.ui.services import PlanView
 

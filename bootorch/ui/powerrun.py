@@ -10,6 +10,7 @@ from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
 from bootorch.core.reasons import Reason
 from bootorch.runtime.targets import Selection, Target
 from bootorch.ui import powerview
+from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import coloured
 from bootorch.ui.powerservices import Limits, PowerServices, Request, Row, Verb
 
@@ -20,6 +21,7 @@ _DISRUPTIVE = {
     Verb.CYCLE: "power-cycle",
     Verb.RESET: "reset",
 }
+_MOST_CHARS = 400  # of folded names in a line of talk; data is never cut
 _REDRAW_S = 0.1
 
 
@@ -99,7 +101,7 @@ def _confirm(request: Request, targets: Sequence[Target]) -> None:
 
 
 def _named(targets: Sequence[Target]) -> str:
-    return powerview.shortened(powerview.folded([target.name for target in targets]))
+    return fold_counted([target.name for target in targets], _MOST_CHARS)
 
 
 def _hosts(count: int) -> str:

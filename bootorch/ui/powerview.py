@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from json import dumps
 from json.encoder import encode_basestring_ascii as quoted
 
-from bootorch.core.nodesets import fold
 from bootorch.core.reasons import Reason
+from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import span, watts
 from bootorch.ui.powerservices import Row
 
@@ -24,7 +24,6 @@ _ADVICE = {
 }
 
 SCHEMA = "bootorch.power/1"
-_MOST_CHARS = 400  # of folded names in a line of talk; data is never cut
 _DETAILS = 3  # different details shown of one reason
 _BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
@@ -70,14 +69,14 @@ def listing(rows: Iterable[Row], *, colour: bool = False) -> str:
     bold, red, plain = (_BOLD, _RED, _PLAIN) if colour else ("", "", "")
     out = []
     for (state, lines), names in good.items():
-        out.append(f"{bold}{folded(names)}{plain}: {state}\n")
+        out.append(f"{bold}{fold_counted(names)}{plain}: {state}\n")
         out.extend(f"  {line}\n" for line in lines)
     for reason, details in bad.items():
         for detail, names in list(details.items())[:_DETAILS]:
-            out.append(f"{bold}{folded(names)}{plain}: {red}{reason}{plain}{f': {detail}' if detail else ''}\n")
+            out.append(f"{bold}{fold_counted(names)}{plain}: {red}{reason}{plain}{f': {detail}' if detail else ''}\n")
         rest = [name for names in list(details.values())[_DETAILS:] for name in names]
         if rest:
-            out.append(f"{bold}{folded(rest)}{plain}: {red}{reason}{plain}, in other words each\n")
+            out.append(f"{bold}{fold_counted(rest)}{plain}: {red}{reason}{plain}, in other words each\n")
     return "".join(out)
 
 
@@ -109,13 +108,3 @@ def totals(rows: Sequence[Row], elapsed_s: float) -> str:
     draws = [row.watts for row in rows if row.watts is not None]
     power = f"; {watts(sum(draws))} drawn by {len(draws):,}" if draws else ""
     return f"{', '.join(parts)}; {len(rows):,} in {span(elapsed_s)}{power}\n"
-
-
-def folded(names: Sequence[str]) -> str:
-    """``web[001-480] (480)``; one name stands for itself."""
-    return names[0] if len(names) == 1 else f"{fold(names)} ({len(names):,})"
-
-
-def shortened(text: str) -> str:
-    """A text for a line of talk."""
-    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"

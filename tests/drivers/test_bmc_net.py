@@ -116,7 +116,7 @@ def test_an_interrupt_closes_the_sessions_that_are_open(trouble: type[BaseExcept
 
 @contextmanager
 def flooder(address: str) -> Iterator[tuple[int, Counter[str]]]:
-    """Port and count of a BMC that answers with all it has: 60,000 datagrams of nonsense and of packets that look right."""
+    """Port and count of a BMC that answers with all it has: 60,000 datagrams of nonsense and of what looks right."""
     sent: Counter[str] = Counter()
     over = threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

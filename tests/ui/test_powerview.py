@@ -111,7 +111,3 @@ def test_any_text_makes_a_sound_document(ends: list[tuple[str, str, Reason, str]
 
 def test_a_document_without_targets_is_one_too() -> None:
     assert json.loads(powerview.document("status", [], 0.0))["targets"] == []
-
-
-def test_long_names_are_cut_in_talk_only() -> None:
-    assert len(powerview.shortened("x" * 5000)) == 401
