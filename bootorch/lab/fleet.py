@@ -36,6 +36,9 @@ CANDIDATES: Mapping[Fault, tuple[str, ...]] = {
     Fault.NO_BOOT_DEVICE: (WEB,),
     Fault.MEMORY_ERROR: (WEB,),
     Fault.IN_SETUP: (WEB,),
+    Fault.NETBOOT_FAILED: (WEB,),
+    Fault.EMERGENCY_SHELL: (WEB,),
+    Fault.POWER_FAULT: (WEB,),
 }
 
 
@@ -60,6 +63,9 @@ class LabOptions:
     no_boot_device: int = 0
     memory_error: int = 0
     in_setup: int = 0
+    netboot_failed: int = 0
+    emergency_shell: int = 0
+    power_fault: int = 0
     loss: float = 0.0
     redeploy: bool = False
     bmc_port: int = 0
@@ -79,6 +85,9 @@ class LabOptions:
             Fault.NO_BOOT_DEVICE: self.no_boot_device,
             Fault.MEMORY_ERROR: self.memory_error,
             Fault.IN_SETUP: self.in_setup,
+            Fault.NETBOOT_FAILED: self.netboot_failed,
+            Fault.EMERGENCY_SHELL: self.emergency_shell,
+            Fault.POWER_FAULT: self.power_fault,
         }
 
 

@@ -24,6 +24,9 @@ class Fault(StrEnum):
     NO_BOOT_DEVICE = "no_boot_device"
     MEMORY_ERROR = "memory_error"
     IN_SETUP = "in_setup"
+    NETBOOT_FAILED = "netboot_failed"
+    EMERGENCY_SHELL = "emergency_shell"
+    POWER_FAULT = "power_fault"
 
 
 _BOOT_FAILURES = {
@@ -32,6 +35,9 @@ _BOOT_FAILURES = {
     Fault.NO_BOOT_DEVICE: BootFailure.NO_BOOT_DEVICE,
     Fault.MEMORY_ERROR: BootFailure.MEMORY_ERROR,
     Fault.IN_SETUP: BootFailure.IN_SETUP,
+    Fault.NETBOOT_FAILED: BootFailure.NETBOOT_FAILED,
+    Fault.EMERGENCY_SHELL: BootFailure.EMERGENCY_SHELL,
+    Fault.POWER_FAULT: BootFailure.POWER_FAULT,
 }
 
 

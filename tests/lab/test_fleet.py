@@ -15,6 +15,7 @@ from bootorch.core.model import Outcome
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
 from bootorch.lab.fleet import DATABASE, DEPLOY, DNS, GROUPS, STORAGE, SWITCHES, WEB, LabOptions, build, outcome_counts
+from bootorch.sim.machine import BootFailure
 
 DEMO = LabOptions(
     hosts=60, dead_bmc=1, silent_power=1, no_post=1, already_on=1, playbook_fails_once=1, redeploy=True, seed=7
@@ -47,21 +48,20 @@ def test_every_size_has_six_groups_a_switch_a_rack_and_addresses_of_its_own(host
     assert len({host.rack for host in fleet.group(STORAGE)}) >= 2, "a quorum across two racks can be had"
 
 
-@given(st.integers(60, 300), st.integers(0, 2**31), st.tuples(*[st.integers(0, 3)] * 9))
+@given(st.integers(60, 300), st.integers(0, 2**31), st.tuples(*[st.integers(0, 2)] * 12))
 @settings(max_examples=40, deadline=None)
 def test_nobody_who_is_broken_for_good_takes_others_along(hosts: int, seed: int, counts: tuple[int, ...]) -> None:
     dead, silent, on, fails, *unbooted = counts
-    no_post, kernel_panic, no_boot_device, memory_error, in_setup = unbooted
+    failures = dict(zip((failure.value for failure in BootFailure), unbooted, strict=True))
     options = LabOptions(
-        hosts=hosts, seed=seed, dead_bmc=dead, silent_power=silent, no_post=no_post, already_on=on,
-        playbook_fails_once=fails, redeploy=True, kernel_panic=kernel_panic, no_boot_device=no_boot_device,
-        memory_error=memory_error, in_setup=in_setup,
+        hosts=hosts, seed=seed, dead_bmc=dead, silent_power=silent, already_on=on, playbook_fails_once=fails,
+        redeploy=True, **failures,
     )  # fmt: skip
     fleet = build(options)
     lost = [host for host in fleet.hosts if host.expected.outcome is Outcome.QUARANTINED]
     assert len(lost) == dead + sum(unbooted)
     reasons = Counter(host.expected.reason for host in lost)
-    assert (reasons[Reason.KERNEL_PANIC], reasons[Reason.IN_SETUP]) == (kernel_panic, in_setup)
+    assert {word: reasons[Reason(word)] for word in failures} == failures
     assert all(
         host.machine.boot_failure is None or host.expected.reason.value == host.machine.boot_failure for host in lost
     )
