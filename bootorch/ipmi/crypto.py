@@ -6,6 +6,7 @@ suites holds two entries and nothing else is looked up.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Final
 
@@ -18,12 +19,15 @@ _CONST_1: Final = b"\x01" * 20
 _CONST_2: Final = b"\x02" * 20
 _NO_IV: Final = CBC(bytes(16))  # of a session's first block, which is noise
 
+_INNER: Final = bytes(n ^ 0x36 for n in range(256))
+_OUTER: Final = bytes(n ^ 0x5C for n in range(256))
+
 MAX_USER = 16  # 13.20: bytes
 MAX_PASSWORD = 20  # 22.30: bytes, K_g likewise (22.25)
 
 
 class Suite:
-    """A cipher suite: algorithm numbers as they stand in Open Session, digest and sizes in bytes.
+    """A cipher suite: algorithm numbers as they stand in Open Session, hash (of hashlib) and sizes in bytes.
 
     ``algorithms`` are the numbers of authentication, integrity and confidentiality together.
     """
@@ -32,7 +36,7 @@ class Suite:
         "algorithms",
         "authentication",
         "confidentiality",
-        "digest",
+        "hash",
         "icv_size",
         "ident",
         "integrity",
@@ -41,11 +45,11 @@ class Suite:
 
     def __init__(self, ident: int, digest: str, authentication: int, integrity: int, icv_size: int) -> None:
         self.ident = ident
-        self.digest = digest
         self.authentication = authentication
         self.integrity = integrity
         self.confidentiality = 1  # AES-CBC-128
         self.algorithms = authentication, integrity, 1
+        self.hash = getattr(hashlib, digest)
         self.proof_size = 20 if digest == "sha1" else 32  # RAKP2 and RAKP3 carry the whole HMAC
         self.icv_size = icv_size  # RAKP4 and packet trailers carry this much of it
 
@@ -67,26 +71,38 @@ def suite(ident: int) -> Suite:
     return found
 
 
+def _hmac(s: Suite, key: bytes, message: bytes) -> bytes:
+    """HMAC (RFC 2104) for keys of at most a block, which all keys here are.
+
+    Over hashlib and not ``hmac.digest``, which takes three times as long (2.8 against 1.0 µs) and is called nine times
+    for every BMC: a tenth of what a fleet costs. A test compares the two.
+    """
+    block = key.ljust(64, b"\0")
+    inner = s.hash(block.translate(_INNER) + message).digest()
+    digest: bytes = s.hash(block.translate(_OUTER) + inner).digest()
+    return digest
+
+
 def proof_rakp2(
     s: Suite, password: bytes, sid_m: bytes, sid_c: bytes, r_m: bytes, r_c: bytes, guid: bytes, name: bytes
 ) -> bytes:
     """Key exchange authentication code of RAKP2 (13.31). ``name`` is role, length and user name as in RAKP1."""
-    return hmac.digest(password, sid_m + sid_c + r_m + r_c + guid + name, s.digest)
+    return _hmac(s, password, sid_m + sid_c + r_m + r_c + guid + name)
 
 
 def proof_rakp3(s: Suite, password: bytes, r_c: bytes, sid_m: bytes, name: bytes) -> bytes:
     """Key exchange authentication code of RAKP3 (13.31)."""
-    return hmac.digest(password, r_c + sid_m + name, s.digest)
+    return _hmac(s, password, r_c + sid_m + name)
 
 
 def session_key(s: Suite, key: bytes, r_m: bytes, r_c: bytes, name: bytes) -> bytes:
     """SIK (13.31). ``key`` is K_g, or the password where the BMC has no K_g."""
-    return hmac.digest(key, r_m + r_c + name, s.digest)
+    return _hmac(s, key, r_m + r_c + name)
 
 
 def icv_rakp4(s: Suite, sik: bytes, r_m: bytes, sid_c: bytes, guid: bytes) -> bytes:
     """Integrity check value of RAKP4 (13.31), cut to the suite's size."""
-    return hmac.digest(sik, r_m + sid_c + guid, s.digest)[: s.icv_size]
+    return _hmac(s, sik, r_m + sid_c + guid)[: s.icv_size]
 
 
 class Keys:
@@ -96,13 +112,13 @@ class Keys:
     encrypt a packet, and a fleet makes four for every BMC otherwise.
     """
 
-    __slots__ = ("_decryptor", "_digest", "_encryptor", "_icv_size", "_k1")
+    __slots__ = ("_decryptor", "_encryptor", "_icv_size", "_k1", "_suite")
 
     def __init__(self, s: Suite, sik: bytes) -> None:
-        self._digest = s.digest
+        self._suite = s
         self._icv_size = s.icv_size
-        self._k1 = hmac.digest(sik, _CONST_1, s.digest)
-        cipher = Cipher(AES(hmac.digest(sik, _CONST_2, s.digest)[:16]), _NO_IV)
+        self._k1 = _hmac(s, sik, _CONST_1)
+        cipher = Cipher(AES(_hmac(s, sik, _CONST_2)[:16]), _NO_IV)
         self._encryptor = cipher.encryptor()
         self._decryptor = cipher.decryptor()
 
@@ -124,7 +140,7 @@ class Keys:
         return plain[16 : -1 - pad] if pad < 16 else None
 
     def sign(self, signed: bytes) -> bytes:
-        return hmac.digest(self._k1, signed, self._digest)[: self._icv_size]
+        return _hmac(self._suite, self._k1, signed)[: self._icv_size]
 
     def verify(self, packet: bytes) -> bytes | None:
         """The signed part of a packet whose first 4 bytes are RMCP's, or None when the signature is wrong."""
@@ -132,7 +148,7 @@ class Keys:
         if cut < 18:
             return None
         signed = packet[4:cut]
-        good = hmac.compare_digest(hmac.digest(self._k1, signed, self._digest)[: self._icv_size], packet[cut:])
+        good = hmac.compare_digest(_hmac(self._suite, self._k1, signed)[: self._icv_size], packet[cut:])
         return signed if good else None
 
 

@@ -7,6 +7,7 @@ that is sent. What is not in the table is ignored: late packets, repetitions and
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -113,6 +114,7 @@ _RAKP1: Final = Struct("<BxxxI16sBxxB")
 _RAKP_HEAD: Final = Struct("<BBxxI")
 
 
+@cache
 def _algorithms(s: Suite) -> bytes:
     """Three records of 8 bytes: kind, 0, 0, length 8, algorithm, 0, 0, 0 (13.17)."""
     return b"".join(

@@ -43,6 +43,7 @@ STUCK_GROWTH, STUCK_MAX_S = 1.5, 5.0
 # One that never answered is dead or dark: asked less and less often, for a network full of such is the rule here.
 UNHEARD_GROWTH, UNHEARD_MAX_S = 2.0, 2.0
 
+_STEPS: Final = hs.TRANSITIONS[Role.CONSOLE]
 MAX_HANDSHAKES: Final = (
     100  # bound for a BMC that answers and never comes to an end: 30 s at 20 % loss each way need 50
 )
@@ -102,6 +103,7 @@ class Login:
         "_suites",
         "_tag",
         "channel",
+        "established",
         "failure",
         "heard",
         "losses",
@@ -149,15 +151,12 @@ class Login:
         self.failure: tuple[Reason, str] | None = None
         self.unproven = False
         self.timer = 0.0
+        self.established = False
         self.losses = 0
         self.heard = False
         self.rtt_s = 0.0
 
     decode = staticmethod(decode_header)  # of a packet that may belong to this login or its session
-
-    @property
-    def established(self) -> bool:
-        return self._state is State.ACTIVE
 
     @property
     def console_id(self) -> int:
@@ -245,7 +244,7 @@ class Login:
 
     def _advance(self, event: Event, now: float) -> None:
         """Take the table's step and send what it says."""
-        step = hs.step(Role.CONSOLE, self._state, event)
+        step = _STEPS[self._state].get(event)
         assert step is not None, f"{event} in {self._state} was checked before"
         self._state = step.state
         send = step.send
@@ -374,6 +373,7 @@ class Login:
             return
         self._sik = b""
         self._advance(Event.RAKP4, now)
+        self.established = True
 
     def _refused_with(self, what: str, where: str, status: int, event: Event, now: float) -> None:
         """Do what the table of quirks says about this status; the last step that is impossible names the failure."""
