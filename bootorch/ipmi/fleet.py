@@ -26,7 +26,7 @@ Address = tuple[str, int]  # IP address as the socket writes it, UDP port
 # Whole exchanges again: FreeIPMI waits 1 s; free session slots come back after up to 60 s (6.12.15).
 RETRY_FIRST_S: Final = 1.0
 RETRY_GROWTH: Final = 2.0
-RETRY_MAX_S: Final = 15.0
+RETRY_MAX_S: Final = 5.0  # Ironic leaves a BMC 5 s between two commands
 MIN_ATTEMPT_S: Final = 1.0  # with less time left, the last definite answer is worth more than another try
 SLOWEST_FIRST_WAIT_S: Final = 1.0  # ipmitool's
 
@@ -398,8 +398,8 @@ class Fleet:
             self.window.good(3 + len(result.answers), now)
             self._measure(exchange.rtt_s)
         result = self._learn(job, result)
-        wait_s = self._again_in(job, result)
-        if wait_s and now + wait_s + MIN_ATTEMPT_S <= job.deadline:
+        wait_s = self._again_in(job, result, now)
+        if wait_s:
             self._sleep(job, now + wait_s)
         else:
             self._end(job, result, now)
@@ -410,15 +410,21 @@ class Fleet:
         self._rtt_s += (rtt_s - self._rtt_s) / 64
         self._first_wait_s = min(max(WAIT_S, 2 * self._rtt_s), SLOWEST_FIRST_WAIT_S)
 
-    def _again_in(self, job: Job, result: Result) -> float:
-        """Seconds until another exchange is worth it; 0 when the answer is definite.
+    def _again_in(self, job: Job, result: Result, now: float) -> float:
+        """Seconds until another exchange is worth it; 0 when the answer is definite, or too little time is left.
 
-        What may have had effect is never tried again: the state has to be read first.
+        What may have had effect is never tried again: the state has to be read first. Nonsense is asked for once
+        more, because nobody signs what comes before a session.
         """
-        if result.reason not in _TRANSIENT and not (result.reason is Reason.BMC_LOST and not result.acted):
+        reason = result.reason
+        lost = reason is Reason.BMC_LOST and not result.acted
+        nonsense = reason is Reason.BMC_PROTOCOL and not result.privilege and job.attempts == 1
+        if not (reason in _TRANSIENT or lost or nonsense):
             return 0.0
         wait_s = min(RETRY_FIRST_S * RETRY_GROWTH ** (job.attempts - 1), RETRY_MAX_S)
-        return wait_s * (0.9 + self._random(1)[0] / 1275)
+        wait_s *= 0.9 + self._random(1)[0] / 1275
+        left_s = job.deadline - now - MIN_ATTEMPT_S
+        return min(wait_s, left_s) if left_s >= RETRY_FIRST_S / 2 else 0.0  # the last one before the deadline
 
     def _learn(self, job: Job, result: Result) -> Result:
         bmc = self._bmcs[job.address]

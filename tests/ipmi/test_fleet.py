@@ -316,27 +316,47 @@ def test_what_may_have_had_effect_is_never_tried_again() -> None:
     assert wire.chassis[ip(1)].controls == [msg.Action.ON]
 
 
-def test_a_bmc_without_free_sessions_is_left_alone_until_there_are_some() -> None:
+class Reluctant(Bmc):
+    """Answers Open Session with ``status`` until ``until``."""
+
+    until = 0.0
+    status = 0x01
+
+    def receive_datagram(self, data: bytes, peer: object, now: float) -> list[bytes]:  # type: ignore[override]
+        if now < self.until and data[5] == Payload.OPEN_REQUEST:
+            return [encode_clear(Payload.OPEN_RESPONSE, bytes((data[16], self.status)))]
+        return super().receive_datagram(data, CONSOLE, now)
+
+
+def reluctant(until: float, status: int) -> Reluctant:
+    bmc = Reluctant(users={USER: PASSWORD}, guid=bytes(16), chassis=MemoryChassis(), random=Random(1).randbytes)
+    bmc.until, bmc.status = until, status
+    return bmc
+
+
+@pytest.mark.parametrize(("until", "attempts"), [(4.0, 4), (27.5, 9)])
+def test_a_bmc_without_free_sessions_is_left_alone_until_there_are_some(until: float, attempts: int) -> None:
     wire = Wire()
-    full_until = 4.0
-    real = Wire._bmc
-
-    class Full(Bmc):
-        def receive_datagram(self, data: bytes, peer: object, now: float) -> list[bytes]:  # type: ignore[override]
-            if now < full_until and data[5] == Payload.OPEN_REQUEST:
-                return [encode_clear(Payload.OPEN_RESPONSE, bytes((data[16], 0x01)))]
-            return super().receive_datagram(data, CONSOLE, now)
-
-    wire.bmcs[ip(1)] = Full(users={USER: PASSWORD}, guid=bytes(16), chassis=MemoryChassis(), random=Random(1).randbytes)
-    assert real
+    wire.bmcs[ip(1)] = reluctant(until, 0x01)
     wire.ask(ip(1), timeout_s=30)
     wire.run()
     [(at, result, job)] = wire.results[ip(1)]
     assert result.reason is Reason.OK
-    assert at > full_until
-    assert job.attempts <= 4  # 1, 2, 4 s: it is not knocked on all the time
-    refused = [data for _, _, data in wire.sent if data[5] == Payload.OPEN_REQUEST]
-    assert len(refused) == job.attempts
+    assert until < at < 30  # the last try is before the deadline
+    assert job.attempts <= attempts  # after 1, 2, 4, 5, 5 s: it is not knocked on all the time
+    opens = [data for _, _, data in wire.sent if data[5] == Payload.OPEN_REQUEST]
+    assert len(opens) == job.attempts
+
+
+def test_nonsense_before_a_session_is_asked_for_once_more() -> None:
+    wire = Wire()
+    wire.bmcs[ip(1)] = reluctant(0.5, 0x77)
+    wire.bmcs[ip(2)] = reluctant(1e9, 0x77)
+    for n in (1, 2):
+        wire.ask(ip(n))
+    wire.run()
+    [(_, once, _)], [(_, always, job)] = wire.results[ip(1)], wire.results[ip(2)]
+    assert (once.reason, always.reason, job.attempts) == (Reason.OK, Reason.BMC_PROTOCOL, 2)
 
 
 def test_outside_the_fence_not_one_packet_leaves_and_many_of_them_are_no_trouble() -> None:
