@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from bootorch.ipmi.packet15 import Channel15
 
 # Waits for an answer, in seconds. FreeIPMI starts at 0.4 s and ends at 20 s in all, ipmitool waits 1, 2, 3, 4 s, pyghmi
-# logs in again after 0.5-1 s. A BMC that answers has lost a packet and is hardly slow, so its waits stay short; but one
-# that is silent at the same step again and again may need seconds for its cryptography, and gets them.
+# logs in again after 0.5-1 s. A BMC that answers has lost a packet and is hardly slow, so its waits stay short. One
+# that needs long for its cryptography gives itself away by answers to handshakes that were given up: they double the
+# waits. So does, in the end, being silent at the same step again and again.
 WAIT_S: Final = 0.25
 HEARD_GROWTH, HEARD_MAX_S = 1.3, 0.6
-STUCK_AFTER: Final = 3
-STUCK_GROWTH, STUCK_MAX_S = 1.5, 5.0
+SLOW_MAX_S: Final = 5.0
+STUCK_AFTER: Final = 8
+STUCK_GROWTH: Final = 1.5
 # One that never answered is dead or dark: asked less and less often, for a network full of such is the rule here.
 UNHEARD_GROWTH, UNHEARD_MAX_S = 2.0, 2.0
 
@@ -86,6 +88,7 @@ class Login:
         "_first_wait_s",
         "_guid",
         "_handshakes",
+        "_late",
         "_name",
         "_new_id",
         "_out",
@@ -140,6 +143,7 @@ class Login:
         self._stuck_at = State.START
         self._silent_after = ""  # the RAKP message that was left without an answer
         self._handshakes = 0
+        self._late = False  # an answer to an earlier handshake came during this one
         self._refused = False  # user or password were refused once: accounts lock
         self._tag = 0
         self._sent_at = 0.0
@@ -180,6 +184,7 @@ class Login:
             self._fail(Reason.BMC_PROTOCOL, f"no session after {MAX_HANDSHAKES} handshakes, though the BMC answers")
             return
         self._handshakes += 1
+        self._late = False
         self._console_id = self._new_id()
         assert 0 < self._console_id < 1 << 32, "a console session id has 32 bits and is not 0"
         self.channel = None
@@ -275,7 +280,7 @@ class Login:
         else:
             wait = max(min(self._first_wait_s * HEARD_GROWTH ** min(n, 8), HEARD_MAX_S), self._first_wait_s)
             if self._stuck > STUCK_AFTER:
-                wait = min(wait * STUCK_GROWTH ** min(self._stuck - STUCK_AFTER, 8), STUCK_MAX_S)
+                wait = min(wait * STUCK_GROWTH ** min(self._stuck - STUCK_AFTER, 8), SLOW_MAX_S)
         self._sent_at = now
         # ±10 %, so that thousands of BMCs are not asked in step; ids are as good as random.
         self.timer = now + wait * (0.9 + (self._console_id & 0xFF) / 1275)
@@ -287,9 +292,13 @@ class Login:
 
     def _expected(self, state: State, tag: int, console_id: int, status: int, now: float) -> bool:
         """Whether an answer is the one that is waited for; a refusal may come without our session id."""
-        if self._state is not state or tag != self._tag:
+        foreign = console_id != self._console_id and (status == 0 or console_id != 0)
+        if foreign or self._state is State.START:  # the answer to a handshake that was given up
+            if not self._late:  # once a handshake
+                self._late = True
+                self._first_wait_s = min(2 * self._first_wait_s, SLOW_MAX_S)
             return False
-        if console_id != self._console_id and (status == 0 or console_id != 0):
+        if self._state is not state or tag != self._tag:
             return False
         self.heard = True
         if now - self._sent_at > self.rtt_s:

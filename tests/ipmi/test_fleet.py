@@ -423,3 +423,18 @@ def test_the_window_grows_only_where_it_holds_something_back() -> None:
         window.full()
         window.good(300, now)
     assert window.size == 512
+
+
+@pytest.mark.parametrize("one_way_s", [0.2, 0.35, 0.6])
+def test_slow_bmcs_are_recognised_by_late_answers(one_way_s: float) -> None:
+    """Answers to handshakes that were given up say that the BMC is slow and nothing was lost: the waits double.
+
+    Slower ones cannot be had: half-open sessions live 3 s, here as in OpenBMC.
+    """
+    wire = Wire(latency_s=one_way_s)
+    for n in range(50):
+        wire.ask(ip(n))
+    wire.run()
+    assert wire.reasons() == {Reason.OK: 50}
+    opens = Counter(address for _, address, data in wire.sent if data[5] == Payload.OPEN_REQUEST)
+    assert max(opens.values()) <= 10
