@@ -22,7 +22,11 @@ lint: $(VENV)/.dev
 
 # What is measured, one after the other; see benchmarks/README.md.
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/ipmi_status.py
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python benchmarks/power_fleet.py speed
+	$(BIN)/python benchmarks/power_fleet.py loss
+	$(BIN)/python benchmarks/ipmi_fuzz.py
+	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/lab_recovery.py
 
 $(VENV)/bin/python:

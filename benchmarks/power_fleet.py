@@ -19,6 +19,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -117,6 +118,47 @@ def answered(output: bytes, program: str) -> int:
     return sum(line.endswith((b": on", b": off")) for line in output.splitlines())
 
 
+ECHO = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind(("127.0.0.1", 0))
+    print(sock.getsockname()[1], flush=True)
+    while (data := sock.recvfrom(2048))[0] != b"end":
+        sock.sendto(*data)
+"""
+REQUESTS = (48, 49, 56, 64, 64)  # bytes: what a status exchange sends with suite 17 and the user admin
+
+
+def floor(bmcs: int = 8_000, window: int = 64) -> float:
+    """CPU milliseconds a BMC of a bare loop: as many datagrams of the same sizes to an echo, and nothing else."""
+    server = subprocess.Popen([sys.executable, "-c", ECHO], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)  # nothing is lost on the way to an echo with room for so few
+        peer = "127.0.0.1", int(server.stdout.readline())
+        packets = [bytes((step,)) * size for step, size in enumerate(REQUESTS)]
+        following = [*packets[1:], b""]
+        cpu = time.process_time()
+        for _ in range(window):
+            sock.sendto(packets[0], peer)
+        begun, ended = window, 0
+        while ended < bmcs:
+            data, source = sock.recvfrom(2048)
+            answer = following[data[0]]
+            if not answer:
+                ended += 1
+                if begun >= bmcs:
+                    continue
+                begun += 1
+                answer = packets[0]
+            sock.sendto(answer, source)
+        spent = time.process_time() - cpu
+        sock.sendto(b"end", peer)
+    server.wait()
+    server.stdout.close()
+    return spent / bmcs * 1e3
+
+
 class Point(NamedTuple):
     program: str
     bmcs: int
@@ -158,6 +200,7 @@ def speed(rounds: int) -> list[Point]:
                 ours, theirs = points[-2], points[-1]
                 print(f"           ratio of wall times: {ours.wall_s / theirs.wall_s:.2f}", flush=True)
         points += one_by_one(fleet, files)
+        print(f"bare loop, {len(REQUESTS)} datagrams each way: {floor():.3f} ms CPU a BMC")
         idle = [run([str(BOOTORCH), "power", "--help"]).cpu_s for _ in range(5)]
         print(f"bootorch power --help: {statistics.median(idle):.3f} s CPU")
         stats = fleet.stats()
