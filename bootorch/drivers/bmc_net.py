@@ -43,24 +43,32 @@ class Ports:
     def send(self, data: bytes, address: Address) -> None:
         """Put a datagram on the wire. What the kernel refuses is a lost datagram, and remembered."""
         sendto = self._of.get(address)
-        if sendto is None:
-            sendto = self._of[address] = self._socket(address).sendto
         try:
+            if sendto is None:
+                sendto = self._of[address] = self._socket(address).sendto
             sendto(data, address)
-        except OSError as error:  # a full socket buffer, no route, a firewall
+        except OSError as error:  # a full socket buffer, no route, a firewall; or no socket: a machine without IPv6
             self.trouble[address] = os.strerror(error.errno or errno.EIO)
+        else:
+            if self.trouble:
+                self.trouble.pop(address, None)
 
     def _socket(self, address: Address) -> socket.socket:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         key = family, hash(address) % SOCKETS
         sock = self._sockets.get(key)
         if sock is None:
-            sock = self._sockets[key] = socket.socket(family, socket.SOCK_DGRAM)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            with suppress(PermissionError):  # only root may have more than net.core.rmem_max
-                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            sock.bind(("", 0))
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+                with suppress(PermissionError):  # only root may have more than net.core.rmem_max
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+                sock.bind(("", 0))
+            except OSError:
+                sock.close()
+                raise
+            self._sockets[key] = sock
             self.opened(sock)
         return sock
 
@@ -151,8 +159,10 @@ def ask_all(
             if not more:  # timers last: an answer that has come already was not lost
                 fleet.handle_timers(clock())
     finally:
-        fleet.abort(clock())
-        ports.close()
+        try:
+            fleet.abort(clock())
+        finally:
+            ports.close()
 
 
 def _job(

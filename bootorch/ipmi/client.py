@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
     ``answers`` belong to the commands in order, as far as they were answered; ``value`` is what the script returned.
     ``suite`` and ``privilege`` are what the session used (0: there was none). ``unproven``: the BMC's proof in RAKP2
-    did not fit our password. ``acted``: a command that may be sent only once has left.
+    did not fit our password. ``acted``: a command that may be sent only once has left, and was not refused as busy.
     """
 
     reason: Reason
@@ -135,7 +135,7 @@ class Exchange:
         self._script = script
         self._command: Command | None = None  # of the script: the one that runs, or waits for a busy BMC
         self._value: object = None
-        self._acted = False
+        self._acted = 0  # commands that may have had effect, and must not be sent again
         self._random = random
         self._deadline = deadline
         self._first_wait_s = first_wait_s
@@ -282,7 +282,7 @@ class Exchange:
         # The same request (rqSeq) in a new packet (session sequence): the BMC must not drop it as a replay, and the
         # answer to an earlier copy still counts.
         self._tries += 1
-        self._acted = self._acted or command.once
+        self._acted += command.once
         self._out.append(self._channel.seal(self._message, self._random(16)))
         self._timer = now + (ONCE_WAIT_S if command.once else self._wait_s())
 
@@ -327,10 +327,12 @@ class Exchange:
 
     def _answered(self, command: Command, response: Response, now: float) -> None:
         completion = response.completion
+        reason = msg.reason_of(command, completion)
+        if command.once and (reason is Reason.BMC_BUSY or completion == Completion.PRIVILEGE):
+            self._acted -= 1  # not done, for certain: it may be sent again
         if completion == Completion.PRIVILEGE and self._level < self._privilege:
             self._request(_RAISE[self._privilege], now)  # this BMC asks for more than the specification does
             return
-        reason = msg.reason_of(command, completion)
         if reason is Reason.BMC_BUSY and not (command.once or command.tolerate) and self._busy < BUSY_TRIES:
             self._breathe(now)
             return
@@ -380,5 +382,5 @@ class Exchange:
             self._privilege if used else 0,
             login.unproven,
             self._value,
-            self._acted,
+            self._acted > 0,
         )

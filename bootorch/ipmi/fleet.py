@@ -30,7 +30,7 @@ RETRY_MAX_S: Final = 5.0  # Ironic leaves a BMC 5 s between two commands
 MIN_ATTEMPT_S: Final = 1.0  # with less time left, the last definite answer is worth more than another try
 SLOWEST_FIRST_WAIT_S: Final = 1.0  # ipmitool's
 
-_TRANSIENT: Final = frozenset((Reason.BMC_BUSY, Reason.BMC_NO_SESSION))
+_TRANSIENT: Final = frozenset((Reason.BMC_BUSY, Reason.BMC_NO_SESSION, Reason.BMC_LOST))
 _NEVER: Final = float("inf")
 
 
@@ -51,6 +51,7 @@ class Job:
         "done",
         "due",
         "exchange",
+        "latest",
         "losses",
         "permitted",
         "privilege",
@@ -91,6 +92,7 @@ class Job:
         self.counted = False  # it takes a place in the windows
         self.permitted = False  # its next repetition had its turn among those to silent BMCs
         self.losses = 0  # of its exchange, as far as the window knows them
+        self.latest: Result | None = None  # of the exchange that is to be tried again
         self.due = _NEVER  # of its earliest entry in the timer heap
         self.tried_again_at = _NEVER  # waits until then for another exchange
 
@@ -194,21 +196,22 @@ class Fleet:
 
     def abort(self, now: float) -> None:
         """End every job with ``INTERRUPTED`` and close what sessions there are."""
+        jobs: list[Job] = []
         for bmc in list(self._bmcs.values()):
-            jobs = [*([bmc.job] if bmc.job is not None else []), *(bmc.waiting or ())]
-            bmc.waiting = None
-            for job in jobs:
-                if job.exchange is not None:
-                    job.exchange.abort()
-                    self._flush(job, job.exchange)
-                    self._leave_wire(job)
-                self._open -= 1
-                job.due = job.tried_again_at = _NEVER
-                job.done(job, _no_exchange(Reason.INTERRUPTED, "given up by the caller"), now)
-            bmc.job = None
+            jobs += [*([bmc.job] if bmc.job is not None else []), *(bmc.waiting or ())]
+            bmc.job = bmc.waiting = None
         self._heap.clear()
+        for job in jobs:
+            if job.exchange is not None:
+                job.exchange.abort()
+                self._flush(job, job.exchange)
+                self._leave_wire(job)
+            self._open -= 1
+            job.due = job.tried_again_at = _NEVER
         self._ring.clear()
         self._subnets.clear()
+        for job in jobs:  # last: whoever is told may raise, or ask something new
+            job.done(job, _no_exchange(Reason.INTERRUPTED, "given up by the caller"), now)
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
         """A datagram from ``source``. Nothing that comes raises."""
@@ -294,7 +297,10 @@ class Fleet:
             if subnet is None:
                 subnet = self._subnets[name] = _Subnet()
             job.subnet = subnet
-        subnet.queue.append(job)
+        if job.attempts:
+            subnet.queue.appendleft(job)  # its time runs already
+        else:
+            subnet.queue.append(job)
         if not subnet.ready and subnet.used < self.pacing.subnet:
             subnet.ready = True
             self._ring.append(subnet)
@@ -346,6 +352,9 @@ class Fleet:
             job.deadline = now + job.timeout_s
         if not self._allows(address[0]):
             self._end(job, _no_exchange(Reason.OUTSIDE_SITE, "outside the site's BMC networks; nothing was sent"), now)
+            return
+        if job.latest is not None and job.deadline - now < MIN_ATTEMPT_S / 2:
+            self._end(job, job.latest, now)  # the windows held it back for too long
             return
         bmc = self._bmcs[address]
         suites = job.suites
@@ -400,6 +409,7 @@ class Fleet:
         result = self._learn(job, result)
         wait_s = self._again_in(job, result, now)
         if wait_s:
+            job.latest = result
             self._sleep(job, now + wait_s)
         else:
             self._end(job, result, now)
@@ -417,9 +427,10 @@ class Fleet:
         more, because nobody signs what comes before a session.
         """
         reason = result.reason
-        lost = reason is Reason.BMC_LOST and not result.acted
+        if result.acted:
+            return 0.0
         nonsense = reason is Reason.BMC_PROTOCOL and not result.privilege and job.attempts == 1
-        if not (reason in _TRANSIENT or lost or nonsense):
+        if not (reason in _TRANSIENT or nonsense):
             return 0.0
         wait_s = min(RETRY_FIRST_S * RETRY_GROWTH ** (job.attempts - 1), RETRY_MAX_S)
         wait_s *= 0.9 + self._random(1)[0] / 1275

@@ -183,7 +183,7 @@ class Login:
         if self._handshakes >= MAX_HANDSHAKES:
             self._fail(Reason.BMC_PROTOCOL, f"no session after {MAX_HANDSHAKES} handshakes, though the BMC answers")
             return
-        self._handshakes += 1
+        self._handshakes += self.heard  # one that never answers has its deadline
         self._late = False
         self._console_id = self._new_id()
         assert 0 < self._console_id < 1 << 32, "a console session id has 32 bits and is not 0"

@@ -10,7 +10,8 @@ SETTLE_S: Final = 1.5  # after a halving: what was sent before is still being lo
 CROWDED_SHARE: Final = 0.10  # losses above: too much is in flight. TCP halves at the first one; radio links lose 1-2 %
 CALM_SHARE: Final = 0.03  # losses below: there may be room
 HARMED: Final = 0.75  # a halving that leaves less than this of the answers a second did harm: the losses are not ours
-HOLD_S: Final = 10.0  # and is not tried again for so long, twice as long each time
+HOLD_S: Final = 10.0  # and is not tried again for so long, twice as long each time,
+MOST_HOLD_S: Final = 160.0  # up to this: what looks like harm may have been a run that came to its end
 
 
 class Pacing(NamedTuple):
@@ -81,7 +82,7 @@ class Window:
         if before is not None and rate < before[1] * HARMED:
             self.size = before[0]
             self._held_until = now + self._hold_s
-            self._hold_s *= 2
+            self._hold_s = min(2 * self._hold_s, MOST_HOLD_S)
         elif share > CROWDED_SHARE:
             if now >= self._held_until and self.size > pacing.least:
                 self._before = self.size, rate

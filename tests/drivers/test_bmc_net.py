@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 import time
@@ -160,6 +161,48 @@ def test_the_kernels_refusal_is_remembered_and_told() -> None:
     (end,) = ask([unroutable], 0.5)
     assert end.reason is Reason.BMC_UNREACHABLE
     assert "this machine says: Permission denied" in end.detail
+
+
+def test_a_refusal_is_forgotten_when_the_kernel_takes_the_next_datagram() -> None:
+    ports = Ports()
+    address = ("127.0.0.2", 20000)
+    ports.send(b"x" * 70_000, address)
+    assert ports.trouble == {address: "Message too long"}
+    ports.send(b"x", address)
+    assert ports.trouble == {}
+    ports.close()
+
+
+def test_no_socket_is_a_reason_and_no_exception() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    ports = Ports()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        ports.send(b"x", ("127.0.0.2", 20000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ports.trouble == {("127.0.0.2", 20000): "Too many open files"}
+    assert ports.sockets() == []
+    ports.send(b"x", ("127.0.0.2", 20000))
+    assert len(ports.sockets()) == 1
+    ports.close()
+
+
+def test_an_exception_that_comes_again_closes_every_session_all_the_same() -> None:
+    """The reader of our output is gone: every line that we write fails."""
+    with swarm_process.running(password=PASSWORD, count=100, latency="20ms") as fleet:
+        before = descriptors()
+
+        def ended(end: Ended) -> None:
+            raise BrokenPipeError
+
+        with pytest.raises(BrokenPipeError):
+            ask_all(targets(fleet), status, allows=lambda address: True, timeout_s=20.0, ended=ended)
+        assert descriptors() == before
+        time.sleep(3.2)  # half-open handshakes end after 3 s
+        assert settled(fleet) == 0
 
 
 def test_a_bmc_has_always_the_same_socket() -> None:

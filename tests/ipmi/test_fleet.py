@@ -13,6 +13,7 @@ import pytest
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
 from bootorch.ipmi import messages as msg
+from bootorch.ipmi import scripts
 from bootorch.ipmi.bmc import Bmc
 from bootorch.ipmi.chassis import MemoryChassis
 from bootorch.ipmi.client import Result, Script, in_order
@@ -438,3 +439,104 @@ def test_slow_bmcs_are_recognised_by_late_answers(one_way_s: float) -> None:
     assert wire.reasons() == {Reason.OK: 50}
     opens = Counter(address for _, address, data in wire.sent if data[5] == Payload.OPEN_REQUEST)
     assert max(opens.values()) <= 10
+
+
+def test_a_command_that_was_done_is_not_repeated_because_a_later_one_found_the_bmc_busy() -> None:
+    class BusyReader(MemoryChassis):
+        def identify(self, seconds: int | None, now: float) -> int:
+            return msg.Completion.BUSY
+
+    wire = Wire()
+    chassis = wire.chassis[ip(1)] = BusyReader()
+    wire.bmcs[ip(1)] = make_bmc(chassis)
+    wire.ask(ip(1), lambda: in_order((msg.chassis_control(msg.Action.ON), msg.identify(5))))
+    wire.run()
+    [(_, result, job)] = wire.results[ip(1)]
+    assert (result.reason, result.acted, job.attempts) == (Reason.BMC_BUSY, True, 1)
+    assert chassis.controls == [msg.Action.ON]
+
+
+def test_a_command_that_was_refused_as_busy_has_not_acted_and_is_sent_again() -> None:
+    class BusyOnce(MemoryChassis):
+        def control(self, action: msg.Action, now: float) -> int:
+            done = super().control(action, now)
+            return msg.Completion.BUSY if len(self.controls) == 1 else done
+
+    wire = Wire()
+    wire.bmcs[ip(1)] = make_bmc(BusyOnce())
+    wire.ask(ip(1), lambda: scripts.chassis_control(msg.Action.ON))
+    wire.run()
+    [(_, result, job)] = wire.results[ip(1)]
+    assert (result.reason, result.acted, job.attempts) == (Reason.OK, True, 2)
+
+
+def test_who_tries_again_goes_first_and_keeps_its_reason_when_there_was_no_place_in_time() -> None:
+    """The window is full of others until its time is up: it was refused a session, and not unreachable."""
+    wire = Wire(pacing=Pacing(window=1, most=1, least=1))
+    wire.bmcs[ip(1)] = reluctant(1e9, 0x01)
+    asked = wire.ask(ip(1), timeout_s=4)
+    for n in range(2, 9):
+        wire.bmcs[ip(n)] = make_bmc(Slow())
+        wire.ask(ip(n), lambda: in_order((msg.chassis_control(msg.Action.ON),)))  # each holds the place for 5 s
+    wire.run(until=5.5)
+    assert [(result.reason, job) for _, result, job in wire.results[ip(1)]] == [(Reason.BMC_NO_SESSION, asked)]
+    assert asked.attempts == 1
+    assert sum(len(entries) for entries in wire.results.values()) == 2
+
+
+class Slow(MemoryChassis):
+    """Answers "duplicate request", which is no answer."""
+
+    def control(self, action: msg.Action, now: float) -> int:
+        return msg.Completion.DUPLICATE
+
+
+def test_an_abort_closes_every_session_even_where_the_one_who_is_told_raises() -> None:
+    wire = Wire()
+    for n in range(20):
+        wire.ask(ip(n))
+    wire.run(until=0.033)
+
+    def done(job: Job, result: Result, now: float) -> None:
+        raise BrokenPipeError
+
+    for job in wire.fleet._jobs.values():
+        job.done = done
+    sent = len(wire.sent)
+    with pytest.raises(BrokenPipeError):
+        wire.fleet.abort(wire.now)
+    assert len({address for _, address, _ in wire.sent[sent:]}) == 20
+    assert (wire.fleet.open, wire.fleet._used) == (0, 0)
+
+
+def test_a_dead_bmc_is_unreachable_however_long_it_is_asked() -> None:
+    wire = Wire(dead=lambda address: True)
+    wire.ask(ip(1), timeout_s=3600)
+    wire.run()
+    assert wire.reasons() == {Reason.BMC_UNREACHABLE: 1}
+
+
+def test_a_window_that_was_opened_again_often_still_closes_when_the_network_is_crowded() -> None:
+    """A run that ends soon after a halving looks as if that had done harm; days later a crowded network must count."""
+    window = Window(Pacing(window=256, most=256))
+    now = 0.0
+
+    def crowded() -> None:
+        for _ in range(199):
+            window.lost(now)
+        window.good(1000, now)
+
+    for _ in range(12):
+        now += 50_000
+        window.good(300, now)
+        now += 1
+        crowded()
+        assert window.size == 128
+        now += 60  # and then next to nothing is asked
+        window.good(200, now)
+        assert window.size == 256
+    now += 300
+    window.good(300, now)
+    now += 1
+    crowded()
+    assert window.size == 128
