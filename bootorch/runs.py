@@ -193,7 +193,7 @@ class Runs:
         async def drive() -> str:
             drivers = _drivers(loaded, journal.path.parent, vault_password_file)
             try:
-                executor = Executor(loaded.plan, drivers, engine.state.run_id)
+                executor = Executor(loaded.plan, drivers, engine.state.run_id, engine.state.booting())
                 runner = Runner(
                     engine, journal, executor, observer, clock, wait_gates=request.wait_gates, by=request.by
                 )

@@ -561,6 +561,13 @@ class State:
 
     # -- views ---------------------------------------------------------------------
 
+    def booting(self) -> Iterator[str]:
+        """Hosts that were switched on or cycled, and whose boot has neither been proven nor given up."""
+        for name, host in self.hosts.items():
+            under_way = host.stage in (Stage.POWER, Stage.BOOT) and host.outcome is None and not host.unbooted
+            if under_way and host.on_t is not None and not host.adopted:
+                yield name
+
     def outcomes(self) -> Iterator[tuple[str, Outcome, Reason, str]]:
         """Every host of the plan with its outcome; a host that has none yet is ``unknown``."""
         for name, host in self.hosts.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bootorch.core.model import Host
+from bootorch.core.reasons import Reason
 from bootorch.drivers.console import Consoles, ConsoleSession, Tail
 from bootorch.ipmi.login import Credentials
 
@@ -14,13 +16,19 @@ from bootorch.ipmi.login import Credentials
 # a tenth of a millisecond. Whoever comes later is listened to when the boot has failed.
 MOST_WATCHED: Final = 64
 LISTEN_S: Final = 3.0  # setup screens, PXE and boot loops paint or print again within that
+# A console that is held by another session, often that of a process of ours which was killed, is free when the BMC
+# has given that session up: 60 s after its last packet (IPMI 2.0, 6.12.15).
+RETRY_S: Final = 20.0
+_PASSING: Final = frozenset({Reason.BMC_BUSY, Reason.BMC_LOST, Reason.BMC_NO_SESSION, Reason.BMC_UNREACHABLE})
 
 
 @dataclass(slots=True)
 class _Watch:
     tail: Tail
+    whole: bool = False  # nothing was missed since the boot began
     task: asyncio.Task[None] | None = None
     open: bool = False  # characters come in; False before that, and after an end that nobody asked for
+    retry_at: float = 0.0  # after an end that nobody asked for: when another try may do better
 
     @property
     def over(self) -> bool:
@@ -34,23 +42,38 @@ class BootConsoles:
         self._consoles = consoles
         self._most = most
         self._watched: dict[str, _Watch] = {}
+        self._open = 0
 
-    def watch(self, host: Host, credentials: Credentials) -> None:
-        """Keep what the host writes from now on."""
-        watched = self._watched.get(host.name)
-        if watched is not None and not watched.over:
-            watched.tail.clear()  # another boot
-            return
-        if sum(not other.over for other in self._watched.values()) >= self._most:
-            return
-        watched = self._watched[host.name] = _Watch(Tail())
-        watched.task = asyncio.create_task(self._follow(host, credentials, watched))
+    def wants(self, host: Host, *, anew: bool) -> bool:
+        """Whether ``watch`` should follow. ``anew``: another boot begins, what was written before is forgotten."""
+        watched = self._watched.get(host.name) or _Watch(Tail())
+        if anew:
+            watched.tail.clear()
+            watched.retry_at = 0.0
+        if not watched.over:
+            watched.whole = watched.whole or anew
+            return False
+        watched.whole = anew  # else the beginning is missing, or what came since the last watch ended
+        if self._open >= self._most or asyncio.get_running_loop().time() < watched.retry_at:
+            return False
+        self._watched[host.name] = watched
+        return True
+
+    def watch(self, host: Host, credentials: Credentials, suites: Sequence[int]) -> None:
+        """Keep what the host writes from now on; only where ``wants`` has said so."""
+        watched = self._watched[host.name]
+        self._open += 1
+        watched.task = asyncio.create_task(self._follow(host, credentials, suites, watched))
+        watched.task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._open -= 1
 
     async def unwatch(self, host: Host) -> None:
         """Forget what the host wrote and free its console."""
         await self._end(host)
 
-    async def last_words(self, host: Host, credentials: Credentials) -> str | None:
+    async def last_words(self, host: Host, credentials: Credentials, suites: Sequence[int]) -> str | None:
         """The end of what the host wrote; where nobody watched, of what it writes within ``LISTEN_S``.
 
         "" where it was watched all the time and was silent. None where that is not known: a host that has nothing to
@@ -61,7 +84,7 @@ class BootConsoles:
             return text
         silent = "" if whole else None
         listened = Tail()
-        session = await self._consoles.open(host.bmc, credentials, listened.feed)
+        session = await self._consoles.open(host.bmc, credentials, listened.feed, suites=suites)
         if not isinstance(session, ConsoleSession):
             return silent
         try:
@@ -77,23 +100,27 @@ class BootConsoles:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._watched.clear()
 
-    async def _follow(self, host: Host, credentials: Credentials, watched: _Watch) -> None:
-        session = await self._consoles.open(host.bmc, credentials, watched.tail.feed)
-        if not isinstance(session, ConsoleSession):
-            return
-        watched.open = True
-        try:
-            await session.ended()
-        finally:
-            watched.open = False
-            session.abort()
+    async def _follow(self, host: Host, credentials: Credentials, suites: Sequence[int], watched: _Watch) -> None:
+        end = await self._consoles.open(host.bmc, credentials, watched.tail.feed, suites=suites)
+        if isinstance(end, ConsoleSession):
+            session = end
+            watched.open = True
+            try:
+                end = await session.ended()
+            finally:
+                watched.open = False
+                session.abort()
+        watched.whole = False
+        # What was refused for good, a password above all, is not tried again: accounts lock.
+        passing = end.reason in _PASSING
+        watched.retry_at = asyncio.get_running_loop().time() + RETRY_S if passing else float("inf")
 
     async def _end(self, host: Host) -> tuple[Tail | None, bool]:
         """What the host wrote, and whether it was heard to the end: a watch that ended by itself missed the rest."""
         watched = self._watched.pop(host.name, None)
         if watched is None or watched.task is None:
             return None, False
-        whole = watched.open
+        whole = watched.open and watched.whole
         watched.task.cancel()
         await asyncio.gather(watched.task, return_exceptions=True)
         return watched.tail, whole

@@ -97,21 +97,23 @@ class IpmiPower:
         note = f"; {done.note}" if done.note else ""
         return Reply(Reason.OK, f"next boot from {device}{note}", {"suite": result.suite})
 
-    def watch(self, host: Host) -> None:
+    def watch(self, host: Host, *, anew: bool) -> None:
         """Keep the end of what the host writes to its serial console, until ``unwatch`` or ``evidence``."""
         if self._closed or host.fact("bmc_ipmi") == "1.5" or not self._site.allows_bmc(host.bmc.address):
             return  # serial over LAN came with 2.0
+        if not self._boots.wants(host, anew=anew):
+            return
         credentials = self._credentials(host)
         if isinstance(credentials, Credentials):
-            self._boots.watch(host, credentials)
+            self._boots.watch(host, credentials, _suites(host))
 
     def unwatch(self, host: Host) -> None:
-        """The host has booted: free its console."""
+        """The host's boot is over: free its console."""
         task = asyncio.ensure_future(self._boots.unwatch(host))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
+    async def evidence(self, host: Host, since_s: float, timeout_s: float, *, console: bool) -> Reply:
         """Why the host did not boot, as far as its BMC knows; see ``core.evidence`` for the keys of ``data``."""
         clock = asyncio.get_running_loop().time
         asked = clock() - SEL_STEP_S  # and the request grows older while this waits for its turn
@@ -119,15 +121,15 @@ class IpmiPower:
         credentials = self._credentials(host)
         if isinstance(credentials, Reply):
             return credentials
-        console = None
-        if host.fact("bmc_ipmi") != "1.5":
+        said = None
+        if console and host.fact("bmc_ipmi") != "1.5":
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    console = await self._boots.last_words(host, credentials)
-        data: dict[str, Scalar] = {} if console is None else {"console": console}
+                    said = await self._boots.last_words(host, credentials, _suites(host))
+        data: dict[str, Scalar] = {} if said is None else {"console": said}
         if isinstance(result, Reply):
             # A console that speaks is evidence even where the BMC has stopped answering.
-            return Reply(Reason.OK, result.detail, data) if console else result
+            return Reply(Reason.OK, result.detail, data) if said else result
         found = result.value
         assert isinstance(found, scripts.Evidence), "a script that ends well returns its value"
         if found.status is not None:
@@ -193,6 +195,7 @@ class IpmiPower:
         except asyncio.CancelledError:
             if not self._closed:
                 self._fleet.cancel(job, loop.time())
+                self._arm()  # others may have begun in its place
             raise
         if result.reason is Reason.OK:
             return result

@@ -54,17 +54,23 @@ class PowerDriver(Protocol):
         """Set the boot option for the next boot only."""
         ...
 
-    def watch(self, host: Host) -> None:
-        """Keep the tail of the host's console from now on: a boot begins. Returns at once; that there is no console,
-        or no room for another one, is no error."""
+    def watch(self, host: Host, *, anew: bool) -> None:
+        """Keep the tail of the host's console from now on. Returns at once; that there is no console, or no room for
+        another one, is no error.
+
+        ``anew``: a boot begins, what was written before is forgotten. Else a boot is under way, and nothing changes
+        where its console is watched already.
+        """
         ...
 
     def unwatch(self, host: Host) -> None:
-        """The host has booted: its console is of no interest any more."""
+        """The host's boot is over: its console is of no interest any more."""
         ...
 
-    async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
+    async def evidence(self, host: Host, since_s: float, timeout_s: float, *, console: bool) -> Reply:
         """What the BMC knows of a boot that failed, asked for ``since_s`` seconds ago; it ends the watch.
+
+        ``console``: the host's console may be opened, to listen to it.
 
         ``data``: the keys of ``core.evidence``, those missing that the BMC does not have.
         """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from bootorch.core.engine import FATAL
 from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.model import BootDevice, Check, Console, Group, Host, SshCheck, describe
 from bootorch.core.plan import Plan
@@ -38,10 +39,12 @@ class Result:
 
 
 class Executor:
-    def __init__(self, plan: Plan, drivers: Drivers, run_id: str) -> None:
+    def __init__(self, plan: Plan, drivers: Drivers, run_id: str, booting: Iterable[str] = ()) -> None:
+        """``booting``: hosts whose boots another process began (``State.booting``)."""
         self._plan = plan
         self._drivers = drivers
         self._run_id = run_id
+        self._booting = set(booting)  # hosts whose consoles are evidence
 
     async def perform(self, intent: Intent) -> Result:
         """Carry the intent out. Never raises but for cancellation: a driver's bug becomes ``Reason.INTERNAL``."""
@@ -75,7 +78,9 @@ class Executor:
             case Kind.POWER_CYCLE:
                 return self._begun(host, group, await power.cycle(host, timeout_s))
             case Kind.EVIDENCE:
-                return await power.evidence(host, float(intent.args["since_s"]), timeout_s)
+                self._booting.discard(host.name)
+                console = group.console is Console.BOOT
+                return await power.evidence(host, float(intent.args["since_s"]), timeout_s, console=console)
             case Kind.BOOT_DEVICE:
                 return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
             case Kind.BOOT_PROBE:
@@ -83,8 +88,8 @@ class Executor:
                     reply = await reach.boot_evidence(host, timeout_s)
                 else:
                     reply = await self._checks(host, group.ready[:1], timeout_s)
-                if reply.ok and group.console is Console.BOOT:
-                    power.unwatch(host)
+                if host.name in self._booting:
+                    self._goes_on(host, reply)
                 return reply
             case Kind.READY_CHECK:
                 return await self._checks(host, group.ready, timeout_s)
@@ -96,8 +101,18 @@ class Executor:
     def _begun(self, host: Host, group: Group, reply: Reply) -> Reply:
         """A boot may have begun: from now on its console is evidence."""
         if group.console is Console.BOOT and reply.reason in (Reason.OK, Reason.BMC_LOST):
-            self._drivers.power[host.power].watch(host)
+            self._booting.add(host.name)
+            self._drivers.power[host.power].watch(host, anew=True)
         return reply
+
+    def _goes_on(self, host: Host, reply: Reply) -> None:
+        """A boot was looked at. One that is over frees its console; else it is watched, whoever began it."""
+        power = self._drivers.power[host.power]
+        if reply.ok or reply.reason in FATAL:
+            self._booting.discard(host.name)
+            power.unwatch(host)
+        elif self._plan.groups[host.group].console is Console.BOOT:
+            power.watch(host, anew=False)
 
     async def _checks(self, host: Host, checks: tuple[Check, ...], timeout_s: float) -> Reply:
         """All checks in order; the first that does not hold is the answer."""

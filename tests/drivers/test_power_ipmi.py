@@ -121,7 +121,7 @@ async def test_an_old_board_by_ipmi_15_where_the_inventory_asks_for_it(driver: I
         assert (await driver.read(old, 5)).data["power"] == "off"
         assert (await driver.on(old, 5)).ok
         assert (await driver.read(old, 5)).data["power"] == "on"
-        assert (await driver.evidence(old, 60.0, 5)).data["power"] == "on"
+        assert (await driver.evidence(old, 60.0, 5, console=True)).data["power"] == "on"
         await until(lambda: served.bmc.session_count == 0)
     long = IpmiPower(SITE, Secrets("p" * 17))
     async with bmc(ipmi_15=True) as served:
@@ -362,12 +362,12 @@ async def test_evidence_holds_events_since_the_request_and_the_last_words_of_the
         now = asyncio.get_running_loop().time()
         chassis.events.add(MEMORY_ERROR, now - 3600)  # of another day
         assert (await driver.on(server, 5)).ok
-        driver.watch(server)
+        driver.watch(server, anew=True)
         await until(lambda: "activate payload" in served.commands)
         chassis.events.add(MEMORY_ERROR, now)
         chassis.console.write(b"\x1b[2JPOST\r\n[    1.2] Kernel panic - not syncing: VFS\r\n")
         await asyncio.sleep(0.3)
-        reply = await driver.evidence(server, 60.0, 5)
+        reply = await driver.evidence(server, 60.0, 5, console=True)
         assert reply.ok, reply
         assert reply.data["power"] == "on"
         assert reply.data["restart_cause"] == "chassis control command"
@@ -381,7 +381,7 @@ async def test_a_console_that_nobody_watched_is_listened_to(driver: IpmiPower, m
     monkeypatch.setattr("bootorch.drivers.boot_consoles.LISTEN_S", 0.6)
     chassis = MemoryChassis(on=True)
     async with bmc(chassis) as served:
-        asking = asyncio.create_task(driver.evidence(host(served.endpoint), 60.0, 5))
+        asking = asyncio.create_task(driver.evidence(host(served.endpoint), 60.0, 5, console=True))
         await until(lambda: "activate payload" in served.commands)
         chassis.console.write(b"Press F1 to run SETUP\r\n")
         reply = await asking
@@ -396,18 +396,21 @@ async def test_silence_is_told_only_of_a_console_that_was_watched(
     async with bmc(MemoryChassis(on=True)) as served:
         server = host(served.endpoint)
         # It may have said before why it stands still.
-        assert "console" not in (await driver.evidence(server, 60.0, 5)).data
+        assert "console" not in (await driver.evidence(server, 60.0, 5, console=True)).data
         activated = served.commands.count("activate payload")
-        driver.watch(server)
-        await until(lambda: served.commands.count("activate payload") > activated)
-        await asyncio.sleep(0.2)
-        assert (await driver.evidence(server, 60.0, 5)).data["console"] == ""
+        for anew in (False, True):
+            driver.watch(server, anew=anew)
+            await until(lambda activated=activated: served.commands.count("activate payload") > activated)
+            await asyncio.sleep(0.2)
+            data = (await driver.evidence(server, 60.0, 5, console=True)).data
+            assert data.get("console") == ("" if anew else None), "of a boot that is under way the beginning is missing"
+            activated = served.commands.count("activate payload")
 
 
 async def test_a_proven_boot_frees_the_console(driver: IpmiPower) -> None:
     async with bmc(MemoryChassis(on=True)) as served:
         server = host(served.endpoint)
-        driver.watch(server)
+        driver.watch(server, anew=True)
         await until(lambda: "activate payload" in served.commands)
         driver.unwatch(server)
         await until(lambda: served.bmc.session_count == 0)
@@ -421,21 +424,72 @@ async def test_at_most_so_many_boots_are_watched_and_closing_ends_them(monkeypat
             await stack.enter_async_context(bmc(MemoryChassis(on=True), address=f"127.0.3.{n}")) for n in range(1, 5)
         ]
         for served in fleet:
-            power.watch(replace(host(served.endpoint), name=f"h{served.endpoint.address}"))
+            power.watch(replace(host(served.endpoint), name=f"h{served.endpoint.address}"), anew=True)
         await until(lambda: sum("activate payload" in served.commands for served in fleet) == 2)
         await power.aclose()
         await until(lambda: all(served.bmc.session_count == 0 for served in fleet))
         assert [served.commands.count("activate payload") for served in fleet] == [1, 1, 0, 0]
 
 
+async def test_a_console_that_somebody_else_holds_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session of a process of ours that was killed, until the BMC gives it up (IPMI 2.0, 6.12.15)."""
+    monkeypatch.setattr("bootorch.drivers.boot_consoles.RETRY_S", 0.2)
+    monkeypatch.setattr("bootorch.drivers.boot_consoles.LISTEN_S", 0.2)
+    killed, power = IpmiPower(SITE, Secrets()), IpmiPower(SITE, Secrets())
+    chassis = MemoryChassis(on=True)
+    async with bmc(chassis) as served:
+        server = host(served.endpoint)
+        killed.watch(server, anew=True)
+        await until(lambda: "activate payload" in served.commands)
+        await asyncio.sleep(0.2)
+        power.watch(server, anew=False)
+        await until(lambda: served.commands.count("activate payload") == 2)
+        await until(lambda: served.bmc.session_count == 1)
+        power.watch(server, anew=False)  # not that soon
+        await killed.aclose()
+        await until(lambda: served.bmc.session_count == 0)
+        await asyncio.sleep(0.2)
+        power.watch(server, anew=False)
+        await until(lambda: served.commands.count("activate payload") == 3)
+        await asyncio.sleep(0.2)
+        chassis.console.write(b"login: ")
+        await asyncio.sleep(0.2)
+        power.watch(server, anew=False)  # watched already: nothing is forgotten
+        assert (await power.evidence(server, 60.0, 5, console=True)).data["console"] == "login:"
+        await power.aclose()
+
+
+async def test_a_console_is_opened_with_the_hosts_own_suites_and_not_again_where_it_was_refused(
+    driver: IpmiPower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootorch.drivers.boot_consoles.RETRY_S", 0.0)
+    async with bmc(MemoryChassis(on=True), suites=(3,)) as served:
+        server = replace(host(served.endpoint), facts={"bmc_suites": "17"})
+        driver.watch(server, anew=True)
+        await until(lambda: driver._boots._open == 0)
+        assert "activate payload" not in served.commands, "suite 3 is not permitted for this host"
+        assert not driver._boots.wants(server, anew=False)
+        assert driver._boots.wants(server, anew=True)
+        assert "console" not in (await driver.evidence(server, 60.0, 5, console=True)).data
+        assert "activate payload" not in served.commands
+
+
+async def test_no_console_is_opened_where_none_is_wanted(driver: IpmiPower) -> None:
+    async with bmc(MemoryChassis(on=True)) as served:
+        reply = await driver.evidence(host(served.endpoint), 60.0, 5, console=False)
+        assert reply.data["power"] == "on"
+        assert "console" not in reply.data
+        assert "activate payload" not in served.commands
+
+
 async def test_no_console_and_no_event_log_is_no_obstacle(driver: IpmiPower) -> None:
     async with bmc(MemoryChassis(on=True), max_sessions=1) as served:
-        first = asyncio.create_task(driver.evidence(host(served.endpoint), 60.0, 5))
+        first = asyncio.create_task(driver.evidence(host(served.endpoint), 60.0, 5, console=True))
         reply = await first
         assert reply.ok
         assert reply.data["power"] == "on"
     async with bmc() as served:
         served.swallow = lambda data: True
-        reply = await driver.evidence(host(served.endpoint), 60.0, 0.3)
+        reply = await driver.evidence(host(served.endpoint), 60.0, 0.3, console=True)
         assert reply.reason is Reason.BMC_UNREACHABLE
         assert reply.data == {"suite": 0}

@@ -61,14 +61,14 @@ class Fleet:
     async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         raise AssertionError("no boot device was asked for")
 
-    def watch(self, host: Host) -> None:
-        self.calls.append(("watch", host.name))
+    def watch(self, host: Host, *, anew: bool) -> None:
+        self.calls.append(("watch" if anew else "watch on", host.name))
 
     def unwatch(self, host: Host) -> None:
         self.calls.append(("unwatch", host.name))
 
-    async def evidence(self, host: Host, since_s: float, timeout_s: float) -> Reply:
-        self.calls.append(("evidence", host.name))
+    async def evidence(self, host: Host, since_s: float, timeout_s: float, *, console: bool) -> Reply:
+        self.calls.append(("evidence" if console else "evidence without console", host.name))
         self.since_s = since_s
         return Reply(Reason.OK, data=self.symptoms)
 
@@ -151,17 +151,68 @@ async def test_a_boot_is_watched_until_it_is_proven_and_examined_where_it_is_not
     fleet.symptoms = {"power": "on", "console": "\x1b[2JKernel panic - not syncing: no init\r\n", "secret": "x"}
     began = fleet.now
     assert await runner.run() == "done"
-    calls = fleet.calls
+    calls = [call for call in fleet.calls if call[0] != "watch on"]  # at every look that found no boot
+    assert ("watch on", "dns2") in fleet.calls
     assert [call for call in calls if call[1] == "dns1"][-4:] == [
         ("on", "dns1"), ("watch", "dns1"), ("read", "dns1"), ("unwatch", "dns1"),
     ]  # fmt: skip
     assert [what for what, name in calls if name == "dns2"] == ["read", "on", "watch", "read", "evidence", "read"]
     assert QUICK.boot <= fleet.since_s <= fleet.now - began
-    assert not {"watch", "unwatch"} & {what for what, name in calls if name == "web1"}, "the plan says console: none"
+    assert {what for what, name in fleet.calls if name == "web1"} == {"read", "on"}, "the plan says console: none"
     answer = next(event for event in journal.events() if isinstance(event, Answer) and event.kind is Kind.EVIDENCE)
     assert answer.data == {"power": "on", "console": "Kernel panic - not syncing: no init"}
     settled = {event.host: event.reason for event in journal.events() if isinstance(event, Settled)}
     assert settled == {"dns1": Reason.OK, "web1": Reason.OK, "dns2": Reason.KERNEL_PANIC}
+    journal.close()
+
+
+async def test_where_the_plan_says_so_no_console_is_opened_for_evidence_either(tmp_path: Path) -> None:
+    plan = make_plan({"web": (1, group(deadlines=QUICK, console=Console.NONE))})
+    _, journal, fleet, runner, _ = prepare(tmp_path, plan)
+    fleet.machines["web1"] = Machine(MachineSpec("web1", 0.2, boot_failure=BootFailure.KERNEL_PANIC), 1)
+    assert await runner.run() == "done"
+    assert {what for what, _ in fleet.calls} == {"read", "on", "evidence without console"}
+    journal.close()
+
+
+async def test_a_boot_that_another_process_began_is_watched_from_the_resume_on(tmp_path: Path) -> None:
+    plan = make_plan({"web": (2, group(deadlines=QUICK))})
+    engine, journal, fleet, _, _ = prepare(tmp_path, plan)
+    fleet.machines["web1"].power_on(fleet.now)  # found on, by nobody's doing
+    state = engine.state
+    for number, (name, power) in enumerate((("web1", "on"), ("web2", "off")), start=1):
+        engine.apply(Intent(0.0, number, Kind.POWER_READ, name))
+        engine.apply(Answer(0.0, number, Kind.POWER_READ, name, Reason.OK, data={"power": power}))
+    engine.apply(Intent(0.0, 3, Kind.POWER_ON, "web2"))
+    engine.apply(Answer(0.0, 3, Kind.POWER_ON, "web2", Reason.INTERRUPTED))
+    assert list(state.booting()) == ["web2"]
+    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run", state.booting())
+
+    async def look(number: int, name: str, kind: Kind = Kind.BOOT_PROBE) -> Reason:
+        args = {"timeout_s": 1.0, "since_s": 1.0}
+        return (await executor.perform(Intent(0.0, number, kind, name, args=args))).reason
+
+    fleet.machines["web2"].power_on(fleet.now)
+    for number, name in enumerate(("web1", "web2"), start=4):
+        assert await look(number, name) is Reason.UNREACHABLE
+    assert fleet.calls == [("watch on", "web2")], "and an adopted host's console is nobody's business"
+    assert await look(6, "web2", Kind.EVIDENCE) is Reason.OK
+    assert await look(7, "web2") is Reason.UNREACHABLE
+    assert fleet.calls[1:] == [("evidence", "web2")], "the boot was given up: nothing is watched any more"
+    journal.close()
+
+
+async def test_a_boot_that_ends_for_good_without_evidence_frees_its_console(tmp_path: Path) -> None:
+    plan = make_plan({"web": (1, group(deadlines=QUICK))})
+    _, journal, fleet, runner, _ = prepare(tmp_path, plan)
+
+    async def other_key(host: Host, timeout_s: float) -> Reply:
+        return Reply(Reason.HOST_KEY, "another key")
+
+    fleet.boot_evidence = other_key  # type: ignore[method-assign]
+    assert await runner.run() == "done"
+    assert [what for what, _ in fleet.calls][-2:] == ["read", "unwatch"]
+    assert ("evidence", "web1") not in fleet.calls
     journal.close()
 
 
