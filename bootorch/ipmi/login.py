@@ -181,6 +181,9 @@ class Login:
             self._sent(now)
             return
         if self._handshakes >= MAX_HANDSHAKES:
+            if self._stuck > STUCK_AFTER:
+                self.silence(f"{self._stuck} times in a row")
+                return
             self._fail(Reason.BMC_PROTOCOL, f"no session after {MAX_HANDSHAKES} handshakes, though the BMC answers")
             return
         self._handshakes += self.heard  # one that never answers has its deadline

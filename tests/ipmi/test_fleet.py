@@ -540,3 +540,19 @@ def test_a_window_that_was_opened_again_often_still_closes_when_the_network_is_c
     now += 1
     crowded()
     assert window.size == 128
+
+
+def test_silence_at_open_session_is_no_nonsense_however_long_it_lasts() -> None:
+    class Occupied(Bmc):
+        """Answers discovery, as boards whose session slots are all taken do."""
+
+        def receive_datagram(self, data: bytes, peer: object, now: float) -> list[bytes]:  # type: ignore[override]
+            return [] if data[4] == 6 else super().receive_datagram(data, CONSOLE, now)
+
+    wire = Wire()
+    wire.bmcs[ip(1)] = Occupied(users={USER: PASSWORD}, guid=bytes(16), chassis=MemoryChassis(), random=bytes)
+    wire.ask(ip(1), timeout_s=1200)
+    wire.run()
+    [(at, result, _)] = wire.results[ip(1)]
+    assert result.reason is Reason.BMC_NO_SESSION
+    assert at > 1190
