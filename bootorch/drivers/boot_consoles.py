@@ -9,7 +9,7 @@ from typing import Final
 
 from bootorch.core.model import Host
 from bootorch.core.reasons import Reason
-from bootorch.drivers.console import Consoles, ConsoleSession, Tail
+from bootorch.drivers.console import MOST_OPEN, Consoles, ConsoleSession, Tail
 from bootorch.ipmi.login import Credentials
 
 # Boots watched at a time: a kernel that prints at 115,200 baud sends some 60 packets a second, each of which costs us
@@ -38,11 +38,14 @@ class _Watch:
 class BootConsoles:
     """``watch`` returns at once and never fails: a console is evidence, and no boot waits for it."""
 
-    def __init__(self, consoles: Consoles, most: int = MOST_WATCHED) -> None:
+    def __init__(self, consoles: Consoles, most: int = MOST_WATCHED, most_listened: int = MOST_OPEN) -> None:
+        """``consoles`` has room for ``most`` that are watched and ``most_listened`` that are listened to."""
         self._consoles = consoles
         self._most = most
         self._watched: dict[str, _Watch] = {}
         self._open = 0
+        self._over = False
+        self._listening = asyncio.Semaphore(most_listened)
 
     def wants(self, host: Host, *, anew: bool) -> bool:
         """Whether ``watch`` should follow. ``anew``: another boot begins, what was written before is forgotten."""
@@ -84,16 +87,20 @@ class BootConsoles:
             return text
         silent = "" if whole else None
         listened = Tail()
-        session = await self._consoles.open(host.bmc, credentials, listened.feed, suites=suites)
-        if not isinstance(session, ConsoleSession):
-            return silent
-        try:
-            await asyncio.wait((asyncio.ensure_future(session.ended()),), timeout=LISTEN_S)
-        finally:
-            session.abort()
+        async with self._listening:  # where many fail at once, all of them have their turn
+            if self._over:
+                return silent
+            session = await self._consoles.open(host.bmc, credentials, listened.feed, suites=suites)
+            if not isinstance(session, ConsoleSession):
+                return silent
+            try:
+                await asyncio.wait((asyncio.ensure_future(session.ended()),), timeout=LISTEN_S)
+            finally:
+                session.abort()
         return listened.text() or silent
 
     async def aclose(self) -> None:
+        self._over = True
         tasks = [watched.task for watched in self._watched.values() if watched.task is not None]
         for task in tasks:
             task.cancel()

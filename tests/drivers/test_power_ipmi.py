@@ -474,6 +474,23 @@ async def test_a_console_is_opened_with_the_hosts_own_suites_and_not_again_where
         assert "activate payload" not in served.commands
 
 
+async def test_where_many_boots_fail_at_once_each_console_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootorch.drivers.boot_consoles.LISTEN_S", 0.2)
+    monkeypatch.setattr("bootorch.drivers.power_ipmi.MOST_OPEN", 1)
+    power = IpmiPower(SITE, Secrets(), consoles=0)
+    power._boots._listening = asyncio.Semaphore(1)
+    async with AsyncExitStack() as stack:
+        fleet = [
+            await stack.enter_async_context(bmc(MemoryChassis(on=True), address=f"127.0.3.{n}")) for n in range(1, 4)
+        ]
+        for served in fleet:
+            served.chassis.console.write(b"Press F1 to run SETUP")
+        asked = [power.evidence(host(served.endpoint), 60.0, 10, console=True) for served in fleet]
+        replies = await asyncio.gather(*asked)
+        assert [reply.data.get("console") for reply in replies] == ["Press F1 to run SETUP"] * 3
+        await power.aclose()
+
+
 async def test_no_console_is_opened_where_none_is_wanted(driver: IpmiPower) -> None:
     async with bmc(MemoryChassis(on=True)) as served:
         reply = await driver.evidence(host(served.endpoint), 60.0, 5, console=False)

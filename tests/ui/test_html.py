@@ -95,7 +95,9 @@ def test_evidence_is_folded_and_whatever_it_says_stays_text() -> None:
         replace(event, data=data) if isinstance(event, Answer) and event.kind is Kind.EVIDENCE else event
         for event in world.run()
     ]
-    structure = read(page(Report.of(world.plan, events)))
+    html = page(Report.of(world.plan, events))
+    assert re.search(r"\.evidence summary \{[^}]*overflow-wrap: anywhere", html), "one long word makes no page wider"
+    structure = read(html)
     assert not structure.tags & {"script"}
     assert {"details", "pre"} <= structure.tags
     assert structure.text.count(bad) >= 4, "two boots, event log and console"
