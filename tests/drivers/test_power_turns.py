@@ -55,3 +55,15 @@ async def test_a_crowd_at_once_half_of_which_is_given_up() -> None:
                 assert reply.reason is (Reason.OK if n < 60 else Reason.BMC_UNREACHABLE)
         assert (power._fleet.open, power._fleet._used, power._fleet._jobs) == (0, 0, {})
     await power.aclose()
+
+
+async def test_evidence_that_is_under_way_when_all_is_closed_ends_as_interrupted() -> None:
+    power = IpmiPower(SITE, Secrets())
+    async with bmc() as served:
+        served.swallow = lambda data: True
+        asked = asyncio.create_task(power.evidence(host(served.endpoint), 60, 30, console=True))
+        async with asyncio.timeout(5):
+            while not served.datagrams:
+                await asyncio.sleep(0.01)
+        await power.aclose()
+        assert (await asked).reason is Reason.INTERRUPTED
