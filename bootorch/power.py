@@ -21,7 +21,7 @@ from bootorch.ui.powerservices import Limits, Request, Row, Verb
 if TYPE_CHECKING:
     import typer
 
-    from bootorch.drivers.bmc_net import BmcTarget, Ended
+    from bootorch.drivers.bmc_net import BmcTarget, Ended, Follow
     from bootorch.ipmi.login import Credentials
     from bootorch.ipmi.pacing import Pacing
     from bootorch.ops.powerverbs import Order
@@ -41,21 +41,15 @@ class Power:
         from bootorch.ops import powerverbs
 
         order = powerverbs.order(request)
-        if not request.wait:
-            _ask(order, targets, limits, limits.timeout_s, ended)
-            return
-        begun = time.monotonic()
-        accepted: dict[str, Row] = {}
-
-        def first(row: Row) -> None:
-            if row.state == powerverbs.ACCEPTED:
-                accepted[row.target] = row
-            else:
-                ended(row)
-
-        _ask(order, targets, limits, limits.timeout_s, first)
-        waiting = [target for target in targets if target.name in accepted]
-        _wait(request.verb, waiting, accepted, limits, begun + limits.timeout_s, ended)
+        if request.wait:
+            waiting = _Waiting(request.verb, limits.timeout_s, ended)
+            try:
+                _ask(order, targets, limits, waiting.answered)
+            except KeyboardInterrupt:
+                waiting.interrupted()
+                raise
+        else:
+            _ask(order, targets, limits, ended)
 
     def console(self, request: Request, target: Target, limits: Limits) -> Row:
         from bootorch.ops.terminal import converse
@@ -67,68 +61,100 @@ class Power:
 
 
 def _ask(
-    order: Order, targets: Sequence[Target], limits: Limits, timeout_s: float, ended: Callable[[Row], None]
+    order: Order, targets: Sequence[Target], limits: Limits, ended: Callable[[Row], tuple[Order, float, float] | None]
 ) -> None:
-    """One question to every target. The fence is the selection itself: no other address is ever sent to."""
-    from bootorch.drivers.bmc_net import ask_all
+    """One question to every target, and to each what ``ended`` asks for next: an order, after how many seconds, and for
+    how long at most. The fence is the selection itself: no other address is ever sent to."""
+    from bootorch.drivers.bmc_net import Follow, ask_all
 
     by_name = {target.name: target for target in targets}
-    read, ok = order.read, Reason.OK
+    ok = Reason.OK
+    asked: dict[str, Order] = {}  # what came after the first order, by target
 
-    def answered(end: Ended) -> None:
+    def answered(end: Ended) -> Follow | None:
         bmc, reason, detail, value, attempts, elapsed_s = end
         if reason is ok:
-            state, note, lines, data, watts = read(value)
-            ended(Row(bmc.name, state, reason, note, attempts, elapsed_s, lines, data, watts))
+            state, note, lines, data, watts = (asked.get(bmc.name, order) if asked else order).read(value)
+            row = Row(bmc.name, state, reason, note, attempts, elapsed_s, lines, data, watts)
         else:
-            ended(Row(bmc.name, "", reason, detail, attempts, elapsed_s))
+            if reason is Reason.INTERRUPTED:
+                detail = "ended before it answered"
+            row = Row(bmc.name, "", reason, detail, attempts, elapsed_s)
+        more = ended(row)
+        if more is None:
+            return None
+        following, after_s, timeout_s = more
+        asked[bmc.name] = following
+        return Follow(lambda bmc: following.script(by_name[bmc.name]), after_s, timeout_s)
 
     ask_all(
         _bmcs(targets, limits.privilege),
         lambda bmc: order.script(by_name[bmc.name]),
         allows=frozenset([target.address for target in targets]).__contains__,
-        timeout_s=timeout_s,
+        timeout_s=limits.timeout_s,
         pacing=_pacing(limits),
         ended=answered,
     )
 
 
-def _wait(
-    verb: Verb,
-    waiting: Sequence[Target],
-    accepted: dict[str, Row],
-    limits: Limits,
-    deadline: float,
-    ended: Callable[[Row], None],
-) -> None:
-    """Read the power of those that accepted until it is as it should be, or time is up."""
-    from bootorch.ops import powerverbs
+class _Waiting:
+    """Each target that has accepted is read until the power is as it should be, or its own time is up; one that never
+    answers holds up nobody."""
 
-    begun, goal = time.monotonic(), powerverbs.goal(verb)
-    latest: dict[str, Row] = {}
-    while waiting and (left_s := deadline - time.monotonic()) > 0:
-        _ask(powerverbs.STATUS, waiting, limits, left_s, lambda row: latest.update({row.target: row}))
-        elapsed_s = time.monotonic() - begun
-        still = []
-        for target in waiting:
-            row, first = latest[target.name], accepted[target.name]
-            if row.state == goal:
-                ended(row._replace(attempts=first.attempts + row.attempts, elapsed_s=first.elapsed_s + elapsed_s))
-            else:
-                still.append(target)
-        waiting = still
-        if waiting:
-            time.sleep(max(0.0, min(WAIT_POLL_S, deadline - time.monotonic())))
-    for target in waiting:
-        first, last = accepted[target.name], latest.get(target.name)
-        elapsed_s = first.elapsed_s + time.monotonic() - begun
+    def __init__(self, verb: Verb, timeout_s: float, ended: Callable[[Row], None]) -> None:
+        from bootorch.ops import powerverbs
+
+        self._verb = verb
+        self._timeout_s = timeout_s
+        self._ended = ended
+        self._goal = powerverbs.goal(verb)
+        self._accepted: dict[str, tuple[Row, float]] = {}  # how its order ended, and when that began, while it waits
+
+    def answered(self, row: Row) -> tuple[Order, float, float] | None:
+        """What is to be asked next of the target of ``row``, after how many seconds, and for how long."""
+        from bootorch.ops import powerverbs
+
+        now = time.monotonic()
+        if row.target not in self._accepted:
+            # An order without an answer is never sent twice, but it may have been done: that can be read.
+            if row.state != powerverbs.ACCEPTED and row.reason is not Reason.BMC_LOST:
+                self._ended(row)
+                return None
+            self._accepted[row.target] = row, now - row.elapsed_s
+            pause_s, read = 0.0, False
+        else:
+            pause_s, read = WAIT_POLL_S, True
+        first, begun = self._accepted[row.target]
+        left_s = begun + self._timeout_s - now - pause_s
+        if read and row.state == self._goal:
+            del self._accepted[row.target]
+            self._ended(row._replace(attempts=first.attempts + row.attempts, elapsed_s=now - begun))
+        elif left_s > 0 and row.reason is not Reason.INTERRUPTED:
+            return powerverbs.STATUS, pause_s, left_s
+        else:
+            del self._accepted[row.target]
+            self._ended(self._never(first, row if read else None)._replace(elapsed_s=now - begun))
+        return None
+
+    def interrupted(self) -> None:
+        """Those that were between two readings."""
+        now = time.monotonic()
+        for name, (first, begun) in self._accepted.items():
+            last = Row(name, "", Reason.INTERRUPTED, "ended before the power was read again", 0, 0.0)
+            self._ended(self._never(first, last)._replace(elapsed_s=now - begun))
+        self._accepted.clear()
+
+    def _never(self, first: Row, last: Row | None) -> Row:
+        if first.reason is not Reason.OK:  # the order itself had no answer
+            how = f"; the power reads {last.state}" if last is not None and last.reason is Reason.OK else ""
+            return first._replace(detail=first.detail + how)
         if last is None:
             reason, how = Reason.POWER_NO_EFFECT, "there was no time to read the power back"
         elif last.reason is Reason.OK:
             reason, how = Reason.POWER_NO_EFFECT, f"the power still reads {last.state}"
         else:
             reason, how = last.reason, last.detail
-        ended(Row(target.name, "", reason, f"{verb} was accepted; {how}", first.attempts, elapsed_s))
+        return Row(first.target, "", reason, f"{self._verb} was accepted; {how}", first.attempts, 0.0)
 
 
 def _bmcs(targets: Sequence[Target], level: str) -> list[BmcTarget]:

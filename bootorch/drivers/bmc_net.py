@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from heapq import heappop, heappush
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
@@ -122,22 +123,32 @@ class Ended(NamedTuple):
     elapsed_s: float
 
 
+class Follow(NamedTuple):
+    """What to ask a BMC next, ``after_s`` seconds from now, and how long that may take."""
+
+    script: Callable[[BmcTarget], Script]
+    after_s: float
+    timeout_s: float
+
+
 def ask_all(
     targets: Sequence[BmcTarget],
     script: Callable[[BmcTarget], Script],
     *,
     allows: Callable[[str], bool],
     timeout_s: float,
-    ended: Callable[[Ended], None],
+    ended: Callable[[Ended], Follow | None],
     pacing: Pacing | None = None,
 ) -> None:
-    """Run a script on every target and call ``ended`` for each as it ends, in the order of the answers.
+    """Run a script on every target and call ``ended`` for each as it ends, in the order of the answers; it may name
+    what that BMC is to be asked next, whatever the others do.
 
     ``timeout_s`` counts for each target from its first datagram. Returns when all have ended. On KeyboardInterrupt (or
     an exception of ``ended``) every open session is closed before it goes on upwards.
     """
     ports = Ports()
     fleet = Fleet(ports.send, random=os.urandom, allows=allows, pacing=pacing)
+    later: list[tuple[float, int, Job]] = []  # heap
     waiting = select.poll()
     sockets: dict[int, socket.socket] = {}
 
@@ -147,11 +158,24 @@ def ask_all(
 
     ports.opened = opened
     clock = time.monotonic
+
+    def told(end: Ended) -> None:
+        follow = ended(end)
+        if follow is not None:
+            job = _job(end.target, follow.script, follow.timeout_s, ports, told)
+            heappush(later, (clock() + follow.after_s, id(job), job))
+
     try:
         for target in targets:
-            fleet.submit(_job(target, script, timeout_s, ports, ended), clock())
-        while fleet.open:
+            fleet.submit(_job(target, script, timeout_s, ports, told), clock())
+        while fleet.open or later:
             due = fleet.next_timer()
+            if later:
+                now = clock()
+                while later and later[0][0] <= now:
+                    fleet.submit(heappop(later)[2], now)
+                times = (fleet.next_timer(), later[0][0] if later else None)
+                due = min((at for at in times if at is not None), default=None)
             wait_ms = None if due is None else max(0, int((due - clock()) * 1000) + 1)
             more = False
             for number, _ in waiting.poll(wait_ms):

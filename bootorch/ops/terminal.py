@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
-from bootorch.core.errors import InvalidInput, Problem
+from bootorch.core.errors import InvalidInput, Problem, ToolError
 from bootorch.core.model import Endpoint, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.console import Consoles, ConsoleSession
@@ -29,9 +29,10 @@ _CLOSE_S = 5.0  # for the BMC to say goodbye; then the console is left without
 
 
 def converse(request: Request, target: Target, timeout_s: float) -> tuple[End, float]:
-    """Until the console ends, ``~.`` is typed, or the time of the request is up: how it ended, and seconds it was open.
+    """Until the console ends, ``~.`` is typed, or the time of the request is up: how it ended, and seconds it took.
 
-    Keys go to the host only where both stdin and stdout are a terminal and no file is written. Raises InvalidInput.
+    Keys go to the host only where both stdin and stdout are a terminal and no file is written. Raises InvalidInput;
+    ToolError where the output could not be written, after the console was closed.
     """
     if target.version == "1.5":
         message = "a console (SOL) needs IPMI 2.0"
@@ -62,6 +63,7 @@ class _Conversation:
         self._write = write
         self._interactive = interactive
         self._escape = Escape()
+        self._unwritten: OSError | None = None
         self._newline = "\n"
 
     async def run(self) -> tuple[End, float]:
@@ -70,21 +72,34 @@ class _Conversation:
         # The fence is this one BMC.
         consoles = Consoles(Site((ip_network(target.address),), ()))
         credentials = Credentials(target.user.encode(), target.password, target.k_g)
+        begun = loop.time()
         try:
             for number in _STOPPING:
                 loop.add_signal_handler(number, self._end, "stopped")
-            session = await consoles.open(
-                Endpoint(target.address, target.port),
-                credentials,
-                self._output,
-                timeout_s=self._timeout_s,
-                suites=target.suites,
-                steal=self._request.steal,
+            opening = asyncio.ensure_future(
+                consoles.open(
+                    Endpoint(target.address, target.port),
+                    credentials,
+                    self._output,
+                    timeout_s=self._timeout_s,
+                    suites=target.suites,
+                    steal=self._request.steal,
+                )
             )
-            if isinstance(session, End):
-                return session, 0.0
-            begun = loop.time()
-            end = await self._attend(session)
+            await asyncio.wait((opening, self._stop), return_when="FIRST_COMPLETED")
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait((opening,))
+                return End(Reason.INTERRUPTED, "ended before the console was open"), loop.time() - begun
+            session = opening.result()
+            end = session if isinstance(session, End) else await self._attend(session)
+            if self._unwritten is not None:
+                message = f"the console cannot be written: {self._unwritten.strerror}; it was closed"
+                raise ToolError(
+                    Problem(
+                        message, str(self._request.log or "stdout"), "free some space, or choose another file for --log"
+                    )
+                )
             return end, loop.time() - begun
         finally:
             await consoles.aclose()
@@ -129,8 +144,10 @@ class _Conversation:
     def _output(self, data: bytes) -> None:
         try:
             self._write(data)
-        except OSError as error:  # a full disk, a pipe whose reader has left
-            self._say(f"output cannot be written: {error.strerror}")
+        except BrokenPipeError:  # its reader has had enough
+            self._end("no reader")
+        except OSError as error:  # a full disk
+            self._unwritten = self._unwritten or error
             self._end("no output")
 
     def _end(self, why: str) -> None:

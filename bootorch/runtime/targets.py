@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 IPMI_PORT = 623  # IPMI 2.0 section 13.1.2: primary RMCP port
 SUITES = (17, 3)  # 0 to 2 leave out authentication, integrity or encryption and are refused everywhere
+MAX_USER_BYTES = 16  # IPMI 2.0 section 13.20: a user name has at most 16 bytes
 CREDENTIAL = "bmc_password"  # name of the systemd credential, as for hosts of a plan
 
 _TOKEN = re.compile(r"(?:[^\s:,\[\]]|\[[^\]]*\])+")  # what stands between colons, commas and spaces outside brackets
@@ -99,8 +100,15 @@ def _raw(selection: Selection, ask: Ask | None) -> list[Target]:
     except NodeSetError as error:
         remedy = "write 10.0.[0-3].[1-250], 10.0.0.0/24, or addresses with commas between them; names need -i INVENTORY"
         problems.append(Problem(str(error), "--bmc", remedy))
+    problems += [
+        Problem(f"{address} is not the address of one machine", "--bmc", "correct the address")
+        for address in addresses
+        if not _of_one_machine(address)
+    ]
     if not selection.user:
         problems.append(Problem("no BMC user is named", "--user", "give --user NAME"))
+    elif wrong := _unfit_user(selection.user):
+        problems.append(Problem(wrong, "--user", "give the name as it is on the BMC"))
     if problems:
         raise InvalidInput(problems)
     user = selection.user or ""
@@ -109,6 +117,23 @@ def _raw(selection: Selection, ask: Ask | None) -> list[Target]:
     port = selection.port or IPMI_PORT
     suites, version = selection.suites or SUITES, selection.version or "2.0"
     return [Target(address, address, port, user, password, k_g, suites, version) for address in addresses]
+
+
+def _of_one_machine(address: str) -> bool:
+    """Neither "this host", which is ourselves, nor multicast or broadcast, which is everybody (RFC 6890, RFC 4291)."""
+    if ":" in address:
+        return address != "::" and not address.startswith("ff")
+    return 0 < int(address[: address.index(".")]) < 224  # 224/4 is multicast, 240/4 reserved, its last one broadcast
+
+
+def _unfit_user(user: str) -> str:
+    """Why a BMC can have no such user; empty when it can."""
+    try:
+        size = len(user.encode())
+    except UnicodeEncodeError:
+        return "the BMC user name is no UTF-8"
+    too_long = f"the BMC user name has {size} bytes, and IPMI allows {MAX_USER_BYTES}"
+    return too_long if size > MAX_USER_BYTES else ""
 
 
 def _k_g(selection: Selection) -> Secret | None:
@@ -130,7 +155,12 @@ def _password(selection: Selection, ask: Ask | None, question: str) -> Secret:
     if ask is None:
         remedy = "give --password-file FILE (mode 0600), or a systemd credential (LoadCredential=bmc_password:PATH)"
         raise InvalidInput(Problem("no BMC password, and no terminal to ask for it", "--password-file", remedy))
-    return fitting(ask(question).encode(), "")
+    try:
+        answer = ask(question)
+    except EOFError:  # ^D at the question
+        remedy = "type it, or give --password-file FILE"
+        raise InvalidInput(Problem("no BMC password was given; nothing was sent", "--password-file", remedy)) from None
+    return fitting(answer.encode(errors="surrogateescape"), "")
 
 
 # Hosts of an inventory
@@ -149,6 +179,12 @@ def _of_inventory(selection: Selection, path: Path, ask: Ask | None) -> list[Tar
     reader = HostReader(findings, str(path), str(directory))
     own_user = {"bmc_user": selection.user} if selection.user else {}
     hosts = [reader.read_bmc(name, {**inventory.hosts[name], **own_user}) for name in names]
+    for host in hosts:
+        if wrong := _unfit_user(host.bmc_user):
+            findings.host(host.name, wrong, "bmc_user", "correct bmc_user, or give --user NAME")
+        if host.bmc.address and not _of_one_machine(host.bmc.address):
+            remedy = "correct bmc_address"
+            findings.host(host.name, f"{host.bmc.address} is not the address of one machine", str(path), remedy)
     _each_bmc_once(hosts, selection.port, findings, str(path))
     if problems := findings.all():
         raise InvalidInput(problems)

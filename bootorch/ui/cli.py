@@ -333,6 +333,12 @@ def run(application: Callable[[], typer.Typer], words: Sequence[str]) -> int:
             return int(Exit.TOOL_ERROR)  # there, 2 says that something is to be done
         return int(error.exit_code)
     except SystemExit as leaving:
+        # What typer has shown on stderr: an option that is none, a number out of range.
+        message = getattr(leaving.__context__, "format_message", None)
+        if "--json" in words and message is not None:
+            from bootorch.ui import commands
+
+            commands.print_error([Problem(message())], Exit.INVALID)
         return leaving.code if isinstance(leaving.code, int) else int(Exit.OK)
     return int(Exit.OK)
 

@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -34,14 +34,21 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def show_error(error: OperatorError, *, as_json: bool) -> None:
     """Every problem with its place and remedy: for people on stderr, with ``--json`` on stdout too."""
-    from bootorch.ui.planview import problem_json, problems
+    from bootorch.ui.planview import problems
 
     page = Lines()
     problems(error.problems, page, "error")
     page.write(sys.stderr)
     if as_json:
-        found = [problem_json(problem) for problem in error.problems]
-        print_json({"schema": "bootorch.error/1", "exit_code": int(error.exit_code), "problems": found})
+        print_error(error.problems, error.exit_code)
+
+
+def print_error(problems: Iterable[Problem], exit_code: Exit) -> None:
+    """The document of a command that did nothing, on stdout."""
+    from bootorch.ui.planview import problem_json
+
+    found = [problem_json(problem) for problem in problems]
+    print_json({"schema": "bootorch.error/1", "exit_code": int(exit_code), "problems": found})
 
 
 def login_name() -> str:

@@ -6,6 +6,7 @@ Every verb has the same options for whom it talks to and how; they are declared 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -107,6 +108,7 @@ def _common(
 ) -> _Whom:
     if ipmi not in ("", "1.5", "2.0"):
         raise InvalidInput(Problem(f"{ipmi!r} is no version of IPMI", "--ipmi", "give 2.0, or 1.5 for old boards"))
+    _finite("--timeout", timeout)
     selection = Selection(
         bmc=tuple(bmc or ()),
         inventory=inventory,
@@ -120,6 +122,11 @@ def _common(
         vault_password_file=vault_password_file,
     )
     return _Whom(selection, Limits(timeout, window, str(privilege or "")), json)
+
+
+def _finite(option: str, seconds: float | None) -> None:
+    if seconds is not None and not math.isfinite(seconds):
+        raise InvalidInput(Problem(f"{seconds} is no length of time", option, "give seconds: 20"))
 
 
 def _status() -> Request:
@@ -214,6 +221,7 @@ def _console(
     steal: Annotated[bool, typer.Option("--steal", help="End the console of somebody else who has it open.")] = False,
 ) -> Request:
     """Open one host's serial console (SOL). At the beginning of a line ~. ends it and ~? shows help."""
+    _finite("--for", for_s)
     return Request(Verb.CONSOLE, log=log, for_s=for_s, steal=steal)
 
 

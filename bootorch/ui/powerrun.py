@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
-from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
+from bootorch.core.errors import Exit, InvalidInput, OperatorError, Problem, SafetyRefusal, ToolError
 from bootorch.core.reasons import Reason
 from bootorch.runtime.targets import Selection, Target
 from bootorch.ui import powerview
@@ -25,10 +29,20 @@ _MOST_CHARS = 400  # of folded names in a line of talk; data is never cut
 _REDRAW_S = 0.1
 
 
+class _Interrupted(OperatorError):
+    """^C before anything was sent: exit 5."""
+
+    exit_code = Exit.INTERRUPTED
+
+
 def run(services: PowerServices, request: Request, selection: Selection, limits: Limits, *, as_json: bool) -> int:
     """Exit code: 0 all answered and did it, 3 some did not, 5 interrupted. Raises ``OperatorError`` kinds before any
-    packet: 2 for what cannot be understood, 6 for what was not confirmed."""
-    targets = services.targets(selection, _ask_password if sys.stdin.isatty() else None)
+    packet: 2 for what cannot be understood, 5 for ^C, 6 for what was not confirmed. ToolError where results cannot be
+    written; a reader that has left (``| head``) is no error, and the code is that of the work."""
+    try:
+        targets = services.targets(selection, _ask_password if sys.stdin.isatty() else None)
+    except KeyboardInterrupt:
+        raise _Interrupted(Problem("interrupted; nothing was sent")) from None
     if request.verb is Verb.CONSOLE:
         return _console(services, request, targets, limits, as_json=as_json)
     _confirm(request, targets)
@@ -43,7 +57,8 @@ def run(services: PowerServices, request: Request, selection: Selection, limits:
             with_progress.show()
 
     try:
-        services.perform(request, targets, limits, ended)
+        with _termination_is_ctrl_c():
+            services.perform(request, targets, limits, ended)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -59,17 +74,40 @@ def run(services: PowerServices, request: Request, selection: Selection, limits:
 
 def _show(request: Request, rows: Sequence[Row], elapsed_s: float, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(powerview.document(request.verb, rows, elapsed_s))
+        _write(sys.stdout, powerview.document(request.verb, rows, elapsed_s))
     else:
-        sys.stdout.write(powerview.listing(rows, colour=coloured(sys.stdout)))
-        sys.stdout.flush()
-        sys.stderr.write(powerview.advices(rows))
-        sys.stderr.write(powerview.totals(rows, elapsed_s))
-    sys.stdout.flush()
+        _write(sys.stdout, powerview.listing(rows, colour=coloured(sys.stdout)))
+        _write(sys.stderr, powerview.advices(rows) + powerview.totals(rows, elapsed_s))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Also where nobody reads any more: what was asked of the BMCs is done all the same, and the exit code tells it."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # What is still in the buffer would fail again when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            message = f"the results cannot be written: {error.strerror}; the BMCs had been asked"
+            remedy = "free some space or choose another place; read the status before any order is repeated"
+            raise ToolError(Problem(message, stream.name, remedy)) from error
+
+
+@contextmanager
+def _termination_is_ctrl_c() -> Iterator[None]:
+    """SIGTERM (``timeout 60 bootorch power …``) ends like ^C: what had ended is told."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _unfinished(name: str, elapsed_s: float) -> Row:
-    return Row(name, "", Reason.INTERRUPTED, "ended before it answered; it may have had effect", 0, elapsed_s)
+    return Row(name, "", Reason.INTERRUPTED, "ended before it answered", 0, elapsed_s)
 
 
 def _confirm(request: Request, targets: Sequence[Target]) -> None:
@@ -126,9 +164,11 @@ def _console(
         raise InvalidInput(Problem("both want stdout", "--json and the console", remedy))
     row = services.console(request, targets[0], limits)
     if as_json:
-        sys.stdout.write(powerview.document(request.verb, [row], row.elapsed_s))
+        _write(sys.stdout, powerview.document(request.verb, [row], row.elapsed_s))
     else:
-        sys.stderr.write(powerview.listing([row], colour=coloured(sys.stderr)) + powerview.advices([row]))
+        _write(sys.stderr, powerview.listing([row], colour=coloured(sys.stderr)) + powerview.advices([row]))
+    if row.reason is Reason.INTERRUPTED:
+        return int(Exit.INTERRUPTED)
     return int(Exit.OK if row.reason is Reason.OK else Exit.INCOMPLETE)
 
 

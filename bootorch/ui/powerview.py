@@ -16,7 +16,8 @@ from bootorch.ui.powerservices import Row
 
 # Where the advice for runs would not fit a single command.
 _ADVICE = {
-    Reason.BMC_BUSY: "the BMC stayed busy. Try again when it has booted; give it more --timeout",
+    Reason.BMC_BUSY: "the BMC stayed busy, or somebody has its console open. Try again later, or with more --timeout; "
+    "a console is taken over with --steal",
     Reason.BMC_UNSUPPORTED: "the BMC does not have this command",
     Reason.BMC_LOST: "the session broke off. An order may or may not have been done: read the status first",
     Reason.POWER_NO_EFFECT: "accepted, but the power does not read so. Read it again later; look at the console",

@@ -96,6 +96,60 @@ def test_on_and_off_are_done_and_read_back(info: LabInfo) -> None:
     assert sorted(control for control in controls if control[1] != "cycle") == sorted(wanted)
 
 
+def test_waiting_is_not_held_up_by_a_dead_bmc(info: LabInfo) -> None:
+    (dead,) = hosts_of(info, dead=True)
+    found = states(power(info, "on", "all", "--wait", "--json", "--timeout", "8"))
+    assert found.pop(dead) == (None, "bmc_unreachable")
+    assert set(found.values()) == {("on", None)}
+
+
+def test_output_that_nobody_takes(info: LabInfo) -> None:
+    """A reader that has left changes nothing; a full disk is told. A closed stdout is as good as /dev/null."""
+    host = hosts_of(info, dead=False)[0]
+    words = " ".join(command("power", "status", "-i", info.inventory, host, "--json"))
+    pipe = f"set -o pipefail; {words} | true"
+    for line, code, told in ((pipe, 0, ""), (f"{words} >/dev/full", 1, "No space left"), (f"{words} >&-", 0, "")):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment(), timeout=60)
+        assert done.returncode == code, done.stderr
+        assert told in done.stderr
+        assert "unexpected" not in done.stderr
+
+
+def test_a_console_that_does_not_open_is_interrupted_at_once(info: LabInfo, tmp_path: Path) -> None:
+    (dead,) = hosts_of(info, dead=True)
+    log = str(tmp_path / "log")
+    words = command("power", "console", "-i", info.inventory, dead, "--log", log, "--json", "--timeout", "600")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    try:
+        deadline = time.monotonic() + 60
+        while not Path(log).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 5
+    assert json.loads(out)["targets"][0]["error"] == "interrupted"
+
+
+def test_a_console_onto_a_full_disk_fails(info: LabInfo) -> None:
+    host = next(name for name in hosts_of(info, dead=False) if name.startswith("web"))
+    words = command("power", "console", "-i", info.inventory, host, "--log", "/dev/full", "--for", "30")
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment())
+    try:
+        assert process.stderr is not None
+        assert "console of" in process.stderr.readline()
+        assert power(info, "on", host).returncode == 0
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert "No space left" in told
+
+
 def test_a_soft_off_that_no_operating_system_hears_is_no_success(lab: LabFactory) -> None:
     info = lab(8, boot_seconds=(300.0, 400.0))
     host = hosts_of(info, dead=False)[0]

@@ -95,6 +95,26 @@ def test_a_password_from_a_person_and_no_terminal_to_ask(monkeypatch: pytest.Mon
     assert "no terminal" in refused(lambda: resolve(Selection(bmc=("127.0.0.1",), user="kim")))
     assert "is empty" in "".join(_messages(Selection(bmc=("127.0.0.1",), user="kim"), lambda _: ""))
 
+    def end_of_file(_: str) -> str:
+        raise EOFError
+
+    assert "nothing was sent" in "".join(_messages(Selection(bmc=("127.0.0.1",), user="kim"), end_of_file))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"])
+def test_an_address_of_everybody_or_nobody_is_refused(address: str, password: Path) -> None:
+    chosen = Selection(bmc=(f"127.0.0.1,{address}",), user="u", password_file=password)
+    assert f"{address} is not the address of one machine" in refused(lambda: resolve(chosen))
+
+
+@pytest.mark.parametrize(("user", "told"), [("a" * 17, "17 bytes"), ("é" * 9, "18 bytes"), ("a\udcff", "no UTF-8")])
+def test_a_user_that_no_bmc_can_have_is_refused(user: str, told: str, password: Path, tmp_path: Path) -> None:
+    assert told in refused(lambda: resolve(Selection(bmc=("127.0.0.1",), user=user, password_file=password)))
+    if "\udcff" not in user:
+        path = snapshot_of(tmp_path, {"a": {"bmc_address": "127.0.0.2", "bmc_user": user}})
+        chosen = Selection(inventory=path, patterns=("all",), password_file=password)
+        assert told in refused(lambda: resolve(chosen))
+
 
 def _messages(selection: Selection, ask: Callable[[str], str]) -> list[str]:
     with pytest.raises(InvalidInput) as caught:

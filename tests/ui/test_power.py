@@ -135,16 +135,35 @@ def test_verbs(words: list[str], request_: Request, login: list[str]) -> None:
         ["status", "--suite", "0"],
         ["status", "--ipmi", "3.0"],
         ["status", "--timeout", "0"],
+        ["status", "--timeout", "nan"],
+        ["status", "--timeout", "inf"],
+        ["console", "--for", "nan"],
         ["status", "--window", "0"],
         ["status", "--port", "65536"],
         ["status", "--password", "s3cretpw"],
         ["nosuchverb"],
     ],
 )
-def test_what_cannot_be_meant_is_refused(words: list[str], login: list[str]) -> None:
+def test_what_cannot_be_meant_is_refused(
+    words: list[str], login: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     services = Recorder()
     assert run(services, *words, "--bmc", "127.0.0.1", *login) == 2
     assert not services.asked
+    capsys.readouterr()
+    assert run(services, *words, "--bmc", "127.0.0.1", *login, "--json") == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["exit_code"]) == ("bootorch.error/1", 2)
+    assert told["problems"][0]["message"]
+
+
+def test_ctrl_c_before_anything_was_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    class Asked(Recorder):
+        def targets(self, selection: Selection, ask: Callable[[str], str] | None) -> Sequence[Target]:
+            raise KeyboardInterrupt
+
+    assert run(Asked(), "status", "--json") == 5
+    assert "nothing was sent" in json.loads(capsys.readouterr().out)["problems"][0]["message"]
 
 
 # Safety
