@@ -199,7 +199,8 @@ def test_a_wrong_password_is_told_and_not_shown(info: LabInfo, tmp_path: Path) -
     assert "Wr0ngMark" not in done.stdout + done.stderr
 
 
-def test_ctrl_c_tells_what_had_ended(info: LabInfo) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_tells_what_had_ended(info: LabInfo, number: signal.Signals) -> None:
     words = command("power", "status", "-i", info.inventory, "all", "--json", "--timeout", "60")
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
     try:
@@ -207,7 +208,7 @@ def test_ctrl_c_tells_what_had_ended(info: LabInfo) -> None:
         while len(witnessed_hosts(info)) < 15 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=30)
     finally:
         process.kill()
