@@ -27,7 +27,9 @@ from bootorch.ipmi.packet import MAX_PACKET
 
 SOCKETS: Final = 4  # per address family: a socket's receive buffer (208 KiB by default) holds some 200 datagrams
 RECEIVE_BUFFER: Final = 4 << 20  # bytes asked for; the kernel grants what net.core.rmem_max allows
-DATAGRAMS_PER_TURN: Final = 256  # of one socket; then timers and the other sockets have a turn
+DATAGRAMS_PER_TURN: Final = 256  # of one socket; then the other sockets have a turn
+DATAGRAMS_PER_LOOK: Final = 32  # at the clock: some 2 ms
+TURNS_BEFORE_TIMERS: Final = 16  # a flood puts them off no longer; that is some 0.1 s
 _SO_RCVBUFFORCE: Final = getattr(socket, "SO_RCVBUFFORCE", 33)  # <asm/socket.h>; Python has no name for it
 
 
@@ -83,10 +85,12 @@ class Ports:
         self._of.clear()
 
 
-def drain(sock: socket.socket, fleet: Fleet, now: float) -> bool:
+def drain(sock: socket.socket, fleet: Fleet, clock: Callable[[], float]) -> bool:
     """Give the fleet what has arrived. True when there may be more."""
     receive, recvfrom = fleet.receive, sock.recvfrom
-    for _ in range(DATAGRAMS_PER_TURN):
+    for n in range(DATAGRAMS_PER_TURN):
+        if not n % DATAGRAMS_PER_LOOK:
+            now = clock()
         try:
             data, source = recvfrom(MAX_PACKET + 1)
         except (BlockingIOError, InterruptedError):
@@ -165,6 +169,7 @@ def ask_all(
             job = _job(end.target, follow.script, follow.timeout_s, ports, told)
             heappush(later, (clock() + follow.after_s, id(job), job))
 
+    turns = 0  # in a row that did not take everything that had arrived
     try:
         for target in targets:
             fleet.submit(_job(target, script, timeout_s, ports, told), clock())
@@ -179,8 +184,9 @@ def ask_all(
             wait_ms = None if due is None else max(0, int((due - clock()) * 1000) + 1)
             more = False
             for number, _ in waiting.poll(wait_ms):
-                more = drain(sockets[number], fleet, clock()) or more
-            if not more:  # timers last: an answer that has come already was not lost
+                more = drain(sockets[number], fleet, clock) or more
+            turns = turns + 1 if more else 0
+            if not turns % TURNS_BEFORE_TIMERS:  # timers last: an answer that has come already was not lost
                 fleet.handle_timers(clock())
     finally:
         try:

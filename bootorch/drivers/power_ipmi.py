@@ -15,7 +15,7 @@ from typing import Final
 
 from bootorch.core.model import BootDevice, Host, Site
 from bootorch.core.reasons import Reason
-from bootorch.drivers.bmc_net import Ports, drain, socket_address
+from bootorch.drivers.bmc_net import TURNS_BEFORE_TIMERS, Ports, drain, socket_address
 from bootorch.drivers.boot_consoles import MOST_WATCHED, BootConsoles
 from bootorch.drivers.console import MOST_OPEN, Consoles
 from bootorch.drivers.protocols import Reply, Scalar, SecretStore
@@ -57,6 +57,7 @@ class IpmiPower:
         self._boots = BootConsoles(self._consoles, consoles)
         self._leaving: set[asyncio.Task[None]] = set()  # consoles that are being freed
         self._wake: asyncio.TimerHandle | None = None
+        self._turns = 0  # in a row that did not take everything that had arrived
         self._closed = False
 
     # PowerDriver
@@ -227,7 +228,7 @@ class IpmiPower:
         asyncio.get_running_loop().add_reader(sock, self._readable, sock)
 
     def _readable(self, sock: socket.socket) -> None:
-        drain(sock, self._fleet, asyncio.get_running_loop().time())
+        drain(sock, self._fleet, asyncio.get_running_loop().time)
         self._arm()
 
     def _arm(self) -> None:
@@ -246,8 +247,9 @@ class IpmiPower:
         self._wake = None
         more = False
         for sock in self._ports.sockets():  # an answer that has come already was not lost
-            more = drain(sock, self._fleet, loop.time()) or more
-        if not more:
+            more = drain(sock, self._fleet, loop.time) or more
+        self._turns = self._turns + 1 if more else 0
+        if not self._turns % TURNS_BEFORE_TIMERS:
             self._fleet.handle_timers(loop.time())
             self._arm()
         else:
