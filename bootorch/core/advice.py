@@ -27,7 +27,7 @@ ADVICE: Mapping[Reason, Advice] = {
     ),
     Reason.BMC_AUTH_FAILED: Advice(
         "the BMC refused user or password",
-        "Check bmc_user and bmc_password of these hosts. It was tried twice only, so that no account locks.",
+        "Check bmc_user and bmc_password of these hosts. It is tried twice at most, so that no account locks.",
     ),
     Reason.BMC_ROGUE: Advice(
         "the BMC could not prove that it knows the password",

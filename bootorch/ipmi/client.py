@@ -211,7 +211,7 @@ class Exchange:
         elif self._pending is None:  # the BMC was busy, and has had time to breathe
             self._run(now)
         elif self._pending.once or self._tries >= COMMAND_TRIES:
-            self._close(*self._lost(f"no answer, sent {self._tries} times"))
+            self._close(*self._lost("no answer" if self._tries == 1 else f"no answer, sent {self._tries} times"))
         else:
             self._lost_answers += 1
             self._transmit(self._pending, now)
