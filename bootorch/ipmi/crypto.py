@@ -40,7 +40,6 @@ class Suite:
         "icv_size",
         "ident",
         "integrity",
-        "proof_size",
     )
 
     def __init__(self, ident: int, digest: str, authentication: int, integrity: int, icv_size: int) -> None:
@@ -50,7 +49,6 @@ class Suite:
         self.confidentiality = 1  # AES-CBC-128
         self.algorithms = authentication, integrity, 1
         self.hash = getattr(hashlib, digest)
-        self.proof_size = 20 if digest == "sha1" else 32  # RAKP2 and RAKP3 carry the whole HMAC
         self.icv_size = icv_size  # RAKP4 and packet trailers carry this much of it
 
     def __repr__(self) -> str:

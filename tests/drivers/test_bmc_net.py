@@ -80,7 +80,7 @@ def test_a_bad_network_and_bmcs_with_faults() -> None:
         reasons = Counter(end.reason for end in ended)
         assert reasons == {Reason.OK: 190, Reason.BMC_UNREACHABLE: 10}
         dead = [end for end in ended if end.reason is Reason.BMC_UNREACHABLE]
-        assert all(end.elapsed_s == pytest.approx(15.0, abs=1.0) for end in dead)
+        assert all(end.elapsed_s >= 15.0 for end in dead)  # its own deadline, and not before
         assert max(end.attempts for end in ended) > 1  # those without free slots at first
 
 
