@@ -52,7 +52,7 @@ def make_plan(size: int) -> Plan:
                 bmc_password=None,
                 address=f"127.{128 + (serial >> 16 & 127)}.{serial >> 8 & 255}.{serial & 255}",
                 rack=f"r{rack:04}",
-                feed=f"hall-{rack % 4}/row-{rack // 40}/rack-{rack}",
+                feeds=(f"hall-{rack % 4}/row-{rack // 40}/rack-{rack}",),
                 model=f"m{rack % 3}",
                 watts_boot_peak=400.0,
                 watts_steady=250.0,

@@ -42,7 +42,7 @@ def make_host(name: str, group: str, number: int, **facts: object) -> Host:
         bmc_password=None,
         address=address.replace("127.1.", "127.2."),
         rack=f"r{number % 4}",
-        feed=f"hall/row-{number % 2}",
+        feeds=(f"hall/row-{number % 2}",),
         model="m1",
         watts_boot_peak=400.0,
         watts_steady=250.0,

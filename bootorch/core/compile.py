@@ -75,6 +75,7 @@ def _group(name: str, spec: GroupSpec, hosts: tuple[str, ...]) -> Group:
         tier=spec.tier,
         requires=spec.requires,
         after=spec.after,
+        first=spec.first,
         ready=spec.ready,
         verify=spec.verify,
         redeploy=spec.redeploy,
@@ -297,7 +298,7 @@ def _check_limits(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings,
 
 def _normalised(limits: Limits) -> Limits:
     feeds = {path.strip("/"): limit for path, limit in limits.feeds.items()}
-    return Limits(feeds=feeds, slots=limits.slots, breaker=limits.breaker)
+    return replace(limits, feeds=feeds)
 
 
 def _ancestors(feed: str) -> list[str]:

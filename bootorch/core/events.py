@@ -36,11 +36,15 @@ class Kind(StrEnum):
     REDEPLOY = "redeploy"
     GATE_CHECK = "gate.check"
     EVIDENCE = "power.evidence"
+    METER = "power.meter"  # a host's own draw, asked of its BMC
+    FEED_METER = "feed.meter"  # a feed's draw, asked of its meter
 
 
 # Effects that change nothing in the world. Repeated, they are one watch: the intent of the first exchange and every
 # answer that differs from the one before are journalled, the rest only folded. (Evidence is taken once: no watch.)
-READ_ONLY = frozenset({Kind.POWER_READ, Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK, Kind.GATE_CHECK})
+READ_ONLY = frozenset(
+    {Kind.POWER_READ, Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK, Kind.GATE_CHECK, Kind.FEED_METER}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,118 @@ class Paused:
     why: str = ""
 
 
-Event = RunStarted | RunResumed | RunEnded | Intent | Answer | Settled | BootFailed | Tripped | GateOpened | Paused
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A person named the member of ``group`` that starts first (``model.First``)."""
+
+    type: ClassVar[str] = "first.chosen"
+    version: ClassVar[int] = 1
+    t: float
+    group: str
+    host: str
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSet:
+    """A limit has another value from now on. ``kind``: ``feed`` (budget in ``value``, ramp and inrush where given; a
+    supply other than electricity by its full name) or ``slot``. What runs already goes on: nothing is switched off."""
+
+    type: ClassVar[str] = "limit.set"
+    version: ClassVar[int] = 1
+    t: float
+    kind: str
+    name: str
+    value: float | None = None
+    ramp: float | None = None
+    inrush: float | None = None
+    by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLost:
+    """A feed (or a part of the tree below one) is without electricity. Hosts that hang on it alone are dark."""
+
+    type: ClassVar[str] = "feed.lost"
+    version: ClassVar[int] = 1
+    t: float
+    feed: str
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedReturned:
+    """A feed has electricity again: its hosts are looked at anew, and nothing is assumed of them."""
+
+    type: ClassVar[str] = "feed.returned"
+    version: ClassVar[int] = 1
+    t: float
+    feed: str
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeAdded:
+    """``hosts``, outside ``--limit`` until now, belong to the run from now on; ``pattern`` is what was asked for."""
+
+    type: ClassVar[str] = "scope.added"
+    version: ClassVar[int] = 1
+    t: float
+    pattern: str
+    hosts: tuple[str, ...]
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TierSet:
+    """A group has another tier from now on: who goes first changes, what runs does not."""
+
+    type: ClassVar[str] = "tier.set"
+    version: ClassVar[int] = 1
+    t: float
+    group: str
+    tier: int
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """An adaptive slot shrank because of overload, or grew again. ``slot``: the resource's name, such as
+    ``image_server:pxe-1``."""
+
+    type: ClassVar[str] = "slot.adapted"
+    version: ClassVar[int] = 1
+    t: float
+    slot: str
+    limit: int
+    why: str
+
+
+Event = (
+    RunStarted
+    | RunResumed
+    | RunEnded
+    | Intent
+    | Answer
+    | Settled
+    | BootFailed
+    | Tripped
+    | GateOpened
+    | Paused
+    | Chosen
+    | LimitSet
+    | FeedLost
+    | FeedReturned
+    | ScopeAdded
+    | TierSet
+    | Adapted
+)
 
 TYPES: Mapping[str, type[Event]] = {
     cls.type: cls
@@ -188,6 +303,13 @@ TYPES: Mapping[str, type[Event]] = {
         Tripped,
         GateOpened,
         Paused,
+        Chosen,
+        LimitSet,
+        FeedLost,
+        FeedReturned,
+        ScopeAdded,
+        TierSet,
+        Adapted,
     )
 }
 

@@ -84,7 +84,7 @@ class HostReader:
             boot_evidence=values.text("boot_evidence"),
             power=values.text("power") or power,
             rack=values.text("rack"),
-            feed=values.text("feed").strip("/"),
+            feeds=(feed,) if (feed := values.text("feed").strip("/")) else (),
             model=values.text("model"),
             firmware=values.text("firmware"),
             watts_boot_peak=peak,

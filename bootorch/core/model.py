@@ -187,12 +187,30 @@ class Requirement:
     """``requires``: holds back until the quorum of ``group`` is ready, spread over at least ``across_racks`` racks.
 
     With ``per_host`` (a fact's name, such as ``rack``) a host waits only for the parents that share its value.
+
+    ``control`` names what the recovery itself needs (``switch``, ``dhcp``, ``dns``, ``credential``, ``feed``; see
+    ``core.controlpath``): such a host's BMC is not even read before. Empty: a dependency of the service, which holds
+    back the power-on only. ``hosts``: the hosts of the group that have the need; empty: all of them.
     """
 
     group: str
     quorum: Quorum = ALL
     across_racks: int = 0
     per_host: str | None = None
+    control: str = ""
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Which member of a group starts alone, the others when it is ready: stores that bootstrap from the newest copy.
+
+    ``candidates`` are tried in this order, the next when one has failed. ``ask``: a person names the member while the
+    run goes on (``events.Chosen``), and again when that one has failed.
+    """
+
+    candidates: tuple[str, ...] = ()
+    ask: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +243,7 @@ class Group:
     tier: int = 0
     requires: tuple[Requirement, ...] = ()
     after: tuple[str, ...] = ()
+    first: First | None = None
     ready: tuple[Check, ...] = (SshCheck(),)
     verify: tuple[Check, ...] = ()  # empty: the ready checks again
     redeploy: tuple[str, ...] = ()  # absolute paths of playbooks, run in this order
@@ -244,6 +263,16 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What a host takes of one supply, such as ``cooling:crac-1``: ``peak`` while it boots, ``steady`` afterwards, in
+    the supply's own unit. Supplies form a tree by path, as feeds do."""
+
+    path: str
+    peak: float
+    steady: float
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A server: how to reach its BMC and itself, and the facts that limits and dependencies use."""
 
@@ -259,12 +288,23 @@ class Host:
     boot_evidence: str = ""  # command printing boot id and uptime; empty: /proc (see drivers.reach)
     power: str = "ipmi"
     rack: str = ""
-    feed: str = ""
+    feeds: tuple[str, ...] = ()  # one per cord: each carries the host alone when the others fail
     model: str = ""
     firmware: str = ""
     watts_boot_peak: float = 0.0
     watts_steady: float = 0.0
+    # What it draws at most from so many seconds after its chassis reads on, step by step, until its boot is proven:
+    # ((45.0, 420.0), (120.0, 310.0)). Before the first step, and where there is none: the boot peak.
+    watts_profile: tuple[tuple[float, float], ...] = ()
+    inrush_amps: float = 0.0  # for some 20 ms when its supplies are switched on
+    loads: tuple[Load, ...] = ()  # what it takes of things other than electricity, such as cooling
+    boot_s: float = 0.0  # from power-on to proof, as fitted or stated; 0: not known
     facts: Mapping[str, str] = field(default_factory=dict)  # the facts that the plan's per_host and slots name
+
+    @property
+    def feed(self) -> str:
+        """The feed of the first cord; empty where none is stated."""
+        return self.feeds[0] if self.feeds else ""
 
     def fact(self, name: str) -> str:
         """The value of a fact by name, empty where the inventory states none."""
@@ -282,33 +322,69 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Meter:
+    """Where the measured draw of a feed comes from: a command of the operator's own machine that prints watts.
+
+    ``command`` is an argument list, no shell. Read every ``every_s`` seconds; a reading older than three times that is
+    no longer believed.
+    """
+
+    command: tuple[str, ...]
+    every_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class FeedLimit:
-    """A source of electricity. Feeds form a tree by path: ``hall-a/row-3`` hangs on ``hall-a``."""
+    """A source of electricity, or another supply. They form trees by path: ``hall-a/row-3`` hangs on ``hall-a``.
+
+    Supplies other than electricity have their name before a colon (``cooling:crac-1``); their budget and ramp are in
+    their own unit, whatever the fields are called.
+    """
 
     budget_watts: float | None = None
     ramp_watts_per_min: float | None = None
+    inrush_amps: float | None = None  # of all hosts that are switched on within one second
+    failover: bool = True  # hosts with several cords count here whole, because their other feed may fail
+    dark: bool = False  # without electricity as the run begins: nothing is sent to hosts that hang on it alone
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When to stop by itself: share of quarantined hosts in a group; quarantined hosts of one model."""
+    """When to stop by itself.
+
+    ``group_failed_share``: share of quarantined hosts in a group. ``same_model_failures``: quarantined hosts of one
+    model. ``cluster_failures``: so many quarantined hosts that share model, firmware, rack, feed or subnet, most of
+    those tried and far more than elsewhere, pause exactly that class.
+    """
 
     group_failed_share: float | None = None
     same_model_failures: int | None = None
+    cluster_failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A named point where a person (``ask``) or a check must say yes before any power-on of ``groups`` (empty: all)."""
+    """A named point that holds back every power-on of ``groups`` (empty: all) until a person (``ask``) or a ``check``
+    says yes, or a time has come: ``wait_s`` seconds of the run, or ``at``, a wall-clock time in ISO 8601 with offset
+    (or ``HH:MM``, the next one after the run began)."""
 
     name: str
     ask: str = ""
     check: Check | None = None
     groups: tuple[str, ...] = ()
+    wait_s: float | None = None
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """``slots``: counted resources by name, see ``core.slots``; ``adaptive``: those that shrink when what they protect
+    shows overload, with the least that they shrink to. ``measure``: each host's own BMC is asked for its draw once it
+    is ready, and the answer replaces its modelled steady draw."""
+
     feeds: Mapping[str, FeedLimit] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
+    adaptive: Mapping[str, int] = field(default_factory=dict)
     breaker: Breaker = Breaker()
+    measure: bool = False

@@ -13,6 +13,7 @@ from bootorch.core.model import (
     Console,
     Deadlines,
     Environment,
+    First,
     Gate,
     Limits,
     Requirement,
@@ -32,6 +33,7 @@ class GroupSpec:
     tier: int = 0
     requires: tuple[Requirement, ...] = ()
     after: tuple[str, ...] = ()
+    first: First | None = field(default=None, repr=False)
     ready: tuple[Check, ...] = (SshCheck(),)
     verify: tuple[Check, ...] = ()
     redeploy: tuple[str, ...] = ()
