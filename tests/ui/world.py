@@ -23,7 +23,7 @@ WALL = "2026-03-01T04:00:00+09:00"
 
 def make_host(name: str, group: str, number: int, **facts: object) -> Host:
     address = f"127.1.{number // 250}.{number % 250 + 1}"
-    given: dict[str, object] = {"rack": f"r{number % 4 + 1}", "feed": "hall-a", "watts_boot_peak": 400.0}
+    given: dict[str, object] = {"rack": f"r{number % 4 + 1}", "feeds": ("hall-a",), "watts_boot_peak": 400.0}
     given |= {"watts_steady": 250.0, "model": "R640", "firmware": "2.1", **facts}
     return Host(name, group, Endpoint(address, 20623), "admin", None, address, **given)  # type: ignore[arg-type]
 
