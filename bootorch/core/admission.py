@@ -2,7 +2,8 @@
 
 A host that is held back is parked on the *one* resource that holds it: a gate, a breaker, a slot, a feed's budget,
 its ramp or its inrush. When that resource has room again, its waiting hosts are tried most urgent first until one of
-them is held by it again. So a release costs the hosts that it lets go, not the hosts that wait: no scan of 32,000 for one watt.
+them is held by it again. So a release costs the hosts that it lets go, not the hosts that wait: no scan of 32,000 for
+one watt.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ the intents leave. It looks only at hosts that an event or a timer has touched, 
 
 The rules, in the order in which a host meets them (invariants of docs/architecture.md in brackets):
 
-1. Nothing that acts before its dependencies hold [1]; blocked as soon as one never can; nothing at all while it is dark.
+1. Nothing that acts before its dependencies hold [1]; blocked as soon as one never can; nothing while it is dark.
    Its power state is read ahead as soon as the recovery can reach its BMC: servers that run count on their feeds from
    then on, and a dead BMC is known before its turn.
 2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is never tried again.
@@ -221,7 +221,8 @@ class Engine:
 
     def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
         state = self.state
-        durable = kind not in READ_ONLY or "admit" in args or host.watched != state.watch_key(host, kind)
+        turn = host.stage is Stage.WAIT and "survey" not in args  # its own, after it was read ahead
+        durable = kind not in READ_ONLY or turn or "admit" in args or host.watched != state.watch_key(host, kind)
         args["timeout_s"] = round(max(1.0, min(EXCHANGE_S[kind], deadline_t - self._now)), 1)
         if kind is Kind.POWER_ON:
             attempt = host.on_attempts + 1
@@ -306,12 +307,6 @@ class Engine:
         if host.observed:
             self._settle(host, Outcome.SKIPPED, Reason.LIMIT, "outside --limit, and off")
             return
-        if host.on_t is None and host.admitted_t is None:
-            if host.impossible:
-                self._settle(host, Outcome.BLOCKED, Reason.DEPENDENCY, host.impossible)
-                return
-            if host.waits:
-                return  # read ahead of its turn
         reason, detail = host.last
         if hopeless(host):
             self._quarantine(host, reason, detail)

@@ -86,7 +86,7 @@ class HostState:
         self.examined = False
 
     def begin_anew(self, t: float) -> None:
-        """Nothing is known any more, the electricity is gone. Playbooks that were done are on its disks, and stay done."""
+        """The electricity is gone, and nothing is known any more. Playbooks that were done are on its disks."""
         self.stage = Stage.WAIT
         self.stage_t = self.next_t = self.void_t = t
         self.outcome = None

@@ -110,7 +110,7 @@ class Slots:
         return kind_of(resource) in self._least
 
     def overload(self, resource: str, began_t: float) -> int | None:
-        """What the limit should shrink to because something that began at ``began_t`` failed by overload; ``None``: as is.
+        """What the limit shrinks to because something that began at ``began_t`` failed by overload; ``None``: as it is.
 
         What began before the last shrink tells of the time before it: one overload shrinks once.
         """

@@ -458,8 +458,8 @@ class State:
                 host.bootdev_t = None
                 self.release(host)
                 host.enter(Stage.POWER, t)
-            elif waiting or host.stage is Stage.BMC:
-                host.enter(Stage.POWER, t)  # where it may still wait for its dependencies
+            elif host.stage is Stage.BMC:
+                host.enter(Stage.POWER, t)
             elif host.stage is Stage.POWER and host.on_t is not None:
                 host.next_t = t + poll_s(t - host.on_t, self._jitter(host))
                 self._hinted(host, event)

@@ -58,7 +58,7 @@ _PHASE_OF_STAGE = {stage: Phase(stage.value) for stage in Stage}
 def phase_of(host: HostState) -> Phase:
     """The phase that an unsettled host is in."""
     if host.stage is Stage.POWER and host.admitted_t is None:
-        return Phase.WAIT if host.waits or host.dark else Phase.HELD
+        return Phase.HELD
     if host.stage is Stage.REDEPLOY and host.redeploy_t is None:
         return Phase.HELD
     return _PHASE_OF_STAGE[host.stage]
