@@ -14,6 +14,7 @@ from enum import StrEnum
 from bootorch.core.admission import Admission
 from bootorch.core.diagnosis import Diagnosis, diagnose
 from bootorch.core.events import (
+    Admitted,
     Answer,
     BootFailed,
     Event,
@@ -75,7 +76,7 @@ def touched(event: Event) -> tuple[str, ...]:
             return tuple(event.verdicts)
         case Intent() | Answer():
             return (event.target,)
-        case Settled() | BootFailed():
+        case Settled() | BootFailed() | Admitted():
             return (event.host,)
         case _:
             return ()
