@@ -59,15 +59,12 @@ def _check_slots(
 class _Feeds:
     """Sums over hosts: what each feed carries when all are up, and how much more while one boots."""
 
-    def __init__(
-        self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings
-    ) -> None:
+    def __init__(self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings) -> None:
         self.spec, self.feeds = spec, feeds
         self.findings, self.warnings = findings, warnings
         self.steady: Counter[str] = Counter()
         self.surge: dict[str, float] = {}  # by how much a host draws more while it boots
         self._paths: dict[tuple[str, ...], tuple[tuple[str, float], ...]] = {}
-        self._wide: set[tuple[object, ...]] = set()  # kinds of hosts that fit everywhere
 
     def check(self, hosts: Mapping[str, Host]) -> None:
         electric = any(":" not in path for path in self.feeds)
@@ -92,9 +89,7 @@ class _Feeds:
     def _electricity(self, host: Host) -> None:
         where = self.spec.inventory_name
         if not host.feeds:
-            self.findings.host(
-                host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3"
-            )
+            self.findings.host(host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3")
             return
         limited = self._limited(host.feeds)
         if any(_needs_watts(self.feeds[path]) for path, _ in limited) and not host.watts_boot_peak:
@@ -110,23 +105,29 @@ class _Feeds:
             limit = self.feeds[path]
             self.steady[path] += round(steady * share)
             self.surge[path] = max(self.surge.get(path, 0.0), (peak - steady) * share)
-            what, unit = _what(path)
-            for most, taken, of, name, each in (
-                (limit.ramp_watts_per_min, peak, "ramp", "ramp_watts_per_min", f"{unit} per minute"),
-                (limit.budget_watts, peak, "budget", "budget_watts", unit),
-                (limit.inrush_amps, inrush, "inrush", "inrush_amps", " A"),
-            ):
-                if most is not None and taken * share > most:
-                    own = " A" if of == "inrush" else unit
-                    self.findings.host(
-                        host.name,
-                        f"the {of} of {what} is below what one host {'takes' if unit != ' W' else 'draws'} while it "
-                        f"{'is switched on' if of == 'inrush' else 'boots'}",
-                        self._where(path),
-                        f"correct {name if unit == ' W' else of} or "
-                        f"{'inrush_amps' if of == 'inrush' else 'watts_boot_peak' if unit == ' W' else 'its draw'}",
-                        f"{taken * share:.0f}{own} of {most:.0f}{each}",
-                    )
+            if limit.ramp_watts_per_min is not None and peak * share > limit.ramp_watts_per_min:
+                self._small(host, path, "ramp", peak * share, limit.ramp_watts_per_min)
+            if limit.budget_watts is not None and peak * share > limit.budget_watts:
+                self._small(host, path, "budget", peak * share, limit.budget_watts)
+            if limit.inrush_amps is not None and inrush * share > limit.inrush_amps:
+                self._small(host, path, "inrush", inrush * share, limit.inrush_amps)
+
+    def _small(self, host: Host, path: str, what: str, taken: float, most: float) -> None:
+        """A host that could never be switched on, even alone."""
+        thing, unit = _what(path)
+        if what == "inrush":
+            message = f"the inrush of {thing} is below what one host takes as it is switched on"
+            remedy, unit, each = "correct inrush_amps of the feed or of these hosts", " A", ""
+        elif unit:
+            message = f"the {what} of {thing} is below what one host draws while it boots"
+            remedy = f"correct {'ramp_watts_per_min' if what == 'ramp' else 'budget_watts'} or watts_boot_peak"
+            each = " per minute" if what == "ramp" else ""
+        else:
+            message = f"the {what} of {thing} is below what one host takes while it boots"
+            remedy, each = f"correct the {what}, or what these hosts take", ""
+        self.findings.host(
+            host.name, message, self._where(path), remedy, f"{taken:.0f}{unit} of {most:.0f}{unit}{each}"
+        )
 
     def _limited(self, feeds: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
         found = self._paths.get(feeds)
