@@ -65,6 +65,8 @@ class _Feeds:
         self.steady: Counter[str] = Counter()
         self.surge: dict[str, float] = {}  # by how much a host draws more while it boots
         self._paths: dict[tuple[str, ...], tuple[tuple[str, float], ...]] = {}
+        self._asks: dict[tuple[str, ...], tuple[bool, bool]] = {}
+        self._inventory = spec.inventory_name
 
     def check(self, hosts: Mapping[str, Host]) -> None:
         electric = any(":" not in path for path in self.feeds)
@@ -87,15 +89,15 @@ class _Feeds:
                 )
 
     def _electricity(self, host: Host) -> None:
-        where = self.spec.inventory_name
+        where = self._inventory
         if not host.feeds:
             self.findings.host(host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3")
             return
-        limited = self._limited(host.feeds)
-        if any(_needs_watts(self.feeds[path]) for path, _ in limited) and not host.watts_boot_peak:
+        watts, inrush = self._asked(host.feeds)
+        if watts and not host.watts_boot_peak:
             remedy = "set watts_boot_peak, as measured or from the server's name plate"
             self.findings.host(host.name, "no watts_boot_peak on a limited feed", where, remedy)
-        if any(self.feeds[path].inrush_amps is not None for path, _ in limited) and not host.inrush_amps:
+        if inrush and not host.inrush_amps:
             remedy = "set inrush_amps, as measured or from the data sheet of its power supplies"
             self.findings.host(host.name, "no inrush_amps on a feed that limits inrush", where, remedy)
         self._count(host, host.feeds, host.watts_boot_peak, host.watts_steady, host.inrush_amps)
@@ -129,6 +131,15 @@ class _Feeds:
             host.name, message, self._where(path), remedy, f"{taken:.0f}{unit} of {most:.0f}{unit}{each}"
         )
 
+    def _asked(self, feeds: tuple[str, ...]) -> tuple[bool, bool]:
+        """Whether hosts on these feeds must state their watts, and their inrush."""
+        found = self._asks.get(feeds)
+        if found is None:
+            limits = [self.feeds[path] for path, _ in self._limited(feeds)]
+            watts = any(limit.budget_watts is not None or limit.ramp_watts_per_min is not None for limit in limits)
+            found = self._asks[feeds] = (watts, any(limit.inrush_amps is not None for limit in limits))
+        return found
+
     def _limited(self, feeds: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
         found = self._paths.get(feeds)
         if found is None:
@@ -155,10 +166,6 @@ def shares(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit]) -> Iterator[
     cords = Counter(path for feed in feeds for path in feed_path(feed) if path in limits)
     for path, count in cords.items():
         yield path, 1.0 if limits[path].failover else count / len(feeds)
-
-
-def _needs_watts(limit: FeedLimit) -> bool:
-    return limit.budget_watts is not None or limit.ramp_watts_per_min is not None
 
 
 def _what(path: str) -> tuple[str, str]:
