@@ -288,7 +288,7 @@ def circles(spec: PlanSpec, groups: Mapping[str, Group], hosts: Mapping[str, Hos
         for wait in waits.counting(alike):
             if not wait.holds:
                 for other in unmet:
-                    below.setdefault(wait, {}).setdefault(other, {}).update(dict.fromkeys(alike.hosts))
+                    below.setdefault(wait, {}).setdefault(other, {}).update(dict.fromkeys(wait.members[alike]))
     found: dict[tuple[tuple[str, ...], ...], list[_Step]] = {}
     for knot in _knots(below):
         inside = set(map(id, knot))

@@ -147,11 +147,11 @@ def _title(wait: Wait) -> str:
         return f"the first member of {wait.parent}" if wait.key[1:] == ("first",) else f"after {wait.parent}"
     place = f" with the same {wait.requirement.per_host}" if wait.requirement.per_host else ""
     why = f" ({wait.requirement.control})" if wait.requirement.control else ""
-    lit = sum(count for member, count in wait.members.items() if member.ready)
+    lit = sum(len(names) for member, names in wait.members.items() if member.ready)
     if wait.requirement.per_host:
         return f"{wait.parent}{place}{why}"
     spread = f" across {wait.across} racks" if wait.across else ""
-    return f"{wait.parent}{why}: {wait.needed} of {sum(wait.members.values())} needed{spread}, {lit} can be ready"
+    return f"{wait.parent}{why}: {wait.needed} of {wait.size} needed{spread}, {lit} can be ready"
 
 
 def _waits_for(host: Host, dark: set[str]) -> str:
