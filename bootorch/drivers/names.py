@@ -16,7 +16,11 @@ from bootorch.core.model import DnsCheck, Endpoint
 from bootorch.core.plan import Plan
 
 ASK_S = 2.0  # one server's time to answer; BIND's own resolver library waits 2 s before it tries the next
+MOST_ASKED = 64  # questions at the same time: each takes a socket, and a small DNS server has two cores
 LEAST_S, MOST_S = 30.0, 3600.0  # bounds of an answer's time to live: zones of a data centre say 0 and a week
+
+
+_Question = tuple[str, bool]  # a name, and whether it is a BMC's
 
 
 class Unresolved(Exception):
@@ -37,44 +41,48 @@ class Names:
             for host in hosts
             if not is_name(host.address) and plan.site.allows_host(host.address)
         ]
-        self._known: dict[str, tuple[float, str]] = {}  # name -> until when (monotonic), address
-        self._asked: dict[str, asyncio.Task[str]] = {}
+        self._known: dict[_Question, tuple[float, str]] = {}  # until when (monotonic), and the address
+        self._asked: dict[_Question, asyncio.Task[str]] = {}
+        self._turns = asyncio.Semaphore(MOST_ASKED)
 
     async def address(self, name: str, *, bmc: bool, timeout_s: float) -> str:
         """An address of ``name``: one inside the site where there is one. Raises Unresolved when nobody knows it, or
         nobody answers within ``timeout_s``."""
-        until, address = self._known.get(name, (0.0, ""))
+        question = (name, bmc)
+        until, address = self._known.get(question, (0.0, ""))
         if time.monotonic() < until:
             return address
-        task = self._asked.get(name)
+        task = self._asked.get(question)
         if task is None:
-            task = self._asked[name] = asyncio.create_task(self._ask(name, bmc))
-            task.add_done_callback(lambda done: self._forget(name, done))
+            task = self._asked[question] = asyncio.create_task(self._ask(question))
+            task.add_done_callback(lambda done: self._forget(question, done))
         try:
             # Shielded: others may wait for the same answer.
             return await asyncio.wait_for(asyncio.shield(task), timeout_s)
         except TimeoutError:
             raise Unresolved(f"{name}: no answer of {self._group} within {timeout_s:g} s") from None
 
-    def _forget(self, name: str, task: asyncio.Task[str]) -> None:
-        del self._asked[name]
+    def _forget(self, question: _Question, task: asyncio.Task[str]) -> None:
+        del self._asked[question]
         if not task.cancelled():
             task.exception()  # whoever waited has it; nobody may have
 
-    async def _ask(self, name: str, bmc: bool) -> str:
+    async def _ask(self, question: _Question) -> str:
+        name, bmc = question
         if not self._servers:
             raise Unresolved(f"{name}: no host of {self._group} has an IP address inside the site")
         said = []
         for server in self._servers:
             try:
-                found, ttl = await self._exchange(server, name)
+                async with self._turns:
+                    found, ttl = await self._exchange(server, name)
             except Unresolved as error:
                 said.append(f"{server}: {error}")
                 continue
             allowed = self._site.allows_bmc if bmc else self._site.allows_host
             # None inside: the first one, which the driver refuses in its own words.
             address = next(filter(allowed, found), found[0])
-            self._known[name] = (time.monotonic() + min(max(ttl, LEAST_S), MOST_S), address)
+            self._known[question] = (time.monotonic() + min(max(ttl, LEAST_S), MOST_S), address)
             return address
         raise Unresolved(f"{name}: {'; '.join(said)}")
 
