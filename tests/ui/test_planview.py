@@ -97,7 +97,7 @@ def test_partial_power_is_shown_folded() -> None:
     assert "3 hosts wait for their feed hall/row-0 3 db1,web[5-6]" in text
     assert "6 hosts have electricity and wait for dark hosts" in text
     assert "db 1 of 2 db2" in text
-    assert "waits for db: 2 of 2 needed, 0 can be ready dark: hall/row-0" in text
+    assert "waits for db: 2 of 2 needed, 1 can be ready dark: hall/row-0" in text
     document = json.loads(json.dumps(planview.to_json(PlanView(dark, (), "snapshot"))))
     assert document["partial"]["dark_feeds"] == ["hall/row-0"]
     assert document["partial"]["dark"] == {"hall/row-0": {"hosts": 3, "nodes": "db1,web[5-6]"}}
