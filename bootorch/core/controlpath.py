@@ -36,11 +36,11 @@ ADDRESS_FROM, CREDENTIAL_FROM = "bmc_address_from", "credential_from"  # host va
 OWN_NAME = "inventory_hostname"
 
 _WHAT = {
-    "switch": "their switch",
-    "dhcp": "DHCP for their BMC addresses",
-    "dns": "DNS for their names",
-    "credential": "the place of their credentials",
-    "feed": "what switches their feed on",
+    "switch": "a switch to be reached",
+    "dhcp": "DHCP for BMC addresses",
+    "dns": "DNS for names",
+    "credential": "BMC credentials",
+    "feed": "electricity that is switched on",
 }
 
 
@@ -317,10 +317,11 @@ def _problem(spec: PlanSpec, groups: Mapping[str, Group], steps: Sequence[_Step]
         names = _short(step.hosts)
         control = step.wait.control
         if control:
-            parts.append(f"{names} need {_WHAT[control]} ({control}) from {step.wait.parent}")
+            needs = "needs" if len(step.hosts) == 1 else "need"
+            parts.append(f"{names} {needs} {_WHAT[control]} ({control}) from {step.wait.parent}")
             remedies += _remedies(spec, groups, control, list(step.hosts))
         else:
-            parts.append(f"{names} wait for {step.wait.parent}")
+            parts.append(f"{names} {'waits' if len(step.hosts) == 1 else 'wait'} for {step.wait.parent}")
     control = next(step.wait.control for step in steps if step.wait.control)
     hosts = sorted({name for step in steps for name in step.hosts})
     place = ("credentials",) if control == "credential" else ("feeds",) if control == "feed" else (control,)

@@ -112,7 +112,7 @@ def test_a_switch_that_is_no_host_of_the_plan() -> None:
 def test_a_switch_behind_itself() -> None:
     hosts = {f"tor{n}": {"bmc_switch": f"tor{n}"} for n in range(1, 6)} | {"web1": {"bmc_switch": "tor1"}}
     problem = refused(hosts, BY_NAME)
-    assert "tor[1-5] need their switch (switch) from tor" in problem.message
+    assert "tor[1-5] need a switch to be reached (switch) from tor" in problem.message
     assert problem.hosts == ("tor1", "tor2", "tor3", "tor4", "tor5")  # web1 waits for ever too, but is in no circle
     assert problem.where == "plan.yml:10"
     assert 'control.breaks: {need: switch, hosts: "tor", by: manual_step}' in problem.remedy
@@ -133,7 +133,7 @@ def test_a_dns_server_whose_address_is_a_name() -> None:
     hosts: dict[str, dict[str, Any]] = {"dns1": {"ansible_host": "dns1.example"}, "web1": {"bmc_address": "w.example"}}
     control = ControlSpec(dns=GroupNeed("dns"))
     problem = refused(hosts, control)
-    assert "dns1 need DNS for their names (dns) from dns" in problem.message
+    assert "dns1 needs DNS for names (dns) from dns" in problem.message
     assert problem.hosts == ("dns1",)
     assert "control.hosts_file" in problem.remedy
     plan = compiled(hosts, control, names={"dns1.example": "198.51.100.9"})
@@ -212,7 +212,7 @@ def test_a_pdu_controller_on_its_own_feed() -> None:
         "web3": {"feed": "hall-ab"},
     }
     problem = refused(hosts, control)
-    assert "pdu1 need what switches their feed on (feed) from pdu" in problem.message
+    assert "pdu1 needs electricity that is switched on (feed) from pdu" in problem.message
     plan = compiled({**hosts, "pdu1": {"feed": "ups"}}, control)
     assert [need.hosts for need in control_of(plan, "web")] == [("web1",)]  # web2 has another cord
 
@@ -222,8 +222,8 @@ def test_a_circle_through_service_and_control_path_names_both_kinds() -> None:
     hosts = {"tor1": {"bmc_address": "tor1.example"}, "dns1": {}, "web1": {}}
     control = ControlSpec(switch=SwitchSpec("tor", "rack"), dns=GroupNeed("dns"))
     problem = refused(hosts, control)
-    assert "dns1 need their switch (switch) from tor" in problem.message
-    assert "tor1 need DNS for their names (dns) from dns" in problem.message
+    assert "dns1 needs a switch to be reached (switch) from tor" in problem.message
+    assert "tor1 needs DNS for names (dns) from dns" in problem.message
     assert "web1" not in problem.message  # it waits for ever too, and is in no circle
     assert problem.hosts == ("dns1", "tor1")
     served = refused(
@@ -231,8 +231,8 @@ def test_a_circle_through_service_and_control_path_names_both_kinds() -> None:
         ControlSpec(dns=GroupNeed("dns")),
         dns=GroupSpec("dns", requires=(Requirement("tor"),)),
     )
-    assert "dns1 wait for tor" in served.message
-    assert "tor1 need DNS" in served.message
+    assert "dns1 waits for tor" in served.message
+    assert "tor1 needs DNS" in served.message
 
 
 def test_all_circles_are_told_and_other_mistakes_with_them() -> None:
