@@ -33,6 +33,7 @@ class Admission:
         self._wake_t: dict[Resource, float] = {}
         self._closed: dict[str, list[str]] = {}  # gates that are not open yet, by the group that they hold back
         self._gates_seen = -1
+        self._control_gates = [gate for gate in plan.gates.values() if gate.control]
 
     def held_back(self, host: HostState, now: float) -> Resource | None:
         """The first resource that keeps the host from being switched on, or None: go.
@@ -67,6 +68,13 @@ class Admission:
                         self._closed[name].append(gate.name)
         closed = self._closed[group]
         return closed[0] if closed else ""
+
+    def control_gate(self, group: str) -> str:
+        """A closed gate before the group's BMCs: a manual step of the control path."""
+        for gate in self._control_gates:
+            if gate.name not in self._state.gates_open and (not gate.groups or group in gate.groups):
+                return gate.name
+        return ""
 
     def breaker(self, host: HostState) -> Resource | None:
         """The tripped breaker that stops this host's class, or None."""

@@ -273,6 +273,8 @@ class Engine:
             self._settle(host, Outcome.SKIPPED, Reason.LIMIT, "outside --limit")
         elif host.impossible:
             self._settle(host, Outcome.BLOCKED, Reason.DEPENDENCY, host.impossible)
+        elif host.control_waits == 0 and (gate := self.admission.control_gate(host.group.name)):
+            self.admission.park(host, ("gate", gate))
         elif host.waits == 0:
             self._read(host, self._now + host.group.deadlines.bmc)
         elif host.control_waits == 0 and not host.surveyed and not state.paused:

@@ -155,7 +155,7 @@ class Checker:
         members = [self._plan.hosts[member] for member in self._plan.groups[requirement.group].hosts]
         if requirement.per_host is not None:
             value = self._plan.hosts[name].fact(requirement.per_host)
-            members = [member for member in members if member.fact(requirement.per_host) == value]
+            members = [member for member in members if member.fact(requirement.parent_key) == value]
         if not members:
             return  # no parents of its own: it waits for none
         up = [member for member in members if self._outcome.get(member.name) in _UP]
