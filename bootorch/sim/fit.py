@@ -1,0 +1,357 @@
+"""Parameters of the simulated world from the journals of real runs. Pure.
+
+Times are lognormal by maximum likelihood on their logarithms, uniform where that lies much closer to what was measured,
+or a table of quantiles where neither describes it (Kolmogorov and Smirnov's distance). Fewer than ``LEAST`` samples
+are drawn towards the base parameters, shares always are, with the weight of ``LEAST`` samples.
+
+What a journal cannot tell apart is in the measured times already, and nothing is added for it: packets lost, slow
+power-ons, tail classes and reboots of the firmware.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import NormalDist, fmean, median
+
+from bootorch.core.events import Event
+from bootorch.core.plan import Plan
+from bootorch.sim.distributions import NOTHING, Distribution, Lognormal, Uniform, ks_distance, quantiles_of
+from bootorch.sim.machine import BootFailure
+from bootorch.sim.observe import Latency, Observed, Slice, observe
+from bootorch.sim.parameters import ModelParameters, Parameters, PlaybookParameters
+
+LEAST = 8  # samples below which the base still counts, and from which on a model has numbers of its own
+_Z95 = NormalDist().inv_cdf(0.95)
+_KS_5_PERCENT = 1.36  # over the square root of the samples: the distance that one case in twenty exceeds by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """``parameters`` hold the hosts' own boot times and how many samples each number rests on, too."""
+
+    parameters: Parameters
+    observed: Observed
+
+
+def fit(journals: Iterable[tuple[Plan, Iterable[Event]]], base: Parameters) -> Fitted:
+    """Parameters under which the simulated world behaves as these runs did; ``base`` where they say nothing."""
+    observed = observe(journals)
+    return Fitted(_Fit(observed, base).parameters(), observed)
+
+
+class _Fit:
+    def __init__(self, observed: Observed, base: Parameters) -> None:
+        self._o = observed
+        self._base = base
+        self._samples: dict[str, int] = {}
+
+    def parameters(self) -> Parameters:
+        o, base = self._o, self._base
+        switched = sum(o.switched.values())
+        exchange, exchange_slowdown = self._line("exchange", o.exchange, base.exchange, base.exchange_slowdown)
+        login, login_slowdown = self._line("login", o.login, base.login or base.exchange, base.login_slowdown)
+        command = self._times("command", [x.seconds for x in o.command], base.command or base.exchange)
+        boot = self._times("boot", [boot.seconds for boot in o.boots], base.boot)
+        hosts, repeat = self._hosts()
+        fitted = replace(
+            base,
+            scale_to_deadlines=False,
+            bmc_boot=self._bmc_boot(),
+            dead_bmc_share=self._share("dead_bmc_share", o.dead_bmcs, o.hosts, base.dead_bmc_share),
+            exchange=exchange,
+            exchange_slowdown=exchange_slowdown,
+            command=command,
+            evidence=self._times("evidence", o.evidence, base.evidence),
+            silence=self._times("silence", o.silence, base.silence),
+            loss_share=0.0 if o.exchange else base.loss_share,
+            loss_per_100=0.0 if o.exchange else base.loss_per_100,
+            power=self._times("power", o.power, base.power),
+            slow_power_share=0.0 if o.power else base.slow_power_share,
+            silent_power_share=self._share("silent_power_share", o.silent, switched, base.silent_power_share),
+            busy_share=self._share("busy_share", o.busy, switched, base.busy_share),
+            boot=boot,
+            tail_share=0.0 if o.boots else base.tail_share,
+            firmware_reboot_share=0.0 if o.boots else base.firmware_reboot_share,
+            repeat=repeat,
+            no_post_share=self._share("no_post_share", len(o.dead), switched, base.no_post_share),
+            failures=self._failures(),
+            epidemics=tuple(replace(e, probability=self._rare(e.probability)) for e in base.epidemics),
+            storms=tuple(replace(s, probability=self._rare(s.probability)) for s in base.storms),
+            netboot_loss_share=0.0 if o.boots else base.netboot_loss_share,
+            on_share=self._share("on_share", o.found_on, o.hosts, base.on_share),
+            restore_last_share=0.0 if o.hosts else base.restore_last_share,
+            restore_on_share=self._share("restore_on_share", o.self_started, o.hosts, 0.0),
+            login=login,
+            login_slowdown=login_slowdown,
+            refusal=self._times("refusal", o.refusal, base.refusal),
+            ready=self._ready(),
+            models=self._models(boot),
+            hosts=hosts,
+        )
+        return replace(self._redeploy(fitted), samples=self._samples)
+
+    # -- times ----------------------------------------------------------------------------------
+
+    def _times(self, name: str, values: Sequence[float], base: Distribution) -> Distribution:
+        if not values:
+            return base
+        self._samples[name] = len(values)
+        return describe(values, base)
+
+    def _line(
+        self, name: str, latencies: Sequence[Latency], base: Distribution, slowdown: float
+    ) -> tuple[Distribution, float]:
+        """Latency alone, and how much each other exchange under way adds, as a share."""
+        if len(latencies) < LEAST:
+            return self._times(name, [x.seconds for x in latencies], base), slowdown
+        alone, each = non_negative([(1.0, float(x.others)) for x in latencies], [x.seconds for x in latencies])
+        spread = len({x.others for x in latencies}) > 2
+        slowdown = each / alone if spread and alone > 0 else 0.0
+        return self._times(name, [x.seconds / (1 + slowdown * x.others) for x in latencies], base), slowdown
+
+    def _bmc_boot(self) -> Distribution:
+        """BMCs that were seen to come up, among those that were up at the first look."""
+        late, by = sorted(self._o.bmc_late), sorted(self._o.bmc_by)
+        if not late and not by:
+            return self._base.bmc_boot
+        self._samples["bmc_boot"] = len(late) + len(by)
+        if not late:
+            return Uniform(0.0, by[0])
+        if not by:
+            return describe(late, self._base.bmc_boot)
+        # Up before the first look: anywhere from the beginning to that look, or to the first that was seen coming.
+        before = [min(t, late[0]) * (index + 0.5) / len(by) for index, t in enumerate(by)]
+        return quantiles_of([*before, *late])
+
+    def _ready(self) -> Distribution:
+        values = self._o.ready
+        if not values:
+            return self._base.ready
+        self._samples["ready"] = len(values)
+        if max(values) <= 0:
+            return NOTHING
+        return quantiles_of(values) if min(values) <= 0 else describe(values, self._base.ready)
+
+    # -- shares ----------------------------------------------------------------------------------
+
+    def _share(self, name: str, count: int, of: int, base: float) -> float:
+        if not of:
+            return base
+        self._samples[name] = of
+        return min(1.0, (count + LEAST * base) / (of + LEAST))
+
+    def _rare(self, probability: float) -> float:
+        """Of an event of a whole run, which none of these runs is known to have had."""
+        return probability * LEAST / (self._o.runs + LEAST)
+
+    def _failures(self) -> Mapping[BootFailure, float]:
+        counts = Counter(failure for _, failure in self._o.dead)
+        return {failure: float(counts[failure]) for failure in BootFailure if counts[failure]} or self._base.failures
+
+    # -- models and hosts ----------------------------------------------------------------------------------
+
+    def _models(self, pooled: Distribution) -> Mapping[str, ModelParameters]:
+        o = self._o
+        by_model: dict[str, list[float]] = {}
+        for boot in o.boots:
+            by_model.setdefault(boot.model, []).append(boot.seconds)
+        dead = Counter(model for model, _ in o.dead)
+        share = len(o.dead) / max(1, sum(o.switched.values()))
+        models = dict(self._base.models)
+        for model in sorted(set(by_model) | set(dead)):
+            times, tried = by_model.get(model, []), o.switched.get(model, 0)
+            if not model or tried < LEAST:
+                continue
+            own = models.get(model, ModelParameters())
+            if len(times) >= LEAST and ks_distance(times, pooled) > _KS_5_PERCENT / math.sqrt(len(times)):
+                own = replace(own, boot=describe(times, pooled), tail_share=0.0)
+                self._samples[f"models.{model}.boot"] = len(times)
+            # Three standard deviations off the fleet's share: with dozens of models, two are seen by chance.
+            if abs(dead[model] - tried * share) > 3 * math.sqrt(max(tried * share * (1 - share), 0.25)):
+                own = replace(own, dead_share=(dead[model] + LEAST * share) / (tried + LEAST))
+                self._samples[f"models.{model}.dead_share"] = tried
+            if own != ModelParameters():
+                models[model] = own
+        return models
+
+    def _hosts(self) -> tuple[Mapping[str, float], Distribution | None]:
+        """Each host's median, and how far its boots stray from it: none where hosts do not keep to a time of their own,
+        or nobody knows."""
+        by_host: dict[str, list[float]] = {}
+        for boot in self._o.boots:
+            by_host.setdefault(boot.host, []).append(boot.seconds)
+        hosts = {name: round(median(times), 3) for name, times in sorted(by_host.items())}
+        within, between = _spreads(by_host.values())
+        if within is None or between <= 0 or within > 0.7 * between:
+            return hosts, None
+        # A host's median of few boots strays itself; the sum of both is what the next boot strays from it.
+        return hosts, Lognormal(1.0, math.exp(_Z95 * max(within * math.sqrt(1.5), 1e-3)), 0.95)
+
+    # -- redeploy ----------------------------------------------------------------------------------
+
+    def _redeploy(self, fitted: Parameters) -> Parameters:
+        o, base = self._o, self._base
+        attempts, failed, lost = (sum(counts[i] for counts in o.verdicts.values()) for i in range(3))
+        fitted = replace(
+            fitted,
+            task_failed_share=self._share("task_failed_share", failed, attempts, base.task_failed_share),
+            dark_share=self._share("dark_share", lost, attempts, base.dark_share),
+        )
+        if not o.slices:
+            return fitted
+        weights, factors = _slice_model(o.slices)
+        alone = {
+            name: [s.seconds / (_slice_s(weights, s) / weights[0]) for s in o.slices if s.playbook == name]
+            for name in sorted(factors)
+        }
+        everything = [seconds for times in alone.values() for seconds in times]
+        spread = _log_spread([t / (weights[0] * factors[name]) for name, times in alone.items() for t in times])
+        playbooks = dict(base.playbooks)
+        for name, times in alone.items():
+            centre = weights[0] * factors[name]
+            own = PlaybookParameters(takes=Lognormal(centre, centre * math.exp(_Z95 * max(spread, 0.02)), 0.95))
+            self._samples[f"playbooks.{name}.takes"] = len(times)
+            tried, bad, _ = o.verdicts[name]
+            if tried >= 50 and failed:
+                own = replace(own, failed_share=(bad + LEAST * failed / attempts) / (tried + LEAST))
+                self._samples[f"playbooks.{name}.failed_share"] = tried
+            playbooks[name] = own
+        return replace(
+            fitted,
+            playbook=self._times("playbook", everything, base.playbook),
+            playbook_host_share=weights[1] / weights[0],
+            playbook_round_share=weights[2] / weights[0],
+            playbook_slice_share=weights[3] / weights[0],
+            playbooks=playbooks,
+        )
+
+
+# -- distributions ----------------------------------------------------------------------------------
+
+
+def describe(values: Sequence[float], base: Distribution) -> Distribution:
+    """The distribution of these samples (at least one), in seconds; few of them are drawn towards ``base``."""
+    least, most = min(values), max(values)
+    floor = max(most * 1e-3, 1e-4)  # a logarithm needs more than nothing
+    logs = [math.log(max(value, floor)) for value in values]
+    centre, spread = fmean(logs), _log_spread([math.exp(x) for x in logs])
+    count = len(values)
+    if count < LEAST:
+        share = count / LEAST
+        middle = max(base.quantile(0.5), 1e-6)
+        base_spread = math.log(max(base.quantile(0.95), middle) / middle) / _Z95
+        centre = share * centre + (1 - share) * math.log(middle)
+        spread = share * spread + (1 - share) * base_spread
+    lognormal = Lognormal(math.exp(centre), math.exp(centre + _Z95 * spread), 0.95)
+    if count < LEAST:
+        return lognormal
+    margin = (most - least) / (count - 1) / 2  # the ends of a uniform lie outside its samples by about half a gap
+    uniform = Uniform(max(0.0, least - margin), most + margin)
+    distances: list[tuple[float, Distribution]] = [
+        (ks_distance(values, lognormal), lognormal),
+        (ks_distance(values, uniform) * 1.25, uniform),  # it has no tail: it must be clearly nearer
+    ]
+    distance, best = min(distances, key=lambda pair: pair[0])
+    # Parameters were fitted to the same samples, so that less than the usual distance is much (Lilliefors 1967: 0.886).
+    return quantiles_of(values) if distance > 0.886 / math.sqrt(count) and count >= 20 else best
+
+
+def _log_spread(values: Sequence[float]) -> float:
+    """Standard deviation of the logarithms."""
+    if len(values) < 2:
+        return 0.0
+    logs = [math.log(value) for value in values]
+    centre = fmean(logs)
+    return math.sqrt(fmean((x - centre) ** 2 for x in logs))
+
+
+def _spreads(groups: Iterable[Sequence[float]]) -> tuple[float | None, float]:
+    """Spread of logarithms within the groups of two and more (none for fewer than ``LEAST`` groups), and of all."""
+    squares, free, count = 0.0, 0, 0
+    everything: list[float] = []
+    for values in groups:
+        everything.extend(values)
+        if len(values) > 1:
+            squares += len(values) * _log_spread(values) ** 2
+            free += len(values) - 1
+            count += 1
+    return (math.sqrt(squares / free) if count >= LEAST else None), _log_spread(everything)
+
+
+# -- least squares ----------------------------------------------------------------------------------
+
+
+def _slice_s(weights: Sequence[float], piece: Slice) -> float:
+    return sum(w * x for w, x in zip(weights, _features(piece), strict=True))
+
+
+def _features(piece: Slice) -> tuple[float, float, float, float]:
+    rounds = -(-piece.hosts // max(1, piece.forks))
+    return (1.0, piece.hosts - 1.0, rounds - 1.0, float(piece.others))
+
+
+def _slice_model(slices: Sequence[Slice]) -> tuple[tuple[float, ...], dict[str, float]]:
+    """Seconds of a slice as a weighted sum of its features, times a factor of its playbook (1 on average).
+
+    The two are found in turn; each settles the other within a few rounds.
+    """
+    names = sorted({piece.playbook for piece in slices})
+    factors = dict.fromkeys(names, 1.0)
+    weights: tuple[float, ...] = ()
+    for _ in range(20):
+        # Relative errors count: each equation is divided by what was measured.
+        rows = [tuple(factors[s.playbook] * x / s.seconds for x in _features(s)) for s in slices]
+        weights = non_negative(rows, [1.0] * len(rows))
+        if weights[0] <= 0:  # nothing but hosts: a slice of none takes no time, which no slice is
+            weights = (max(1e-3, sum(weights[1:]) / 2), *weights[1:])
+        for name in names:
+            ratios = [math.log(s.seconds / _slice_s(weights, s)) for s in slices if s.playbook == name]
+            factors[name] = math.exp(sum(ratios) / (len(ratios) + 1))  # one sample's worth of the average
+    return weights, factors
+
+
+def non_negative(rows: Sequence[tuple[float, ...]], values: Sequence[float]) -> tuple[float, ...]:
+    """Least squares with weights that are not negative: the best of all subsets of a handful of columns."""
+    width = len(rows[0])
+    best: tuple[float, tuple[float, ...]] = (math.inf, (0.0,) * width)
+    for size in range(1, width + 1):
+        for columns in combinations(range(width), size):
+            solved = _solve(rows, values, columns)
+            if solved is None or min(solved) < 0:
+                continue
+            weights = [0.0] * width
+            for column, weight in zip(columns, solved, strict=True):
+                weights[column] = weight
+            error = sum(
+                (sum(w * x for w, x in zip(weights, row, strict=True)) - y) ** 2
+                for row, y in zip(rows, values, strict=True)
+            )
+            if error < best[0] * (1 - 1e-9):
+                best = (error, tuple(weights))
+    return best[1]
+
+
+def _solve(rows: Sequence[tuple[float, ...]], values: Sequence[float], columns: Sequence[int]) -> list[float] | None:
+    """Normal equations of these columns by elimination; None where they do not determine the weights."""
+    size = len(columns)
+    matrix = [[sum(row[a] * row[b] for row in rows) for b in columns] for a in columns]
+    right = [sum(row[a] * y for row, y in zip(rows, values, strict=True)) for a in columns]
+    for pivot in range(size):
+        row = max(range(pivot, size), key=lambda r: abs(matrix[r][pivot]))
+        if abs(matrix[row][pivot]) < 1e-12:
+            return None
+        matrix[pivot], matrix[row] = matrix[row], matrix[pivot]
+        right[pivot], right[row] = right[row], right[pivot]
+        for below in range(pivot + 1, size):
+            factor = matrix[below][pivot] / matrix[pivot][pivot]
+            matrix[below] = [x - factor * y for x, y in zip(matrix[below], matrix[pivot], strict=True)]
+            right[below] -= factor * right[pivot]
+    solved = [0.0] * size
+    for pivot in reversed(range(size)):
+        known = sum(matrix[pivot][k] * solved[k] for k in range(pivot + 1, size))
+        solved[pivot] = (right[pivot] - known) / matrix[pivot][pivot]
+    return solved
