@@ -14,14 +14,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from statistics import NormalDist, fmean, median
 
 from bootorch.core.events import Event
 from bootorch.core.plan import Plan
 from bootorch.sim.distributions import NOTHING, Distribution, Lognormal, Uniform, ks_distance, quantiles_of
+from bootorch.sim.leastsquares import non_negative
 from bootorch.sim.machine import BootFailure
-from bootorch.sim.observe import Latency, Observed, Slice, observe
+from bootorch.sim.observe import Latency, Observed, Slice, alone, observe
 from bootorch.sim.parameters import ModelParameters, Parameters, PlaybookParameters
 
 LEAST = 8  # samples below which the base still counts, and from which on a model has numbers of its own
@@ -108,9 +108,7 @@ class _Fit:
         """Latency alone, and how much each other exchange under way adds, as a share."""
         if len(latencies) < LEAST:
             return self._times(name, [x.seconds for x in latencies], base), slowdown
-        alone, each = non_negative([(1.0, float(x.others)) for x in latencies], [x.seconds for x in latencies])
-        spread = len({x.others for x in latencies}) > 2
-        slowdown = each / alone if spread and alone > 0 else 0.0
+        _, slowdown = alone(latencies)
         return self._times(name, [x.seconds / (1 + slowdown * x.others) for x in latencies], base), slowdown
 
     def _bmc_boot(self) -> Distribution:
@@ -120,12 +118,11 @@ class _Fit:
             return self._base.bmc_boot
         self._samples["bmc_boot"] = len(late) + len(by)
         if not late:
-            return Uniform(0.0, by[0])
+            return NOTHING
         if not by:
             return describe(late, self._base.bmc_boot)
-        # Up before the first look: anywhere from the beginning to that look, or to the first that was seen coming.
-        before = [min(t, late[0]) * (index + 0.5) / len(by) for index, t in enumerate(by)]
-        return quantiles_of([*before, *late])
+        # Up before anybody looked: when, nobody knows, and nobody waited for it.
+        return quantiles_of([*([0.0] * len(by)), *late])
 
     def _ready(self) -> Distribution:
         values = self._o.ready
@@ -282,7 +279,7 @@ def _spreads(groups: Iterable[Sequence[float]]) -> tuple[float | None, float]:
     return (math.sqrt(squares / free) if count >= LEAST else None), _log_spread(everything)
 
 
-# -- least squares ----------------------------------------------------------------------------------
+# -- slices ----------------------------------------------------------------------------------
 
 
 def _slice_s(weights: Sequence[float], piece: Slice) -> float:
@@ -300,11 +297,16 @@ def _slice_model(slices: Sequence[Slice]) -> tuple[tuple[float, ...], dict[str, 
     The two are found in turn; each settles the other within a few rounds.
     """
     names = sorted({piece.playbook for piece in slices})
+    # A column counts when slices enough have it; the first is every slice's, the second what most differ in.
+    columns = [i < 2 or sum(_features(piece)[i] > 0 for piece in slices) >= LEAST for i in range(4)]
     factors = dict.fromkeys(names, 1.0)
     weights: tuple[float, ...] = ()
     for _ in range(20):
         # Relative errors count: each equation is divided by what was measured.
-        rows = [tuple(factors[s.playbook] * x / s.seconds for x in _features(s)) for s in slices]
+        rows = [
+            tuple(factors[s.playbook] * x * used / s.seconds for x, used in zip(_features(s), columns, strict=True))
+            for s in slices
+        ]
         weights = non_negative(rows, [1.0] * len(rows))
         if weights[0] <= 0:  # nothing but hosts: a slice of none takes no time, which no slice is
             weights = (max(1e-3, sum(weights[1:]) / 2), *weights[1:])
@@ -312,46 +314,3 @@ def _slice_model(slices: Sequence[Slice]) -> tuple[tuple[float, ...], dict[str, 
             ratios = [math.log(s.seconds / _slice_s(weights, s)) for s in slices if s.playbook == name]
             factors[name] = math.exp(sum(ratios) / (len(ratios) + 1))  # one sample's worth of the average
     return weights, factors
-
-
-def non_negative(rows: Sequence[tuple[float, ...]], values: Sequence[float]) -> tuple[float, ...]:
-    """Least squares with weights that are not negative: the best of all subsets of a handful of columns."""
-    width = len(rows[0])
-    best: tuple[float, tuple[float, ...]] = (math.inf, (0.0,) * width)
-    for size in range(1, width + 1):
-        for columns in combinations(range(width), size):
-            solved = _solve(rows, values, columns)
-            if solved is None or min(solved) < 0:
-                continue
-            weights = [0.0] * width
-            for column, weight in zip(columns, solved, strict=True):
-                weights[column] = weight
-            error = sum(
-                (sum(w * x for w, x in zip(weights, row, strict=True)) - y) ** 2
-                for row, y in zip(rows, values, strict=True)
-            )
-            if error < best[0] * (1 - 1e-9):
-                best = (error, tuple(weights))
-    return best[1]
-
-
-def _solve(rows: Sequence[tuple[float, ...]], values: Sequence[float], columns: Sequence[int]) -> list[float] | None:
-    """Normal equations of these columns by elimination; None where they do not determine the weights."""
-    size = len(columns)
-    matrix = [[sum(row[a] * row[b] for row in rows) for b in columns] for a in columns]
-    right = [sum(row[a] * y for row, y in zip(rows, values, strict=True)) for a in columns]
-    for pivot in range(size):
-        row = max(range(pivot, size), key=lambda r: abs(matrix[r][pivot]))
-        if abs(matrix[row][pivot]) < 1e-12:
-            return None
-        matrix[pivot], matrix[row] = matrix[row], matrix[pivot]
-        right[pivot], right[row] = right[row], right[pivot]
-        for below in range(pivot + 1, size):
-            factor = matrix[below][pivot] / matrix[pivot][pivot]
-            matrix[below] = [x - factor * y for x, y in zip(matrix[below], matrix[pivot], strict=True)]
-            right[below] -= factor * right[pivot]
-    solved = [0.0] * size
-    for pivot in reversed(range(size)):
-        known = sum(matrix[pivot][k] * solved[k] for k in range(pivot + 1, size))
-        solved[pivot] = (right[pivot] - known) / matrix[pivot][pivot]
-    return solved

@@ -6,7 +6,7 @@ between two looks late, on average, and an exchange ends later than what it foun
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from bootorch.core.model import Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import poll_s
+from bootorch.sim.leastsquares import non_negative
 from bootorch.sim.machine import BootFailure
 
 FIRST_LOOK_S = 0.25  # an on reading by then says only that the chassis came on at once
@@ -281,12 +282,24 @@ class _Reader:
             counts[2] += word == Reason.DARK.value
 
 
+def alone(latencies: Sequence[Latency]) -> tuple[float, float]:
+    """(seconds of an exchange with nothing else under way, what each other one adds as a share of it)."""
+    if not latencies:
+        return 0.0, 0.0
+    middle = sorted(latency.seconds for latency in latencies)[len(latencies) // 2]
+    if len({latency.others for latency in latencies}) < 3:
+        return middle, 0.0
+    weights = non_negative([(1.0, float(x.others)) for x in latencies], [x.seconds for x in latencies])
+    return (weights[0], weights[1] / weights[0]) if weights[0] > 0 else (middle, 0.0)
+
+
 def _login_s(events: list[Event]) -> float:
-    """Median of the checks whose beginning and end are both known; nothing where there is none."""
-    begun = {event.id: event.t for event in events if isinstance(event, Intent) and event.kind in _CHECKS}
-    took = sorted(
-        event.t - begun[event.id]
-        for event in events
-        if isinstance(event, Answer) and event.id in begun and event.reason is Reason.OK
-    )
-    return took[len(took) // 2] if took else 0.0
+    """A check of a host by itself, from those whose beginning and end are both known; nothing where there is none."""
+    begun: dict[int, tuple[float, int]] = {}
+    took: list[Latency] = []
+    for event in events:
+        if isinstance(event, Intent) and event.kind in _CHECKS:
+            begun[event.id] = (event.t, len(begun))
+        elif isinstance(event, Answer) and (found := begun.pop(event.id, None)) and event.reason is Reason.OK:
+            took.append(Latency(event.t - found[0], found[1]))
+    return alone(took)[0]
