@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import PurePath
+from typing import NamedTuple
 from zlib import crc32
 
 from bootorch.core.model import Deadlines, Group, Host
@@ -14,7 +15,7 @@ from bootorch.sim import draws as place
 from bootorch.sim.distributions import Distribution
 from bootorch.sim.draws import UNIT, Draws
 from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, MachineSpec, PowerEvent
-from bootorch.sim.parameters import ModelParameters, Parameters
+from bootorch.sim.parameters import ModelParameters, Parameters, PlaybookParameters
 
 NEVER_S = 1e9
 _USUAL = Deadlines()
@@ -89,6 +90,17 @@ class Profile:
         self.epidemics = epidemics
 
 
+class PlaybookFate(NamedTuple):
+    """What a playbook of a group is like."""
+
+    takes: Distribution
+    scale: float
+    host_share: float
+    round_share: float
+    failed_share: float
+    word: int
+
+
 class Fates:
     """Draws what is drawn once for a host, and what is drawn for the fleet."""
 
@@ -98,7 +110,7 @@ class Fates:
         self._p = p
         self._specs = specs
         self._profiles: dict[tuple[str, ...], Profile] = {}
-        self._playbooks: dict[tuple[str, int], tuple[Distribution, float, float, int]] = {}
+        self._playbooks: dict[tuple[str, int], PlaybookFate] = {}
         weights = {failure: weight for failure, weight in p.failures.items() if weight > 0}
         self._failures = tuple(weights) or (BootFailure.NO_POST,)
         self._failure_ends = list(accumulate(weights.values())) or [1.0]
@@ -300,29 +312,27 @@ class Fates:
 
     def playbook_s(self, group: Group, playbook: int, leader: str, attempt: int) -> float:
         """A slice of the one host ``leader``, in seconds."""
-        takes, scale, _, word = self._playbook(group, playbook)
-        return takes.sample(self._draws.number(crc32(leader.encode()) ^ word, attempt * 16 + 9)) * scale
-
-    def failed_share(self, group: Group, playbook: int) -> float:
-        return self._playbook(group, playbook)[2]
+        fate = self.playbook(group, playbook)
+        return fate.takes.sample(self._draws.number(crc32(leader.encode()) ^ fate.word, attempt * 16 + 9)) * fate.scale
 
     def planned_failures(self, name: str) -> int:
         return self._specs[name].playbook_failures if self._specs is not None else 0
 
-    def _playbook(self, group: Group, playbook: int) -> tuple[Distribution, float, float, int]:
+    def playbook(self, group: Group, playbook: int) -> PlaybookFate:
         found = self._playbooks.get((group.name, playbook))
         if found is None:
             p = self._p
             path = group.redeploy[playbook] if playbook < len(group.redeploy) else ""
-            own = p.playbooks.get(PurePath(path).name)
-            takes = own.takes if own is not None else None
-            scale = 1.0
-            if takes is None:
-                takes = p.playbook
-                scale = group.deadlines.redeploy / _USUAL.redeploy if p.scale_to_deadlines else 1.0
-            failed = own.failed_share if own is not None else None
-            word = crc32(f"{group.name}\0{playbook}".encode())
-            found = (takes, scale, p.task_failed_share if failed is None else failed, word)
+            own = p.playbooks.get(PurePath(path).name, PlaybookParameters())
+            scale = group.deadlines.redeploy / _USUAL.redeploy if p.scale_to_deadlines else 1.0
+            found = PlaybookFate(
+                takes=p.playbook if own.takes is None else own.takes,
+                scale=scale if own.takes is None else 1.0,
+                host_share=p.playbook_host_share if own.host_share is None else own.host_share,
+                round_share=p.playbook_round_share if own.round_share is None else own.round_share,
+                failed_share=p.task_failed_share if own.failed_share is None else own.failed_share,
+                word=crc32(f"{group.name}\0{playbook}".encode()),
+            )
             self._playbooks[group.name, playbook] = found
         return found
 

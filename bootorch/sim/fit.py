@@ -19,7 +19,6 @@ from statistics import NormalDist, fmean, median
 from bootorch.core.events import Event
 from bootorch.core.plan import Plan
 from bootorch.sim.distributions import NOTHING, Distribution, Lognormal, Uniform, ks_distance, quantiles_of
-from bootorch.sim.leastsquares import non_negative
 from bootorch.sim.machine import BootFailure
 from bootorch.sim.observe import Latency, Observed, Slice, alone, observe
 from bootorch.sim.parameters import ModelParameters, Parameters, PlaybookParameters
@@ -200,29 +199,33 @@ class _Fit:
         )
         if not o.slices:
             return fitted
-        weights, factors = _slice_model(o.slices)
-        alone = {
-            name: [s.seconds / (_slice_s(weights, s) / weights[0]) for s in o.slices if s.playbook == name]
-            for name in sorted(factors)
-        }
-        everything = [seconds for times in alone.values() for seconds in times]
-        spread = _log_spread([t / (weights[0] * factors[name]) for name, times in alone.items() for t in times])
+        model = _slice_model(o.slices)
+        high = math.exp(_Z95 * max(model.spread, 0.02))
         playbooks = dict(base.playbooks)
-        for name, times in alone.items():
-            centre = weights[0] * factors[name]
-            own = PlaybookParameters(takes=Lognormal(centre, centre * math.exp(_Z95 * max(spread, 0.02)), 0.95))
-            self._samples[f"playbooks.{name}.takes"] = len(times)
+        counts = Counter(piece.playbook for piece in o.slices)
+        for name, each_s in model.each_s.items():
+            takes_s = model.start_s + each_s
+            own = PlaybookParameters(
+                takes=Lognormal(takes_s, takes_s * high, 0.95),
+                host_share=model.by_host * each_s / takes_s,
+                round_share=(1 - model.by_host) * each_s / takes_s,
+            )
+            self._samples[f"playbooks.{name}.takes"] = counts[name]
             tried, bad, _ = o.verdicts[name]
             if tried >= 50 and failed:
                 own = replace(own, failed_share=(bad + LEAST * failed / attempts) / (tried + LEAST))
                 self._samples[f"playbooks.{name}.failed_share"] = tried
             playbooks[name] = own
+        usual_s = median(model.each_s.values())
+        takes_s = model.start_s + usual_s
         return replace(
             fitted,
-            playbook=self._times("playbook", everything, base.playbook),
-            playbook_host_share=weights[1] / weights[0],
-            playbook_round_share=weights[2] / weights[0],
-            playbook_slice_share=weights[3] / weights[0],
+            playbook=self._times(
+                "playbook", [model.start_s + each_s for each_s in model.each_s.values()], base.playbook
+            ),
+            playbook_host_share=model.by_host * usual_s / takes_s,
+            playbook_round_share=(1 - model.by_host) * usual_s / takes_s,
+            playbook_slice_share=model.slowdown,
             playbooks=playbooks,
         )
 
@@ -282,35 +285,49 @@ def _spreads(groups: Iterable[Sequence[float]]) -> tuple[float | None, float]:
 # -- slices ----------------------------------------------------------------------------------
 
 
-def _slice_s(weights: Sequence[float], piece: Slice) -> float:
-    return sum(w * x for w, x in zip(weights, _features(piece), strict=True))
+@dataclass(frozen=True, slots=True)
+class _SliceModel:
+    """A slice takes ``(start_s + each_s * x) * (1 + slowdown * others)`` seconds. ``each_s`` is its playbook's; ``x``
+    lies between the slice's hosts (``by_host`` 1: they share a processor) and its rounds (0: they share nothing)."""
+
+    start_s: float
+    each_s: Mapping[str, float]
+    by_host: float
+    slowdown: float
+    spread: float  # standard deviation of the logarithm of what it leaves unexplained
 
 
-def _features(piece: Slice) -> tuple[float, float, float, float]:
-    rounds = -(-piece.hosts // max(1, piece.forks))
-    return (1.0, piece.hosts - 1.0, rounds - 1.0, float(piece.others))
+def _slice_model(slices: Sequence[Slice]) -> _SliceModel:
+    """The best of a grid, by the squares of the logarithms; a slowdown has to be worth its price (see leastsquares)."""
+    least_s = min(piece.seconds for piece in slices)
+    others = sum(piece.others > 0 for piece in slices) >= LEAST
+    best = (math.inf, _SliceModel(0.0, {}, 1.0, 0.0, 0.0))
+    for step in range(20):
+        for by_host in (1.0, 0.75, 0.5, 0.25, 0.0):
+            for slowdown in (0.0, 0.1, 0.25, 0.5, 1.0) if others else (0.0,):
+                model, error = _try(slices, step / 20 * least_s, by_host, slowdown)
+                count = len(slices)
+                more = (slowdown > 0) + (0 < by_host < 1)
+                cost = count * math.log(error + 1e-9) + more * 2 * math.log(count)
+                if cost < best[0] - 1e-9:
+                    best = (cost, model)
+    return best[1]
 
 
-def _slice_model(slices: Sequence[Slice]) -> tuple[tuple[float, ...], dict[str, float]]:
-    """Seconds of a slice as a weighted sum of its features, times a factor of its playbook (1 on average).
-
-    The two are found in turn; each settles the other within a few rounds.
-    """
-    names = sorted({piece.playbook for piece in slices})
-    # A column counts when slices enough have it; the first is every slice's, the second what most differ in.
-    columns = [i < 2 or sum(_features(piece)[i] > 0 for piece in slices) >= LEAST for i in range(4)]
-    factors = dict.fromkeys(names, 1.0)
-    weights: tuple[float, ...] = ()
-    for _ in range(20):
-        # Relative errors count: each equation is divided by what was measured.
-        rows = [
-            tuple(factors[s.playbook] * x * used / s.seconds for x, used in zip(_features(s), columns, strict=True))
-            for s in slices
-        ]
-        weights = non_negative(rows, [1.0] * len(rows))
-        if weights[0] <= 0:  # nothing but hosts: a slice of none takes no time, which no slice is
-            weights = (max(1e-3, sum(weights[1:]) / 2), *weights[1:])
-        for name in names:
-            ratios = [math.log(s.seconds / _slice_s(weights, s)) for s in slices if s.playbook == name]
-            factors[name] = math.exp(sum(ratios) / (len(ratios) + 1))  # one sample's worth of the average
-    return weights, factors
+def _try(slices: Sequence[Slice], start_s: float, by_host: float, slowdown: float) -> tuple[_SliceModel, float]:
+    sizes = [by_host * piece.hosts + (1 - by_host) * -(-piece.hosts // max(1, piece.forks)) for piece in slices]
+    alone = [piece.seconds / (1 + slowdown * piece.others) for piece in slices]
+    logs = [math.log(max(t - start_s, 0.02 * t) / x) for t, x in zip(alone, sizes, strict=True)]
+    by_name: dict[str, list[float]] = {}
+    for piece, log in zip(slices, logs, strict=True):
+        by_name.setdefault(piece.playbook, []).append(log)
+    pooled = fmean(fmean(own) for own in by_name.values())
+    # Half a sample's worth of the average playbook.
+    each_s = {
+        name: math.exp((sum(by_name[name]) + pooled / 2) / (len(by_name[name]) + 0.5)) for name in sorted(by_name)
+    }
+    left = [
+        math.log(t / (start_s + each_s[piece.playbook] * x)) for piece, t, x in zip(slices, alone, sizes, strict=True)
+    ]
+    error = sum(x * x for x in left)
+    return _SliceModel(start_s, each_s, by_host, slowdown, math.sqrt(error / len(left))), error

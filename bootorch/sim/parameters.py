@@ -68,7 +68,9 @@ class ModelParameters:
 class PlaybookParameters:
     """What one playbook (by its file name, such as ``web.yml``) does otherwise. None: as all others."""
 
-    takes: Distribution | None = None
+    takes: Distribution | None = None  # seconds, on one host, absolute: no scale
+    host_share: float | None = None
+    round_share: float | None = None
     failed_share: float | None = None
 
 

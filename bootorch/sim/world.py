@@ -171,7 +171,8 @@ class World:
             heappop(ends)
         takes_s = self._fates.playbook_s(group, playbook, intent.hosts[0], intent.attempt)
         rounds = -(-size // max(1, forks))
-        takes_s *= 1 + p.playbook_host_share * (size - 1) + p.playbook_round_share * (rounds - 1)
+        fate = self._fates.playbook(group, playbook)
+        takes_s *= 1 + fate.host_share * (size - 1) + fate.round_share * (rounds - 1)
         takes_s *= 1 + p.playbook_slice_share * len(ends)
         heappush(ends, now + takes_s)
         return takes_s
@@ -386,7 +387,7 @@ class World:
         playbook = int(intent.args["playbook"])
         drawn = self._draws.number(crc32(host.encode()), (playbook * 100 + intent.attempt) * 16 + 7)
         group = self._plan.groups[intent.target]
-        failed = self._fates.failed_share(group, playbook)
+        failed = self._fates.playbook(group, playbook).failed_share
         if intent.attempt <= self._fates.planned_failures(host) or drawn < failed:
             return Reason.TASK_FAILED.value, "simulated task failure"
         if drawn < failed + self._p.dark_share:
