@@ -226,6 +226,7 @@ class _Fit:
             playbook_host_share=model.by_host * usual_s / takes_s,
             playbook_round_share=(1 - model.by_host) * usual_s / takes_s,
             playbook_slice_share=model.slowdown,
+            pace=Lognormal(1.0, math.exp(_Z95 * model.between), 0.95) if o.runs > 1 else base.pace,
             playbooks=playbooks,
         )
 
@@ -294,40 +295,57 @@ class _SliceModel:
     each_s: Mapping[str, float]
     by_host: float
     slowdown: float
-    spread: float  # standard deviation of the logarithm of what it leaves unexplained
+    spread: float  # standard deviation of the logarithm of what it leaves unexplained within a run
+    between: float  # and of what whole runs differ by
 
 
 def _slice_model(slices: Sequence[Slice]) -> _SliceModel:
-    """The best of a grid, by the squares of the logarithms; a slowdown has to be worth its price (see leastsquares)."""
+    """The best of a grid, by the sum of the logarithms' distances (one odd slice bends it less than squares would);
+    what makes it less simple has to be worth its price (see leastsquares)."""
     least_s = min(piece.seconds for piece in slices)
     others = sum(piece.others > 0 for piece in slices) >= LEAST
-    best = (math.inf, _SliceModel(0.0, {}, 1.0, 0.0, 0.0))
+    count = len(slices)
+    best = math.inf
+    model: _SliceModel | None = None
     for step in range(20):
         for by_host in (1.0, 0.75, 0.5, 0.25, 0.0):
             for slowdown in (0.0, 0.1, 0.25, 0.5, 1.0) if others else (0.0,):
-                model, error = _try(slices, step / 20 * least_s, by_host, slowdown)
-                count = len(slices)
+                tried, error = _try(slices, step / 20 * least_s, by_host, slowdown)
                 more = (slowdown > 0) + (0 < by_host < 1)
-                cost = count * math.log(error + 1e-9) + more * 2 * math.log(count)
-                if cost < best[0] - 1e-9:
-                    best = (cost, model)
-    return best[1]
+                cost = 2 * count * math.log(error + 1e-9) + more * 2 * math.log(count)
+                if cost < best - 1e-9:
+                    best, model = cost, tried
+    assert model is not None
+    return model
 
 
 def _try(slices: Sequence[Slice], start_s: float, by_host: float, slowdown: float) -> tuple[_SliceModel, float]:
     sizes = [by_host * piece.hosts + (1 - by_host) * -(-piece.hosts // max(1, piece.forks)) for piece in slices]
     alone = [piece.seconds / (1 + slowdown * piece.others) for piece in slices]
+    # A slice that shared the controller with others says less of how long it takes by itself.
+    weights = [1.0 if piece.alone or slowdown else 0.25 for piece in slices]
     logs = [math.log(max(t - start_s, 0.02 * t) / x) for t, x in zip(alone, sizes, strict=True)]
-    by_name: dict[str, list[float]] = {}
-    for piece, log in zip(slices, logs, strict=True):
-        by_name.setdefault(piece.playbook, []).append(log)
-    pooled = fmean(fmean(own) for own in by_name.values())
-    # Half a sample's worth of the average playbook.
-    each_s = {
-        name: math.exp((sum(by_name[name]) + pooled / 2) / (len(by_name[name]) + 0.5)) for name in sorted(by_name)
-    }
+    by_name: dict[str, list[tuple[float, float]]] = {}
+    for piece, log, weight in zip(slices, logs, weights, strict=True):
+        by_name.setdefault(piece.playbook, []).append((log, weight))
+    pooled = fmean(_weighted(own) for own in by_name.values())
+    # A tenth of a sample's worth of the average playbook.
+    each_s = {name: math.exp(_weighted([*by_name[name], (pooled, 0.1)])) for name in sorted(by_name)}
     left = [
         math.log(t / (start_s + each_s[piece.playbook] * x)) for piece, t, x in zip(slices, alone, sizes, strict=True)
     ]
-    error = sum(x * x for x in left)
-    return _SliceModel(start_s, each_s, by_host, slowdown, math.sqrt(error / len(left))), error
+    by_run: dict[int, list[float]] = {}
+    for piece, x in zip(slices, left, strict=True):
+        by_run.setdefault(piece.run, []).append(x)
+    centres = {run: fmean(own) for run, own in by_run.items()}
+    between = math.sqrt(fmean(x * x for x in centres.values())) if len(centres) > 1 else 0.0
+    within = [x - (centres[piece.run] if len(centres) > 1 else 0.0) for piece, x in zip(slices, left, strict=True)]
+    # Of a normal distribution, the mean distance from its middle is 0.8 standard deviations.
+    spread = 1.2533 * _weighted([(abs(x), weight) for x, weight in zip(within, weights, strict=True)])
+    # Compared within runs: on another day the whole controller was faster.
+    error = sum(abs(x) * weight for x, weight in zip(within, weights, strict=True))
+    return _SliceModel(start_s, each_s, by_host, slowdown, spread, between), error
+
+
+def _weighted(pairs: Sequence[tuple[float, float]]) -> float:
+    return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)

@@ -47,6 +47,8 @@ class Slice(NamedTuple):
     hosts: int
     forks: int
     others: int
+    alone: bool = True  # no other slice was under way at any time of it
+    run: int = 1
 
 
 @dataclass(slots=True)
@@ -113,6 +115,7 @@ class _Reader:
         self._open: dict[int, tuple[Intent, int]] = {}  # intent, and the others of its line as it began
         self._lines = {"bmc": 0, "login": 0, "slice": 0}
         self._login_s = 0.0
+        self._spans: list[tuple[float, float, Slice]] = []
 
     def read(self, events: list[Event]) -> None:
         self._o.runs += 1
@@ -132,6 +135,10 @@ class _Reader:
                     self._settled(event)
                 case RunStarted():
                     pass
+        spans = self._spans
+        for begun_t, ended_t, piece in spans:
+            alone = not any(b < ended_t and begun_t < e and other is not piece for b, e, other in spans)
+            self._o.slices.append(piece._replace(alone=alone, run=self._o.runs))
         self._o.hosts += sum(1 for host in self._hosts.values() if host.looked_t is not None)
 
     @staticmethod
@@ -274,7 +281,8 @@ class _Reader:
         group = self._plan.groups[intent.target]
         index = int(intent.args["playbook"])
         playbook = PurePath(group.redeploy[index]).name if index < len(group.redeploy) else ""
-        self._o.slices.append(Slice(playbook, seconds, len(intent.hosts), int(intent.args.get("forks", 1)), others))
+        piece = Slice(playbook, seconds, len(intent.hosts), int(intent.args.get("forks", 1)), others)
+        self._spans.append((intent.t, event.t, piece))
         counts = self._o.verdicts.setdefault(playbook, [0, 0, 0])
         for word, _ in event.verdicts.values():
             counts[0] += 1

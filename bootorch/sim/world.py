@@ -101,7 +101,8 @@ class World:
         command = p.command if p.command is not None else p.exchange
         self._command = self._exchange if command == p.exchange else _Line(command, p.exchange_slowdown)
         login = p.login if p.login is not None else p.exchange
-        self._login = _Line(login, p.login_slowdown)
+        self._pace = p.pace.sample(self._draws.named("pace"))
+        self._login = _Line(login.scaled(self._pace), p.login_slowdown)
         self._refusal = _Constant(p.refusal, self._draws)
         self._silence = _Constant(p.silence, self._draws)
         self._storms = bool(self._fates.storms)
@@ -173,7 +174,7 @@ class World:
         rounds = -(-size // max(1, forks))
         fate = self._fates.playbook(group, playbook)
         takes_s *= 1 + fate.host_share * (size - 1) + fate.round_share * (rounds - 1)
-        takes_s *= 1 + p.playbook_slice_share * len(ends)
+        takes_s *= self._pace * (1 + p.playbook_slice_share * len(ends))
         heappush(ends, now + takes_s)
         return takes_s
 
