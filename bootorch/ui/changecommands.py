@@ -32,8 +32,6 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Feed = Annotated[str, typer.Argument(metavar="FEED", help="A feed of the plan, such as hall-b or hall-b/row-3.")]
 GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="A group of the plan.")]
 
-Say = Callable[[tuple[str, ...], "Path | None", str, str, bool], None]
-
 
 def add(app: typer.Typer, services: Services, make: Callable[[str], typer.Typer]) -> None:
     """Declare the commands. ``make`` makes a sub-application with a help text."""
@@ -51,7 +49,8 @@ def add(app: typer.Typer, services: Services, make: Callable[[str], typer.Typer]
         order = Order(words, by=by or commands.login_name(), why=why, **more)
         raise typer.Exit(_say(services, order, run, as_json=as_json))
 
-    @limit.command("set")
+    # -5kW is a value that is wrong, and no option: the order says so.
+    @limit.command("set", context_settings={"ignore_unknown_options": True})
     def limit_set(
         kind: Annotated[str, typer.Argument(metavar="KIND", help="feed or slot.")],
         name: Annotated[str, typer.Argument(metavar="NAME", help="The feed (hall-a, cooling:crac-1) or slot.")],
@@ -64,6 +63,9 @@ def add(app: typer.Typer, services: Services, make: Callable[[str], typer.Typer]
         json: Json = False,
     ) -> None:
         """Give a feed or slot another limit from now on. A lower one switches nothing off: fewer hosts start."""
+        for word in (kind, name, value):
+            if word.startswith("--"):
+                raise InvalidInput(Problem("no such option", word, "bootorch limit set --help shows what there is"))
         say(("limit", kind, name, *((value,) if value else ())), run, by, why, json, ramp=ramp, inrush=inrush)
 
     @limit.command("show")
@@ -134,7 +136,7 @@ def orders(
 
 
 def find_run(services: Services, command: str, here: Path) -> Path:
-    """The one run that goes on in the directory or one below. InvalidInput names the others, with the command to type."""
+    """The one run that goes on in the directory or one below. InvalidInput names several, with the command to type."""
     found = services.running(here)
     if len(found) == 1:
         return found[0]
@@ -196,8 +198,7 @@ def _show(services: Services, run: Path | None, *, as_json: bool) -> None:
     history = services.history(target)
     report = Report.of(history.state.plan, history.events)
     if as_json:
-        commands.print_json(
-            {"schema": "bootorch.limits/1", "run_dir": str(history.run_dir), **standing.to_json(report)}
-        )
+        head = {"schema": "bootorch.limits/1", "run_dir": str(history.run_dir), "running": history.running}
+        commands.print_json({**head, **standing.to_json(report)})
     else:
         standing.lines(report).write(sys.stdout)

@@ -179,6 +179,8 @@ def _next(result: RunResult, report: Report) -> str:
     where = quoted(result.run_dir)
     if result.exit_code is Exit.STOPPED:
         closed = [gate.name for gate in report.gates if gate.opened_s is None]
+        if waiting := [feed.feed for feed in report.dark if feed.hosts]:
+            return f"bootorch resume {where} --returned {shlex.quote(waiting[0])}"
         if report.tripped:
             return f"bootorch resume {where} --reset-breakers"
         if closed:
