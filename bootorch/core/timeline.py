@@ -265,11 +265,6 @@ class Timeline:
     def _change(self, event: Event) -> None:
         self.changes.fold(event)
         match event:
-            case LimitSet(kind="feed", name=name) if name not in self.power:
-                # A feed without a limit until now: its curve begins here.
-                self._chains.clear()
-                below = sum(self._watts.get(host, 0.0) for host in self.changes.below(name))
-                self.power[name] = [(0.0, 0.0), (event.t, below)]
             case FeedLost() | FeedReturned():
                 for name in self.changes.below(event.feed):
                     self._look(name, event)

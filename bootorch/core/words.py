@@ -16,6 +16,7 @@ from bootorch.core.changes import Change, Changes, describe, quantity, title
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.events import Chosen, FeedLost, FeedReturned, LimitSet, ScopeAdded, TierSet
 from bootorch.core.limits import feed_path
+from bootorch.core.slots import PLAIN, kind_of
 from bootorch.core.state import subnet
 from bootorch.core.units import watts
 
@@ -127,7 +128,7 @@ def _limit(order: Order) -> LimitSet:
             raise InvalidInput(Problem("a slot is a plain count: no ramp, no inrush", where, "leave them out"))
         if not value:
             raise InvalidInput(Problem("how many?", where, f"write limit set slot {name} 100"))
-        return LimitSet(0.0, kind, name, float(_whole(value[0], where, MOST_SLOTS)), by=order.by, why=order.why)
+        return LimitSet(0.0, kind, _resource(name), float(_whole(value[0], where, MOST_SLOTS)), None, None, order.by, order.why)
     given = [(value[0] if value else "", "budget"), (order.ramp, "ramp"), (order.inrush, "inrush")]
     problems, amounts = [], []
     for text, what in given:
@@ -141,6 +142,12 @@ def _limit(order: Order) -> LimitSet:
         raise InvalidInput(problems)
     budget, ramp, inrush = amounts
     return LimitSet(0.0, kind, name, budget, ramp, inrush, order.by, order.why)
+
+
+def _resource(name: str) -> str:
+    """A slot as the engine counts it: ``bmc:10.20.3`` for ``bmc_per_subnet:10.20.3``."""
+    kind, colon, value = name.partition(":")
+    return f"{PLAIN.get(kind, kind)}:{value}" if colon else name
 
 
 def amount(text: str, *, zero: bool = False) -> float:
@@ -217,6 +224,12 @@ def check(event: Change, changes: Changes) -> str:
 
 def _check_feed_limit(event: LimitSet, changes: Changes) -> str:
     _known_feed(event.name, changes)
+    limited = changes.plan.limits.feeds
+    if event.name not in limited:
+        # Nothing was counted on it while hosts were switched on: a limit from now on would hold for a part of them.
+        above = [part for part in feed_path(event.name) if part in limited]
+        remedy = f"set that of {above[-1]}, which it hangs on" if above else f"feeds with limits: {_few(limited)}"
+        raise InvalidInput(Problem("has no limit in the plan", title(event.name), remedy))
     numbers = (event.value, event.ramp, event.inrush)
     if any(number is not None and not 0 <= number <= 1e12 for number in numbers):  # false for nan too
         raise InvalidInput(Problem("a limit is a number that is not below zero", title(event.name), "300kW"))
@@ -227,7 +240,8 @@ def _check_feed_limit(event: LimitSet, changes: Changes) -> str:
 
 
 def _check_slot(event: LimitSet, changes: Changes) -> str:
-    base, colon, value = event.name.partition(":")
+    _, colon, value = event.name.partition(":")
+    base = kind_of(event.name)
     plan = changes.plan
     facts = dict.fromkeys((*FACTS, *(fact for host in plan.hosts.values() for fact in host.facts)))
     known = dict.fromkeys((*plan.limits.slots, *COUNTED, *facts))
@@ -283,9 +297,13 @@ def _known_group(group: str, changes: Changes) -> str:
 def _unknown(kind: str, name: str, known: Iterable[str], message: str = "") -> Problem:
     names = list(known)[:_MOST_COMPARED]
     close = get_close_matches(name, names, n=3)
-    some = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-    remedy = f"did you mean {' or '.join(close)}?" if close else f"the plan has {some or 'none'}"
+    remedy = f"did you mean {' or '.join(close)}?" if close else f"the plan has {_few(names)}"
     return Problem(f"{name!r} {message}" if message else f"the plan has no {kind} {name!r}", "", remedy)
+
+
+def _few(names: Iterable[str]) -> str:
+    found = list(names)
+    return (", ".join(found[:12]) + (" …" if len(found) > 12 else "")) or "none"
 
 
 def _by(by: str, why: str) -> str:
