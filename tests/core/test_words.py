@@ -35,8 +35,8 @@ from tests.plans import group, make_plan
 
 def a_plan() -> Plan:
     """Hosts on ``hall/row-0`` and ``hall/row-1``, web1 on both; a cooling supply; an image server as a fact."""
-    both = {"feeds": ("hall/row-0", "hall/row-1"), "loads": (Load("cooling:crac-1", 2.0, 1.0),)}
-    facts = {"web1": both, "web2": {"facts": {"image_server": "pxe-1"}}}
+    both: dict[str, object] = {"feeds": ("hall/row-0", "hall/row-1"), "loads": (Load("cooling:crac-1", 2.0, 1.0),)}
+    facts: dict[str, dict[str, object]] = {"web1": both, "web2": {"facts": {"image_server": "pxe-1"}}}
     limits = Limits(
         feeds={
             "hall": FeedLimit(budget_watts=9000.0),
