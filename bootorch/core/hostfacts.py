@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 from bootorch.core.errors import Problem
 from bootorch.core.inventory import Json, Unresolved, is_vaulted, resolve
-from bootorch.core.model import Endpoint, Host
+from bootorch.core.model import Endpoint, Host, Load
 from bootorch.core.secret import SecretKind, SecretRef
-from bootorch.core.units import watts
+from bootorch.core.spec import SupplySpec
+from bootorch.core.units import seconds, watts
+
+T = TypeVar("T")
 
 IPMI_PORT = 623  # IPMI 2.0 section 13.1.2: primary RMCP port
 SSH_PORT = 22
@@ -32,6 +38,11 @@ PASSWORDS = (
 )
 
 _BMC_USER = "set bmc_user to the login name of the BMC"
+# RFC 1123, 2.1: letters, digits and hyphens; a name whose last label is a number would be a mistyped address.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*(?!\d+\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
+_OCTETS = frozenset(map(str, range(256)))
 _NOWHERE = ""  # stands for an address that is missing or wrong; such a plan is never returned
 
 
@@ -60,36 +71,56 @@ class Findings:
 
 @dataclass(frozen=True)
 class HostReader:
-    """Reads hosts of one inventory. ``where`` names the inventory; ``facts``: the extra facts that the plan names."""
+    """Reads hosts of one inventory. ``where`` names the inventory; ``facts``: the extra facts that the plan names.
+
+    ``names``: addresses of names (hosts entries); ``dns``: other names are kept, to be resolved when it is time.
+    Equal values of different hosts become one object: a million hosts share some thousand racks, feeds and models.
+    """
 
     findings: Findings
     where: str
     directory: str
     facts: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    dns: bool = False
+    supplies: Mapping[str, SupplySpec] = field(default_factory=dict)
+    _pool: dict[Any, Any] = field(default_factory=dict)
+
+    def shared(self, value: T) -> T:
+        """The first value that equals this one."""
+        found: T = self._pool.setdefault(value, value)
+        return found
 
     def read(self, name: str, group: str, variables: Mapping[str, Json], power: str) -> Host:
         """A host as complete as its variables allow; every gap is in ``findings``."""
         values = _Variables(self, name, variables)
-        peak = values.watts("watts_boot_peak")
+        peak, steady = self._watts(values, "boot_peak"), self._watts(values, "steady")
+        steady = steady or peak  # not stated: never less than what is known
         return Host(
             name=name,
             group=group,
             bmc=self._bmc(values),
-            bmc_user=values.needed_text("bmc_user", _BMC_USER),
+            bmc_user=self.shared(values.needed_text("bmc_user", _BMC_USER)),
             bmc_password=self._password(values),
             address=values.address("ansible_host", "set ansible_host to the IP address of the host", default=name),
             ssh_port=values.port("ansible_port", SSH_PORT),
-            ssh_user=values.text("ansible_user"),
-            ssh_key=_from(self.directory, values.text("ansible_ssh_private_key_file")),
-            boot_evidence=values.text("boot_evidence"),
-            power=values.text("power") or power,
-            rack=values.text("rack"),
-            feeds=(feed,) if (feed := values.text("feed").strip("/")) else (),
-            model=values.text("model"),
-            firmware=values.text("firmware"),
+            ssh_user=self.shared(values.text("ansible_user")),
+            ssh_key=self.shared(_from(self.directory, values.text("ansible_ssh_private_key_file"))),
+            boot_evidence=self.shared(values.text("boot_evidence")),
+            power=self.shared(values.text("power") or power),
+            rack=self.shared(values.text("rack")),
+            feeds=self._feeds(values),
+            model=self.shared(values.text("model")),
+            firmware=self.shared(values.text("firmware")),
             watts_boot_peak=peak,
-            watts_steady=values.watts("watts_steady") or peak,  # not stated: never less than what is known
-            facts={**self._facts(values, (*self.facts, *ENGINE_FACTS)), **self._bmc_facts(values)},
+            watts_steady=steady,
+            watts_profile=self._profile(values, peak),
+            inrush_amps=values.number("inrush_amps", "write the amperes that it takes as it is switched on"),
+            loads=self._loads(values, peak, steady),
+            boot_s=self._boot_s(values),
+            facts=self._shared_facts(
+                {**self._facts(values, (*self.facts, *ENGINE_FACTS)), **self._bmc_facts(values)},
+            ),
         )
 
     def read_bmc(self, name: str, variables: Mapping[str, Json]) -> Host:
@@ -110,10 +141,106 @@ class HostReader:
         address = values.address("bmc_address", "set bmc_address to the IP address of the host's BMC")
         return Endpoint(address, values.port("bmc_port", IPMI_PORT))
 
+    def _watts(self, values: _Variables, what: str) -> float:
+        """``watts_…`` as it is, or ``amps_…`` times ``volts``."""
+        amps = f"amps_{what}"
+        if amps not in values.variables:
+            return values.watts(f"watts_{what}")
+        if values.watts(f"watts_{what}"):
+            values.problem(f"both watts_{what} and {amps}", "state one of them")
+        if "volts" not in values.variables:
+            values.problem(f"{amps} without volts", "state volts too, or watts instead")
+            return 0.0
+        return values.number(amps, "write amperes") * values.number("volts", "write volts")
+
+    def _feeds(self, values: _Variables) -> tuple[str, ...]:
+        """One path per cord, from ``feeds`` (a list, or text with commas) or ``feed``."""
+        single = values.text("feed").strip("/")
+        raw = values.get("feeds")
+        if raw is None:
+            return self.shared((single,)) if single else ()
+        key = ("feeds", repr(raw), single)
+        if (known := self._pool.get(key)) is not None:
+            return cast("tuple[str, ...]", known)
+        listed = raw.split(",") if isinstance(raw, str) else raw
+        if not isinstance(listed, Sequence) or not all(isinstance(item, str) for item in listed):
+            values.problem("feeds must be a list of texts", "write [hall-a/row-3, hall-b/row-3]")
+            return ()
+        found = tuple(dict.fromkeys(path for item in listed if (path := str(item).strip().strip("/"))))
+        if single and single not in found:
+            values.problem("feed is not among feeds", "state feeds only, one for each cord", single)
+            return ()
+        return cast("tuple[str, ...]", self._pool.setdefault(key, self.shared(found)))
+
+    def _profile(self, values: _Variables, peak: float) -> tuple[tuple[float, float], ...]:
+        raw = values.get("watts_profile")
+        if raw is None:
+            return ()
+        key = ("watts_profile", repr(raw), peak)
+        if (known := self._pool.get(key)) is not None:
+            return cast("tuple[tuple[float, float], ...]", known)
+        steps: list[tuple[float, float]] = []
+        try:
+            if not isinstance(raw, Sequence) or isinstance(raw, str):
+                raise ValueError("no list")
+            for item in raw:
+                if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
+                    raise ValueError("a step is no pair")
+                steps.append((_seconds(item[0]), _watts(item[1])))
+        except ValueError as error:
+            remedy = "write [[45s, 420], [2m, 310]]: from so long after the power-on, at most so many watts"
+            values.problem("watts_profile is no list of times and watts", remedy, str(error)[:80])
+            return ()
+        if any(later <= earlier for (earlier, _), (later, _) in pairwise(steps)):
+            values.problem("the times of watts_profile do not rise", "put its steps in the order of time")
+            return ()
+        if peak and any(step > peak for _, step in steps):
+            values.problem("watts_profile exceeds watts_boot_peak", "raise watts_boot_peak: it is the most of all")
+            return ()
+        return cast("tuple[tuple[float, float], ...]", self._pool.setdefault(key, tuple(steps)))
+
+    def _loads(self, values: _Variables, peak: float, steady: float) -> tuple[Load, ...]:
+        found = []
+        for name, supply in self.supplies.items():
+            source = values.text(supply.fact).strip("/")
+            if not source:
+                remedy = f"set the variable {supply.fact} of these hosts, such as {supply.fact}-1/zone-2"
+                values.problem(f"no {supply.fact}, which the supply {name} needs", remedy)
+            elif supply.draw == "watts":
+                if not peak:
+                    remedy = "set watts_boot_peak, as measured or from the server's name plate"
+                    values.problem(f"no watts_boot_peak, which the supply {name} needs", remedy)
+                found.append(Load(f"{name}:{source}", peak, steady))
+            else:
+                taken = supply.draw
+                if isinstance(taken, str):
+                    if values.get(taken) is None:
+                        remedy = f"set the variable {taken} of these hosts to a number"
+                        values.problem(f"no {taken}, which the supply {name} needs", remedy)
+                    taken = values.number(taken, "write a number, such as 350 or 1.2k")
+                found.append(Load(f"{name}:{source}", taken, taken))
+        return self.shared(tuple(found)) if found else ()
+
+    def _boot_s(self, values: _Variables) -> float:
+        value = values.get("boot_estimate")
+        if value is None:
+            return 0.0
+        try:
+            return _seconds(value)
+        except ValueError:
+            values.problem("boot_estimate is no duration", "write 5m or 300", repr(value)[:40])
+            return 0.0
+
+    def _shared_facts(self, facts: dict[str, str]) -> Mapping[str, str]:
+        found: Mapping[str, str] = self._pool.setdefault(tuple(facts.items()), facts)
+        return found
+
     def _facts(self, values: _Variables, names: Iterable[str]) -> dict[str, str]:
-        return {name: value for name in names if (value := values.text(name))}
+        return {name: self.shared(value) for name in names if (value := values.text(name))}
 
     def _bmc_facts(self, values: _Variables) -> dict[str, str]:
+        if not any(name in values.variables for name in BMC_FACTS):
+            return {}
         facts = self._facts(values, BMC_FACTS)
         if facts.get("bmc_ipmi", "2.0") not in ("1.5", "2.0"):
             values.problem(
@@ -129,17 +256,18 @@ class HostReader:
     def _password(self, values: _Variables) -> SecretRef | None:
         value = values.get("bmc_password")
         if is_vaulted(value) and isinstance(value, Mapping):
-            return SecretRef(SecretKind.VAULT, str(next(iter(value.values()))))
+            return self.shared(SecretRef(SecretKind.VAULT, str(next(iter(value.values())))))
         if isinstance(value, str) and value.startswith("$ANSIBLE_VAULT;"):
-            return SecretRef(SecretKind.VAULT, value)
+            return self.shared(SecretRef(SecretKind.VAULT, value))
         if value is not None:
             values.problem("bmc_password is in clear text", CLEAR_TEXT_REMEDY)
             return None
         if path := values.text("bmc_password_file"):
-            return SecretRef(SecretKind.FILE, _from(self.directory, path))
-        return SecretRef(SecretKind.CREDENTIAL, CREDENTIAL)
+            return self.shared(SecretRef(SecretKind.FILE, _from(self.directory, path)))
+        return _DEFAULT_CREDENTIAL
 
 
+_DEFAULT_CREDENTIAL = SecretRef(SecretKind.CREDENTIAL, CREDENTIAL)
 CLEAR_TEXT_REMEDY = "encrypt it with `ansible-vault encrypt_string`, or use bmc_password_file or a systemd credential"
 
 
@@ -166,7 +294,9 @@ class _Variables:
         value = self.variables.get(name)
         if value is None:
             return ""
-        if isinstance(value, str) and "{" in value:
+        if isinstance(value, str):
+            if "{" not in value:
+                return value.strip()
             value = self.get(name)
         if value is None or isinstance(value, str):
             return value.strip() if value else ""
@@ -185,23 +315,36 @@ class _Variables:
         return self.text(name)
 
     def address(self, name: str, remedy: str, default: str = "") -> str:
-        if self.variables.get(name) in (None, ""):
+        value = self.variables.get(name)
+        if isinstance(value, str) and is_ipv4(value):
+            return value
+        if value in (None, ""):
             if (ip := parse_ip(default)) is not None:
                 return str(ip)
+            if (known := self.reader.names.get(default.lower())) is not None:
+                return known  # Ansible takes the host's own name where ansible_host is not set
             self.problem(f"no {name}", remedy)
             return _NOWHERE
         text = self.text(name)
         if (ip := parse_ip(text)) is not None:
             return text if ip.version == 4 else str(ip)  # IPv4 has one spelling, IPv6 many
-        if text:
-            self.problem(
-                f"{name} is no IP address",
-                f"{remedy}, not to a name: there may be no DNS when everything is dark",
-                text,
-            )
+        if not text:
+            return _NOWHERE
+        if (known := self.reader.names.get(text.lower())) is not None:
+            return known
+        if self.reader.dns and _HOST_NAME.fullmatch(text):
+            return text.lower()
+        self.problem(
+            f"{name} is no IP address",
+            f"{remedy}, not to a name: there may be no DNS when everything is dark; or give the name an entry in "
+            "control.hosts_file; or say which group answers for names (control.dns)",
+            text,
+        )
         return _NOWHERE
 
     def port(self, name: str, default: int) -> int:
+        if name not in self.variables:
+            return default
         text = self.text(name)
         if not text:
             return default
@@ -210,18 +353,60 @@ class _Variables:
         self.problem(f"{name} is no port number", "ports are 1 to 65535", text)
         return default
 
-    def watts(self, name: str) -> float:
+    def number(self, name: str, remedy: str) -> float:
+        """A plain quantity; 0 where it is not stated."""
+        value = self.variables.get(name)
+        if value is None:
+            return 0.0
         value = self.get(name)
         if value is None or value == 0:
             return 0.0
         try:
-            return watts(value)
+            return _watts(value)  # the same spelling, without a unit
+        except ValueError:
+            self.problem(f"{name} is no number", remedy, example=repr(value)[:40])
+            return 0.0
+
+    def watts(self, name: str) -> float:
+        value = self.variables.get(name)
+        if value is None:
+            return 0.0
+        value = self.get(name)
+        if value is None or value == 0:
+            return 0.0
+        try:
+            return _watts(value)
         except ValueError:
             self.problem(f"{name} is no power in watts", "write 750 or 1.2kW", example=repr(value)[:40])
             return 0.0
 
 
-@lru_cache(maxsize=1 << 17)  # each address of 32,000 hosts is looked at again by the fence
+def _watts(value: Json) -> float:
+    """``units.watts``; hosts state the same few values again and again."""
+    return _watts_of(value) if isinstance(value, str) else watts(value)
+
+
+@lru_cache(maxsize=1 << 10)
+def _watts_of(text: str) -> float:
+    return watts(text)
+
+
+@lru_cache(maxsize=1 << 10)
+def _seconds_of(text: str) -> float:
+    return seconds(text)
+
+
+def _seconds(value: Json) -> float:
+    return _seconds_of(value) if isinstance(value, str) else seconds(value)
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether a text is an IPv4 address in its one spelling. (As ``ipaddress`` decides, ten times as fast.)"""
+    parts = text.split(".")
+    return len(parts) == 4 and _OCTETS.issuperset(parts)
+
+
+@lru_cache(maxsize=1 << 17)
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
     """The address that a text states, ``None`` for anything else (a name, an empty text)."""
     try:
@@ -233,6 +418,14 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
 def is_missing(address: str) -> bool:
     """Whether an address stands for one that could not be read (reported already)."""
     return address == _NOWHERE
+
+
+def is_name(address: str) -> bool:
+    """Whether the address of a host is a name, which is resolved only when it is time.
+
+    Only what was checked is an address of a host: the last label of a name is no number.
+    """
+    return address != _NOWHERE and ":" not in address and not address.rpartition(".")[2].isdigit()
 
 
 def _from(directory: str, path: str) -> str:
