@@ -90,8 +90,8 @@ def _limits(hosts: ModuleType, site: object) -> list[str]:
     for hall in halls:
         budget, ramp = _kilowatts(peaks[hall] * HALL_BUDGET), _kilowatts(peaks[hall] * HALL_RAMP)
         lines.append(f"    {hall}: {{budget_watts: {budget}, ramp_watts_per_min: {ramp}}}")
-        for row in sorted(path for path in peaks if path.count("/") == 1 and path.startswith(f"{hall}/")):
-            lines.append(f"    {row}: {{budget_watts: {_kilowatts(peaks[row] * ROW_BUDGET)}}}")
+        rows = sorted(path for path in peaks if path.count("/") == 1 and path.startswith(f"{hall}/"))
+        lines += [f"    {row}: {{budget_watts: {_kilowatts(peaks[row] * ROW_BUDGET)}}}" for row in rows]
     return lines
 
 

@@ -95,7 +95,7 @@ class Service:
 
 
 class Placed(NamedTuple):
-    """A host and where it stands. ``rack`` and ``row`` count from 0 over the whole site, ``unit`` from 1 in its rack."""
+    """A host and where it stands: ``rack`` and ``row`` count from 0 over the whole site, ``unit`` from 1 in a rack."""
 
     name: str
     service: Service
