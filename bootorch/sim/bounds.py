@@ -120,9 +120,9 @@ def energy_s(budget: float, work: Iterable[tuple[float, float]]) -> float:
     In the relaxed problem, two small pieces of work done one after the other, de_1 raising the draw by ds_1 and then
     de_2, take de_1 / R + de_2 / (R - ds_1), with R the room at that moment; exchanged, de_2 / R + de_1 / (R - ds_2).
     To first order the first is no more than the second if and only if de_2 ds_1 <= de_1 ds_2, that is, if
-    ds_1 / de_1 <= ds_2 / de_2, and what follows begins with the same room. So the best order is by e/s, the largest first, as Smith's rule has it
-    (Naval Research Logistics Quarterly 1956), and nothing is gained by leaving room unused or by doing pieces at
-    once. With S the draw before a host, its work takes
+    ds_1 / de_1 <= ds_2 / de_2, and what follows begins with the same room. So the best order is by e/s, the largest
+    first, as in Smith's rule (Naval Research Logistics Quarterly 1956), and nothing is gained by leaving room unused
+    or by doing pieces at once. With S the draw before a host, its work takes
 
         integral from 0 to 1 of e / (B - S - s f) df  =  (e / s) ln((B - S) / (B - S - s)),
 
@@ -142,7 +142,7 @@ def _ordered_energy_s(budget: float, ordered: Iterable[tuple[float, float]]) -> 
         if left <= _EPSILON:
             # Exactly full is reached in the end only where the last of it does no work.
             return math.inf if left < -_EPSILON else seconds
-        seconds += surplus / steady * math.log(room / left) if steady > 0 else surplus / room
+        seconds += surplus / steady * -math.log1p(-steady / room) if steady > _EPSILON else surplus / room
         room = left
     return seconds
 
