@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
@@ -21,17 +21,14 @@ class Lognormal:
     median: float
     high: float
     at: float
+    sigma: float = field(init=False, repr=False, compare=False)  # standard deviation of the logarithm
 
     def __post_init__(self) -> None:
         if not 0 < self.median <= self.high < math.inf:
             raise ValueError(f"a lognormal needs 0 < median <= p{self.at * 100:g}, not {self.median}, {self.high}")
         if not 0.5 < self.at < 1:
             raise ValueError(f"the second quantile of a lognormal is above the median, not p{self.at * 100:g}")
-
-    @property
-    def sigma(self) -> float:
-        """Standard deviation of the logarithm."""
-        return math.log(self.high / self.median) / _NORMAL.inv_cdf(self.at)
+        object.__setattr__(self, "sigma", math.log(self.high / self.median) / _NORMAL.inv_cdf(self.at))
 
     def quantile(self, p: float) -> float:
         return self.median * math.exp(self.sigma * _NORMAL.inv_cdf(min(max(p, _EDGE), 1 - _EDGE)))

@@ -89,6 +89,11 @@ class World:
         self._command = self._exchange if command == p.exchange else _Line(command, p.exchange_slowdown)
         login = p.login if p.login is not None else p.exchange
         self._login = _Line(login, p.login_slowdown)
+        self._refusal = _Constant(p.refusal, self._draws)
+        self._silence = _Constant(p.silence, self._draws)
+        self._storms = bool(self._fates.storms)
+        # By 16 exchanges under way: the chance that one loses a packet. Empty: none is ever lost.
+        self._loss = [1 - (1 - p.loss_share) ** _PACKETS] if p.loss_share else []
         self._given_up: set[int] = set()  # exchanges that too many lost packets end
         self._slices: list[float] = []  # when the slices under way end
         self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
@@ -103,37 +108,44 @@ class World:
         kind = intent.kind
         if kind is Kind.REDEPLOY:
             return now + self._slice_s(intent, now)
+        number = intent.id
         if kind is Kind.GATE_CHECK or kind is Kind.FEED_METER:
-            return now + self._exchange.plain_s(self._draws.number(intent.id))
-        timeout_s = float(intent.args["timeout_s"])
-        server = self.server(intent.target)
+            return now + self._exchange.plain_s(self._draws.number(number))
+        timeout_s: float = intent.args["timeout_s"]  # type: ignore[assignment]
+        name = intent.target
+        server = self._servers.get(name) or self.server(name)
         if kind in _CHECKS:
-            if not self._os_up(server, now):
-                return now + min(timeout_s, self._p.refusal.sample(self._draws.number(intent.id)))
-            return now + min(timeout_s, self._login.takes_s(self._draws.number(intent.id), now))
-        if self._bmc_up_at(intent.target, server, now) > now:
-            return now + min(timeout_s, self._p.silence.sample(self._draws.number(intent.id)))
-        if kind is Kind.EVIDENCE:
-            return now + min(timeout_s, self._p.evidence.sample(self._draws.number(intent.id)))
-        line = self._command if kind in _COMMANDS else self._exchange
-        takes_s = line.takes_s(self._draws.number(intent.id), now)
-        p = self._p
-        if p.loss_share:
-            takes_s += self._resends_s(intent.id, line.under_way)
-            if takes_s >= timeout_s:
-                self._given_up.add(intent.id)
-        return now + min(timeout_s, takes_s)
+            up_at = server.os_up_at
+            if up_at is None or now < up_at:
+                takes_s = self._refusal.plain_s(number)
+            else:
+                takes_s = self._login.takes_s(self._draws.number(number), now)
+        elif server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
+            takes_s = self._silence.plain_s(number)
+        elif kind is Kind.EVIDENCE:
+            takes_s = self._p.evidence.sample(self._draws.number(number))
+        else:
+            line = self._command if kind in _COMMANDS else self._exchange
+            takes_s = line.takes_s(self._draws.number(number), now)
+            if self._loss:
+                takes_s += self._resends_s(number, line.under_way)
+                if takes_s >= timeout_s:
+                    self._given_up.add(number)
+        return now + (takes_s if takes_s < timeout_s else timeout_s)
 
     def _resends_s(self, number: int, under_way: int) -> float:
         """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
-        p = self._p
-        lost = min(0.5, p.loss_share + p.loss_per_100 * under_way / 100)
-        once = 1 - (1 - lost) ** _PACKETS
+        step = under_way >> 4
+        while len(self._loss) <= step:
+            p = self._p
+            lost = min(0.5, p.loss_share + p.loss_per_100 * 16 * len(self._loss) / 100)
+            self._loss.append(1 - (1 - lost) ** _PACKETS)
+        once = self._loss[step]
         uniform = self._draws.number(number, 1)
         cost_s = 0.0
         while uniform < once and cost_s < 1000.0:
             uniform /= once  # a number below it, and even again
-            cost_s += p.resend.sample(uniform)
+            cost_s += self._p.resend.sample(uniform)
         return cost_s
 
     def _slice_s(self, intent: Intent, now: float) -> float:
@@ -160,15 +172,15 @@ class World:
             return Reason.OK, "", {}, {host: self._verdict(host, intent, now) for host in intent.hosts}
         if kind is Kind.FEED_METER:
             return Reason.OK, "", {"watts": round(self._feed_watts(name, now), 1)}, {}
-        server = self.server(name)
+        server = self._servers.get(name) or self.server(name)
         if kind in _CHECKS:
             return self._check(name, server, kind, now)
-        up_at = self._bmc_up_at(name, server, now)
-        if up_at > now:
+        if server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
+            up_at = self._bmc_up_at(name, server, now)
             delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(crc32(name.encode()), 2)
             retry_s = min(up_at - now + delay_s, NEVER_S)
             return Reason.BMC_UNREACHABLE, "no answer", {"retry_after_s": round(retry_s, 3)}, {}
-        if intent.id in self._given_up:
+        if self._given_up and intent.id in self._given_up:
             self._given_up.discard(intent.id)
             reason = Reason.BMC_LOST if kind in _COMMANDS else Reason.BMC_UNREACHABLE
             return reason, "no answer", {}, {}
@@ -207,8 +219,8 @@ class World:
 
     def _boot_id(self, name: str, server: Server) -> str:
         """As /proc/sys/kernel/random/boot_id: a UUID of version 4, new at every boot."""
-        a = int(self._draws.number(crc32(name.encode()), 16 * server.boots + 5) * (1 << 52))
-        return f"{a >> 20:08x}-{a >> 4 & 0xFFFF:04x}-4{a & 0xFFF:03x}-a{a >> 8 & 0xFFF:03x}-{a:012x}"[:36]
+        a, b = crc32(name.encode()) ^ self._draws.seed, server.boots
+        return f"{a:08x}-{b & 0xFFFF:04x}-4{a >> 20:03x}-a{a & 0xFFF:03x}-{a:08x}{b & 0xFFFF:04x}"
 
     def _retry(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
         """When to look again: at the change, and as much later as a look in turn would have come, evenly."""
@@ -255,7 +267,7 @@ class World:
     def _bmc_up_at(self, name: str, server: Server, now: float) -> float:
         """From when on the BMC answers, as of ``now``: not later than ``now`` when it does."""
         up_at = server.bmc_at
-        if self._fates.storms:
+        if self._storms:
             t = max(up_at, now)
             while t < NEVER_S and (end := self._fates.storm_end(name, t)) > t:
                 t = up_at = end
@@ -484,6 +496,21 @@ class _Line:
             takes_s *= 1 + self._slowdown * len(ends)
         heappush(ends, now + takes_s)
         return takes_s
+
+
+class _Constant:
+    """What mostly takes the same time: drawn only where it does not."""
+
+    __slots__ = ("_constant", "_distribution", "_draws")
+
+    def __init__(self, distribution: Distribution, draws: Draws) -> None:
+        self._distribution = distribution
+        self._draws = draws
+        same = distribution.quantile(0.0) == distribution.quantile(1.0)
+        self._constant = distribution.quantile(0.0) if same else None
+
+    def plain_s(self, number: int) -> float:
+        return self._distribution.sample(self._draws.number(number)) if self._constant is None else self._constant
 
 
 class _Machines(Mapping[str, Machine]):
