@@ -424,10 +424,10 @@ class _Chains:
             members = [self.jobs[name] for name in self._plan.groups[requirement.group].hosts]
             needy = set(requirement.hosts)
             children = [job for job in hosts if not needy or job.host.name in needy]
-            fact = requirement.per_host
+            fact, parent_fact = requirement.per_host, requirement.parent_key
             parents: dict[str, list[_Job]] = {}
             for job in members:
-                parents.setdefault(job.host.fact(fact) if fact else "", []).append(job)
+                parents.setdefault(job.host.fact(parent_fact) if parent_fact else "", []).append(job)
             waiting: dict[str, list[_Job]] = {}
             for job in children:
                 waiting.setdefault(job.host.fact(fact) if fact else "", []).append(job)

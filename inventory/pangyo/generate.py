@@ -49,6 +49,9 @@ inventory: inventory
 gates:
   stable-power: {ask: "Who attests that the utility's power is stable?"}
   cooling: {check: {http: "http://10.39.255.10:8080/cooling"}}
+  chillers: {wait: 30m, groups: [gpu-train, recommend, assistant]}
+control:
+  switch: {group: mgmt-switch, per_host: row}
 defaults:
   boot_device: disk
   deadlines: {bmc: 10m, power: 2m, boot: 20m, ready: 10m, redeploy: 30m, verify: 10m}
@@ -75,15 +78,13 @@ def _limits(hosts: ModuleType, site: object) -> list[str]:
     peaks: Counter[str] = Counter()
     for host in site.place():  # type: ignore[attr-defined]
         peak = hosts.MODELS[host.service.model].peak
-        feeds = [site.feed(host.rack)]  # type: ignore[attr-defined]
-        if hosts.DUAL and site.dual_corded(host.service):  # type: ignore[attr-defined]
-            feeds.append(site.second_feed(host.rack))  # type: ignore[attr-defined]
-        for path in {"/".join(feed.split("/")[:depth]) for feed in feeds for depth in (1, 2, 3)}:
+        feeds = site.feeds(host)  # type: ignore[attr-defined]
+        for path in {"/".join(feed.split("/")[:depth]) for feed in feeds for depth in (1, 2)}:
             peaks[path] += peak
     lines = [
         "limits:",
-        "  slots: {bmc_per_subnet: 16, image_server: 120, redeploy_forks: 400}",
-        "  breaker: {group_failed_share: 0.3, same_model_failures: 400}",
+        "  slots: {bmc_per_subnet: 16, image_server: {limit: 120, adaptive: true}, redeploy_forks: 400}",
+        "  breaker: {group_failed_share: 0.3, cluster_failures: 40}",
         "  feeds:",
     ]
     halls = sorted(path for path in peaks if path.count("/") == 0)
@@ -112,6 +113,8 @@ def _groups(hosts: ModuleType, site: object) -> list[str]:
             needs.insert(0, "{group: tor, per_host: rack}")
         if needs:
             words.append(f"requires: [{', '.join(needs)}]")
+        if service.first:
+            words.append(f"first: {site.name(service.name, 0)}")  # type: ignore[attr-defined]
         if after := [need.service for need in service.needs if need.order]:
             words.append(f"after: [{', '.join(after)}]")
         if ready := READY.get(service.name):
@@ -127,16 +130,12 @@ def _groups(hosts: ModuleType, site: object) -> list[str]:
 
 
 def _need(need: object) -> str:
-    service, quorum, racks, per = need.service, need.quorum, need.racks, need.per  # type: ignore[attr-defined]
-    if not (quorum or racks or per):
+    service, quorum, racks = need.service, need.quorum, need.racks  # type: ignore[attr-defined]
+    if not quorum:
         return str(service)
-    words = [f"group: {service}"]
-    if quorum:
-        words.append(f"quorum: {quorum}")
+    words = [f"group: {service}", f"quorum: {quorum}"]
     if racks:
         words.append(f"across_racks: {racks}")
-    if per:
-        words.append(f"per_host: {per}")
     return f"{{{', '.join(words)}}}"
 
 

@@ -34,7 +34,7 @@ HALF_RACK = 16
 DUAL_CORDED_TIERS = (0, 1)
 IMAGE_SERVICE = "image"
 NETWORK = ("core", "mgmt-switch", "spine", "tor")
-DUAL = False
+YOUNG_YEARS, OLD_YEARS = 2, 7  # hosts up to the one are young, from the other on old
 
 
 class Model(NamedTuple):
@@ -73,7 +73,6 @@ class Need:
     service: str
     quorum: str = ""
     racks: int = 0
-    per: str = ""
     order: bool = False
 
 
@@ -122,10 +121,9 @@ def read_services(path: Path = HERE / "services.txt") -> list[Service]:
 def _need(word: str) -> Need:
     if word.startswith(">"):
         return Need(word[1:], order=True)
-    service, _, per = word.partition("@")
-    service, _, quorum = service.partition("=")
+    service, _, quorum = word.partition("=")
     quorum, _, racks = quorum.partition("/")
-    return Need(service, quorum, int(racks or 0), per)
+    return Need(service, quorum, int(racks or 0))
 
 
 class Site:
@@ -197,10 +195,19 @@ class Site:
 
     def image_server(self, rack: int) -> str:
         """The one that the rack's hosts boot from, by name: the racks are dealt out to all of them in turn."""
-        return f"image-{rack % self.sizes[IMAGE_SERVICE] + 1:03}"
+        return self.name(IMAGE_SERVICE, rack % self.sizes[IMAGE_SERVICE])
 
     def dual_corded(self, service: Service) -> bool:
         return service.tier in DUAL_CORDED_TIERS and service.name not in ("tor", "mgmt-switch") and self.halls > 1
+
+    def name(self, service: str, number: int) -> str:
+        """``number`` counts from 0, names from 1."""
+        return f"{service}-{number + 1:0{max(3, len(str(self.sizes[service])))}}"
+
+    def feeds(self, host: Placed) -> tuple[str, ...]:
+        """One path for each cord."""
+        first = self.feed(host.rack)
+        return (first, self.second_feed(host.rack)) if self.dual_corded(host.service) else (first,)
 
     def place(self) -> Iterator[Placed]:
         """Every host, service by service."""
@@ -210,7 +217,6 @@ class Site:
         at = 0
         for service in self.services:
             size, model = self.sizes[service.name], MODELS[service.model]
-            width = max(3, len(str(size)))
             chunk = HALF_RACK if size >= CLUSTER_FROM * self.racks / 1000 and size > self.racks // 8 else 1
             left = 0
             for number in range(size):
@@ -228,8 +234,12 @@ class Site:
                     room[at] += 1
                 firmware = model.firmware[int(drawn.random() ** 2 * len(model.firmware))]
                 age = model.youngest + int(drawn.random() * (model.oldest - model.youngest + 1))
-                name = f"{service.name}-{number + 1:0{width}}"
-                yield Placed(name, service, rack, self.row_of(rack), unit, firmware, age)
+                yield Placed(self.name(service.name, number), service, rack, self.row_of(rack), unit, firmware, age)
+
+
+def age_of(years: int) -> str:
+    """``young``, ``old`` or neither: what is known to die of a power cycle less often, and more."""
+    return "young" if years <= YOUNG_YEARS else "old" if years >= OLD_YEARS else ""
 
 
 def addresses(rack: int, unit: int) -> tuple[str, str]:
@@ -247,16 +257,19 @@ def inventory(site: Site) -> dict[str, object]:
         members[host.service.group].append(host.name)
         models.setdefault(host.service.model, []).append(host.name)
         facts: dict[str, object] = {"ansible_host": address, "bmc_address": bmc, "rack": site.rack_name(host.rack)}
-        facts |= {"row": site.row_name(host.row), "firmware": host.firmware, "age_years": host.age_years}
-        feed = site.feed(host.rack)
-        facts["feed"] = [feed, site.second_feed(host.rack)] if DUAL and site.dual_corded(host.service) else feed
+        facts |= {"row": site.row_name(host.row), "firmware": host.firmware}
+        feeds = site.feeds(host)
+        facts |= {"feed": feeds[0]} if len(feeds) == 1 else {"feeds": list(feeds)}
+        if age := age_of(host.age_years):
+            facts["age"] = age
         if host.service.boots_from == "pxe":
             facts["image_server"] = site.image_server(host.rack)
         hostvars[host.name] = facts
     groups: dict[str, object] = {name: {"hosts": hosts} for name, hosts in members.items()}
     for name, hosts in sorted(models.items()):
         model = MODELS[name]
-        shared = {"model": name, "watts_boot_peak": model.peak, "watts_steady": model.steady, "boot_s": model.boot_s}
+        shared: dict[str, object] = {"model": name, "watts_boot_peak": model.peak, "watts_steady": model.steady}
+        shared["boot_estimate"] = model.boot_s
         groups[f"model_{name.replace('-', '_')}"] = {"hosts": hosts, "vars": shared}
     return {"_meta": {"hostvars": hostvars}, "all": {"children": ["ungrouped", *groups]}, **groups}
 
