@@ -296,7 +296,7 @@ class Baseline:
             frees_s = self._feeds.frees_at(resource)
             if frees_s is None:
                 return
-            due = frees_s
+            due = frees_s if frees_s > now else now + 0.001  # sums of floats: not quite out of the window
         else:
             return
         if (due, resource) not in self._timers and due > now:

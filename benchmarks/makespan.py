@@ -38,6 +38,7 @@ from bootorch.sim.world import World
 # -- the scenarios: everything that is chosen ---------------------------------------------------------------------
 
 BOOT_SPREAD = 1.25  # p95 of a boot over its median, within a model: repeated boots of one host differ by 15 %
+POWER_ON = Lognormal(3.0, 10.0, 0.95)  # seconds; so that no deadline decides by a hair who is given up
 PLAYBOOK = Lognormal(40.0, 42.0, 0.95)  # seconds; its spread is not what is measured here
 POWER_SHARE = 0.40  # of what all hosts of a hall draw when they boot at once
 RAMP_MINUTES = 75.0  # a hall's boot peaks, one after the other, take so long
@@ -116,7 +117,7 @@ def site_parameters() -> Parameters:
         name: ModelParameters(boot=Lognormal(float(model.boot_s), model.boot_s * BOOT_SPREAD, 0.95))
         for name, model in script("inventory/hosts").MODELS.items()
     }
-    return replace(CALM, scale_to_deadlines=False, models=models, playbook=PLAYBOOK)
+    return replace(CALM, scale_to_deadlines=False, models=models, power=POWER_ON, playbook=PLAYBOOK)
 
 
 # -- one scenario ---------------------------------------------------------------------
