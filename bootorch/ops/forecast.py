@@ -1,0 +1,330 @@
+"""Forecasts: the engine of real runs over simulated worlds, in virtual time, again and again with other seeds.
+
+``forecast_plan`` looks ahead from the beginning of a run, ``forecast_run`` from where one stands. Sample ``i`` depends
+on the seed and ``i`` only, never on how many processes shared the work; every what-if uses the same seeds as the base.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from heapq import heappush
+from typing import Any
+
+from bootorch.core.engine import Engine
+from bootorch.core.errors import InvalidInput, Problem
+from bootorch.core.events import Event, FeedLost, FeedReturned, GateOpened, RunResumed, RunStarted
+from bootorch.core.forecast import Forecast, Outcomes
+from bootorch.core.gauge import Gauge, Sample, followed_feeds
+from bootorch.core.plan import Plan
+from bootorch.core.recovery import replay
+from bootorch.core.state import State
+from bootorch.core.whatif import BootSlow, Chance, ModelDead, ShareChange, WhatIf, apply, darken, happenings, held_gates
+from bootorch.ops.forks import share_out
+from bootorch.sim.conditioned import condition, remaining
+from bootorch.sim.machine import BootFailure, draw
+from bootorch.sim.outage import Outages
+from bootorch.sim.run import Simulation
+from bootorch.sim.world import Parameters, World
+
+MOST_SAMPLES = 10_000
+MOST_S = 30 * 86_400.0  # of virtual time: a run that still polls after a month will poll for ever
+BY = "forecast"
+
+_SHARES: Mapping[Chance, str] = {
+    Chance.BMC_DEAD: "dead_bmc_share",
+    Chance.BOOT_DEAD: "no_post_share",
+    Chance.POWER_SILENT: "silent_power_share",
+    Chance.ON: "on_share",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    samples: int = 20
+    seed: int = 0
+    jobs: int = 1
+    what_ifs: Sequence[WhatIf] = ()
+    dark: Sequence[str] = ()
+    limit: str = ""
+    selected: tuple[str, ...] = ()  # the hosts that ``limit`` means
+    start: str = ""  # see core.forecast.Forecast
+    parameters_file: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where a run stands: its events, and what time of the run it is now (the last event may be a while ago)."""
+
+    events: Sequence[Event]
+    now: float
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One world to sample: the plan as it is, or as a what-if has it. ``state``: where its run stands, if it does."""
+
+    plan: Plan
+    parameters: Parameters
+    options: Options
+    feeds: tuple[str, ...]
+    what: WhatIf = field(default_factory=lambda: WhatIf("", ()))
+    state: State | None = None
+    now: float = 0.0
+
+
+# -- what to forecast ---------------------------------------------------------------------
+
+
+def forecast_plan(plan: Plan, parameters: Parameters, options: Options) -> Forecast:
+    """From the beginning. Raises InvalidInput with everything in the options that the plan does not have."""
+    return _forecast(plan, parameters, options, None)
+
+
+def forecast_run(plan: Plan, stand: Stand, parameters: Parameters, options: Options) -> Forecast:
+    """From where the run stands. Raises InvalidInput where nothing is left to forecast."""
+    if not any(isinstance(event, RunStarted) for event in stand.events):
+        raise InvalidInput(Problem("the journal holds no run", "", "bootorch forecast PLAN looks ahead from the start"))
+    if stand.now < max((event.t for event in stand.events), default=0.0):
+        raise ValueError("now is before the run's last event")
+    return _forecast(plan, parameters, options, stand)
+
+
+def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand | None) -> Forecast:
+    if not 1 <= options.samples <= MOST_SAMPLES:
+        remedy = "20 samples give a usable P90; 1 is one run"
+        raise InvalidInput(Problem(f"{options.samples} samples: between 1 and {MOST_SAMPLES:,}", "--samples", remedy))
+    worlds = [WhatIf("", ()), *options.what_ifs]
+    scenarios = _scenarios(plan, parameters, options, stand, worlds)
+    first = scenarios[0]
+    if first.state is not None and not first.state.unsettled:
+        remedy = "bootorch report shows how it ended"
+        raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
+    tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
+    with _frozen():
+        if len(tasks) == 1 and stand is None:
+            samples = [sample(first, 0)]
+        else:
+            samples = share_out(tasks, lambda task: sample(scenarios[task[0]], task[1]), options.jobs)
+    outcomes = [
+        _outcomes(scenario, samples[number * options.samples : (number + 1) * options.samples])
+        for number, scenario in enumerate(scenarios)
+    ]
+    started = next((event for event in stand.events if isinstance(event, RunStarted)), None) if stand else None
+    open_gates = first.state.gates_open if first.state is not None else {}
+    return Forecast(
+        plan=plan.name,
+        environment=plan.environment,
+        digest=plan.digest,
+        hosts=len(plan.hosts),
+        seed=options.seed,
+        base=outcomes[0],
+        what_ifs=tuple(outcomes[1:]),
+        run_id=started.run_id if started is not None else "",
+        began_s=first.now,
+        start=options.start,
+        limit=started.limit if started is not None else options.limit,
+        dark=tuple(options.dark),
+        gates=tuple(gate.name for gate in plan.gates.values() if gate.ask and gate.name not in open_gates),
+        parameters=options.parameters_file,
+        notes=options.notes,
+    )
+
+
+def _scenarios(
+    plan: Plan, parameters: Parameters, options: Options, stand: Stand | None, worlds: Sequence[WhatIf]
+) -> list[Scenario]:
+    """One for each world; every name that the plan does not have is said at once."""
+    found: list[Problem] = []
+    scenarios: list[Scenario] = []
+    if options.dark:
+        try:
+            plan = darken(options.dark, plan)
+        except InvalidInput as error:
+            found += error.problems
+    for what in worlds:
+        try:
+            changed = apply(what, plan, running=stand is not None)
+        except InvalidInput as error:
+            found += error.problems
+            continue
+        state = replay(changed, stand.events) if stand is not None else None
+        imagined = imagine(parameters, what)
+        now = stand.now if stand is not None else 0.0
+        scenarios.append(Scenario(changed, imagined, options, followed_feeds(changed), what, state, now))
+    if found:
+        raise InvalidInput(found)
+    return scenarios
+
+
+def _outcomes(scenario: Scenario, samples: Iterable[Sample]) -> Outcomes:
+    plan = scenario.plan
+    budgets = {name: plan.limits.feeds[name].budget_watts or 0.0 for name in scenario.feeds}
+    tiers = {name: group.tier for name, group in plan.groups.items()}
+    return Outcomes(scenario.what.text, tuple(samples), tiers, budgets)
+
+
+# -- one sample ---------------------------------------------------------------------
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """The seed of sample ``index``: independent of all others, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"forecast {seed} {index}".encode()).digest()[:4], "big") >> 1
+
+
+def sample(scenario: Scenario, index: int) -> Sample:
+    """One simulated run, measured. Uses the scenario's state up: one sample per process where there is one."""
+    seed = sample_seed(scenario.options.seed, index)
+    plan = scenario.plan
+    engine = _Measured(plan, scenario.state, scenario.feeds)
+    world = World(plan, seed, scenario.parameters)
+    alter(world, plan, scenario.what, seed)
+    running = scenario.state is not None
+    if running:
+        condition(world, engine.state, scenario.now, seed)
+    bound = None if running else lower_bound(plan, world)
+    trial = _Trial(engine, world)
+    held = held_gates(scenario.what)
+    if running:
+        trial.go_on(scenario.now, held)
+    else:
+        trial.begin(seed, scenario.options, held)
+    dark = [name for name, limit in plan.limits.feeds.items() if limit.dark] if not running else []
+    verdict = trial.to_the_end(
+        happenings(scenario.what, scenario.now, running=running), Outages(world, plan, dark, 0.0)
+    )
+    measured = engine.gauge.measure(seed, verdict)
+    return measured if bound is None else measured.with_bound(*bound)
+
+
+class _Measured(Engine):
+    """The engine, looked at after each of its decisions."""
+
+    def __init__(self, plan: Plan, state: State | None, feeds: Sequence[str]) -> None:
+        super().__init__(plan, state)
+        self.gauge = Gauge(self.state, feeds)
+
+    def decide(self, now: float) -> list[Event]:
+        decided = super().decide(now)
+        self.gauge.look(now, decided)
+        return decided
+
+
+class _Trial(Simulation):
+    """A simulation that may begin in the middle, and to which things happen from outside."""
+
+    def begin(self, seed: int, options: Options, held: frozenset[str]) -> None:
+        plan = self.engine.plan
+        self.engine.apply(
+            RunStarted(
+                self.now, BY, plan.name, plan.digest, len(plan.hosts), seed, "", BY, options.limit, options.selected
+            )
+        )
+        self._open_gates(held)
+
+    def go_on(self, now: float, held: frozenset[str]) -> None:
+        """From a replayed state: what was under way goes on, what waits is looked at again."""
+        self.now = max(self.now, now)
+        for intent in self.engine.state.open.values():
+            heappush(self._under_way, (remaining(self.world, intent, self.now), intent.id, intent))
+        self.engine.apply(RunResumed(self.now, 0.0, "", BY))
+        self._open_gates(held)
+
+    def _open_gates(self, held: frozenset[str]) -> None:
+        for gate in self.engine.plan.gates.values():
+            if gate.ask and gate.name not in held and gate.name not in self.engine.state.gates_open:
+                self.engine.apply(GateOpened(self.now, gate.name, BY))
+
+    def to_the_end(self, happenings: Sequence[Event], outages: Outages) -> str:
+        """Run until nothing moves any more; how it ends: ``done``, ``stopped``, ``paused``, ``endless``."""
+        engine = self.engine
+        pending = deque(happenings)
+        for event in happenings:
+            engine.state.wake_at(event.t, "")
+        self._happen(pending, outages)
+        while not (verdict := engine.verdict()):
+            before = self.now
+            moved = self.step()
+            self._happen(pending, outages)
+            if self.now > MOST_S or (not moved and self.now == before and not pending):
+                return engine.verdict() or "endless"
+        return verdict
+
+    def _happen(self, pending: deque[Event], outages: Outages) -> None:
+        while pending and pending[0].t <= self.now:
+            event = pending.popleft()
+            match event:
+                case FeedLost():
+                    outages.lost(event.feed, self.now)
+                case FeedReturned():
+                    outages.returned(event.feed, self.now)
+                case _:
+                    pass
+            self.engine.apply(event)
+
+
+# -- the world as a what-if has it ---------------------------------------------------------------------
+
+
+def imagine(parameters: Parameters, what: WhatIf) -> Parameters:
+    """The parameters with the shares that a what-if names."""
+    shares: dict[str, Any] = {
+        _SHARES[change.what]: change.share for change in what.changes if isinstance(change, ShareChange)
+    }
+    return replace(parameters, **shares) if shares else parameters
+
+
+def alter(world: World, plan: Plan, what: WhatIf, seed: int) -> None:
+    """Change the world's machines as a what-if says: slower boots, a model that is dead."""
+    factor = 1.0
+    dead: dict[str, float] = {}
+    for change in what.changes:
+        match change:
+            case BootSlow():
+                factor *= change.factor
+            case ModelDead():
+                dead[change.model] = max(change.share, dead.get(change.model, 0.0))
+            case _:
+                pass
+    if factor == 1.0 and not dead:
+        return
+    for name, host in plan.hosts.items():
+        machine = world.machines[name]
+        spec = machine.spec
+        if factor != 1.0:
+            spec = replace(spec, boot_s=spec.boot_s * factor)
+        if host.model in dead and not spec.initially_on and draw(seed, "model dead", name) < dead[host.model]:
+            spec = replace(spec, boot_failure=spec.boot_failure or BootFailure.NO_POST)
+        machine.spec = spec
+
+
+def lower_bound(plan: Plan, world: World) -> tuple[float, str] | None:
+    """The least that this world's recovery can take, and what says so; None where that cannot be computed."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    if find_spec("bootorch.sim.bounds") is None:
+        return None
+    bound = import_module("bootorch.sim.bounds").lower_bound(plan, world)
+    return float(bound.seconds), str(bound.binding)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Nothing of the plan becomes garbage, and a sample makes little: looking for it costs a third of the time, and
+    writes to every page that forked processes share."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
