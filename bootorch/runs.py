@@ -276,19 +276,9 @@ def _origin(loaded: LoadedPlan) -> str:
 
 
 def _select(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
-    """The plan's hosts that ``--limit`` means; empty only when no limit was given. An empty limit never means all."""
-    from bootorch.core.patterns import select
+    from bootorch.runtime.load import select_limit
 
-    if pattern is None:
-        return ()
-    if not pattern.strip():
-        remedy = "give a host pattern, or leave --limit out for the whole plan"
-        raise InvalidInput(Problem("the limit is empty; an empty limit never means all", "--limit", remedy))
-    chosen = tuple(name for name in select(loaded.inventory, pattern) if name in loaded.plan.hosts)
-    if not chosen:
-        remedy = "bootorch plan shows the plan's groups"
-        raise InvalidInput(Problem(f"{pattern!r} means no host of the plan", "--limit", remedy))
-    return chosen
+    return select_limit(loaded, pattern)
 
 
 def _journal(target: Path, *, unfinished: bool = False) -> Path:
