@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -121,6 +121,18 @@ class Machine:
         self.power_ons = self.power_offs = self.cycles = self.resets = 0
         if spec.initially_on:
             self._start(-(spec.initial_uptime_s + spec.boot_s * FIRMWARE_SHARE), Change.POWER_UP)
+
+    @classmethod
+    def after(cls, spec: MachineSpec, seed: int, history: Sequence[PowerEvent], boots: int) -> Machine:
+        """The machine that has been through ``history`` (oldest first), its firmware started ``boots`` times in all."""
+        machine = cls(replace(spec, initially_on=False), seed)
+        machine.spec = spec
+        machine._history = list(history[-HISTORY_LIMIT:])
+        machine._boots = boots
+        starts = [event for event in machine._history if event.change is not Change.POWER_FAULT]
+        if starts and starts[-1].change in STARTS:
+            machine._on_since = starts[-1].t
+        return machine
 
     # Commands
 

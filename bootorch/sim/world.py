@@ -1,63 +1,73 @@
 """The simulated world: what the drivers would find, at virtual time. No socket, no process, no clock.
 
-A machine per host (``sim.machine``), its latencies and faults drawn from the seed by name, so that the same seed gives
-the same world whatever the order of the questions. Distributions are those of mass cold boots seen in the field; they
-scale with the plan's own deadlines, because whoever writes ``boot: 20m`` expects boots of about five minutes.
+Each host is a server with latencies and faults that are drawn from the seed by its name (``sim.fate``), so that the
+same seed gives the same world whatever the order of the questions. Servers are made when first asked for.
+
+A watch whose answer cannot change before a known time says so: the answer's data hold ``retry_after_s``, as a server
+does with Retry-After (RFC 9110, 10.2.3), and the engine does not look before. The delay that real polling costs is in
+it, drawn evenly from the time between two looks.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from zlib import crc32
 
 from bootorch.core.events import Intent, Kind, Scalar
-from bootorch.core.model import Console, Deadlines, Host
+from bootorch.core.limits import feed_path
+from bootorch.core.model import BootDevice, Console, Host, SecondBoot
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
+from bootorch.core.retry import poll_s
 from bootorch.sim import symptoms
-from bootorch.sim.machine import BootFailure, Machine, MachineSpec, draw
+from bootorch.sim.distributions import Distribution, Lognormal
+from bootorch.sim.draw_meter import FeedMeters
+from bootorch.sim.draws import Draws
+from bootorch.sim.fate import NEVER_S, Fates, Server
+from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, Change, Machine, MachineSpec, PowerEvent
+from bootorch.sim.parameters import CALM, FIELD, Parameters
 
-_NORMAL = NormalDist()
+__all__ = ["CALM", "FIELD", "NEVER_S", "HostTimes", "Lognormal", "Parameters", "World"]
+
+_PACKETS = 8  # of an exchange, login included: any of them may be lost
+_PARTS = 1024  # of a table of latencies: exchanges are too many for a logarithm each
+_READ_CAP_S = 15.0  # the engine's own backoff between reads of a BMC that does not answer
+_FIRST_LOOK_S = 0.2  # the engine's first look after an accepted power-on
 _RESTART_CAUSES = {0: "unknown", 1: "chassis control command", 6: "always on by restore policy"}  # IPMI 2.0, 28.11
+_CHECKS = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
+_COMMANDS = frozenset({Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE})
+
+Finished = tuple[Reason, str, dict[str, Scalar], dict[str, tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Lognormal:
-    """A positive quantity by its median and one more quantile, both in the same unit."""
+class HostTimes:
+    """What the world has drawn for one host, in seconds. For whoever reckons without running anything.
 
-    median: float
-    quantile: float
-    at: float
+    ``bmc_up_s``: run time of its BMC's first answer (infinite: never). ``power_s``: from the accepted power-on to a
+    chassis that is on. ``boot_s``: from there to the first login. ``ready_s``: from there until its checks hold.
+    ``redeploy_s``: each playbook of its group, in a slice that this host leads alone. ``self_start_s``: run time at
+    which it starts whatever the engine does, or None. ``fails``: why it cannot become ready when everything it needs is
+    there (empty: it can); ``failure_s``: how long, from the beginning of its first stage, until the deadlines say so.
+    """
 
-    def sample(self, uniform: float) -> float:
-        sigma = math.log(self.quantile / self.median) / _NORMAL.inv_cdf(self.at)
-        return self.median * math.exp(sigma * _NORMAL.inv_cdf(min(max(uniform, 1e-6), 1 - 1e-6)))
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What the field sees (seconds and shares). Times hold for the default deadlines and scale with the plan's."""
-
-    bmc_boot: Lognormal = Lognormal(60.0, 300.0, 0.99)  # BMC usable after AC: 20 s Intel, 30 s HPE by manual
-    power: Lognormal = Lognormal(3.0, 20.0, 0.95)  # chassis control until the chassis says on
-    boot: Lognormal = Lognormal(300.0, 720.0, 0.95)
-    silent_power_share: float = 0.01  # power-on accepted without effect; polls and re-sends elsewhere show it
-    no_post_share: float = 0.015  # dead after a power cycle: no trustworthy figure, 0.2-5 % by age
-    dead_bmc_share: float = 0.005
-    on_share: float = 0.0  # found running: electricity that returned by itself
-    exchange: Lognormal = Lognormal(0.05, 0.5, 0.99)  # one exchange with a BMC or a host that answers
-    evidence: Lognormal = Lognormal(1.0, 10.0, 0.99)  # a read of the event log: 20 to 100 records at 20 to 50 ms
-    playbook: Lognormal = Lognormal(40.0, 120.0, 0.95)  # one playbook on one slice
-    task_failed_share: float = 0.01  # a host's playbook fails on one attempt
-
-
-CALM = Parameters(silent_power_share=0.0, no_post_share=0.0, dead_bmc_share=0.0, task_failed_share=0.0)
+    bmc_up_s: float
+    power_s: float
+    boot_s: float
+    ready_s: float
+    redeploy_s: tuple[float, ...]
+    self_start_s: float | None
+    fails: str
+    failure_s: float
 
 
 class World:
-    """Takes intents, says when each ends and what its answer is then."""
+    """Takes intents, says when each ends and what its answer is then. ``machines``: each host's model, by name.
+
+    ``specs``: machines that are to be as they say, instead of drawn.
+    """
 
     def __init__(
         self,
@@ -66,88 +76,271 @@ class World:
         parameters: Parameters | None = None,
         specs: Mapping[str, MachineSpec] | None = None,
     ) -> None:
+        p = parameters if parameters is not None else Parameters()
         self._plan = plan
         self._seed = seed
-        self._p = parameters if parameters is not None else Parameters()
-        self.machines: dict[str, Machine] = {}
-        for name, host in plan.hosts.items():
-            spec = specs[name] if specs is not None else self._spec(host)
-            self.machines[name] = Machine(spec, seed)
+        self._p = p
+        self._draws = Draws(seed)
+        self._fates = Fates(plan, self._draws, p, specs)
+        self._servers: dict[str, Server] = {}
+        self._lost = {name for name, limit in plan.limits.feeds.items() if limit.dark}
+        self._exchange = _Line(p.exchange, p.exchange_slowdown)
+        command = p.command if p.command is not None else p.exchange
+        self._command = self._exchange if command == p.exchange else _Line(command, p.exchange_slowdown)
+        login = p.login if p.login is not None else p.exchange
+        self._login = _Line(login, p.login_slowdown)
+        self._refusal = _Constant(p.refusal, self._draws)
+        self._silence = _Constant(p.silence, self._draws)
+        self._storms = bool(self._fates.storms)
+        # By 16 exchanges under way: the chance that one loses a packet. Empty: none is ever lost.
+        self._loss = [1 - (1 - p.loss_share) ** _PACKETS] if p.loss_share else []
+        self._given_up: set[int] = set()  # exchanges that too many lost packets end
+        self._slices: list[float] = []  # when the slices under way end
+        self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
+        self._image_boots: dict[str, list[float]] = {}  # image server: when the boots under way end
+        self._under: dict[str, list[str]] | None = None  # feed: hosts with a cord on it
+        self.machines: Mapping[str, Machine] = _Machines(self)
 
-    def _spec(self, host: Host) -> MachineSpec:
-        name, p = host.name, self._p
-        scale = _scales(self._plan.groups[host.group].deadlines)
-
-        def chance(word: str, share: float) -> bool:
-            return share > 0 and draw(self._seed, word, name) < share
-
-        spec = MachineSpec(
-            name=name,
-            boot_s=p.boot.sample(draw(self._seed, "boot", name)) * scale.boot,
-            bmc_boot_s=p.bmc_boot.sample(draw(self._seed, "bmc", name)) * scale.bmc,
-            initially_on=chance("on", p.on_share),
-            dead_bmc=chance("dead-bmc", p.dead_bmc_share),
-            silent_power_ons=1 if chance("silent", p.silent_power_share) else 0,
-            boot_failure=BootFailure.NO_POST if chance("no-post", p.no_post_share) else None,
-        )
-        return replace(spec, boot_failure=None) if spec.initially_on else spec
+    # -- intents ----------------------------------------------------------------------------------
 
     def ends_at(self, intent: Intent, now: float) -> float:
         """Run time at which the effect's answer is there."""
-        uniform = draw(self._seed, "latency", intent.id)
-        p = self._p
-        if intent.kind is Kind.REDEPLOY:
-            scale = _scales(self._plan.groups[intent.target].deadlines)
-            return now + p.playbook.sample(uniform) * scale.redeploy
-        if intent.kind is Kind.GATE_CHECK:
-            return now + p.exchange.sample(uniform)
-        machine = self.machines[intent.target]
-        timeout_s = float(intent.args["timeout_s"])
-        if intent.kind in (Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK):
-            answers = machine.os_up(now)
+        kind = intent.kind
+        if kind is Kind.REDEPLOY:
+            return now + self._slice_s(intent, now)
+        number = intent.id
+        if kind is Kind.GATE_CHECK or kind is Kind.FEED_METER:
+            return now + self._exchange.plain_s(self._draws.number(number))
+        timeout_s: float = intent.args["timeout_s"]  # type: ignore[assignment]
+        name = intent.target
+        server = self._servers.get(name) or self.server(name)
+        if kind in _CHECKS:
+            up_at = server.os_up_at
+            if up_at is None or now < up_at:
+                takes_s = self._refusal.plain_s(number)
+            else:
+                takes_s = self._login.takes_s(self._draws.number(number), now)
+        elif server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
+            takes_s = self._silence.plain_s(number)
+        elif kind is Kind.EVIDENCE:
+            takes_s = self._p.evidence.sample(self._draws.number(number))
         else:
-            answers = machine.bmc_up(now)
-        if not answers:
-            # A host that is down refuses or swallows the connection; three seconds is a usual connect timeout.
-            return now + min(timeout_s, 3.0)
-        takes = p.evidence if intent.kind is Kind.EVIDENCE else p.exchange
-        return now + min(timeout_s, takes.sample(uniform))
+            line = self._command if kind in _COMMANDS else self._exchange
+            takes_s = line.takes_s(self._draws.number(number), now)
+            if self._loss:
+                takes_s += self._resends_s(number, line.under_way)
+                if takes_s >= timeout_s:
+                    self._given_up.add(number)
+        return now + (takes_s if takes_s < timeout_s else timeout_s)
 
-    def finish(self, intent: Intent, now: float) -> tuple[Reason, str, dict[str, Scalar], dict[str, tuple[str, str]]]:
+    def _resends_s(self, number: int, under_way: int) -> float:
+        """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
+        step = under_way >> 4
+        while len(self._loss) <= step:
+            p = self._p
+            lost = min(0.5, p.loss_share + p.loss_per_100 * 16 * len(self._loss) / 100)
+            self._loss.append(1 - (1 - lost) ** _PACKETS)
+        once = self._loss[step]
+        uniform = self._draws.number(number, 1)
+        cost_s = 0.0
+        while uniform < once and cost_s < 1000.0:
+            uniform /= once  # a number below it, and even again
+            cost_s += self._p.resend.sample(uniform)
+        return cost_s
+
+    def _slice_s(self, intent: Intent, now: float) -> float:
+        p = self._p
+        group = self._plan.groups[intent.target]
+        playbook, forks = int(intent.args["playbook"]), int(intent.args.get("forks", 1))
+        size = len(intent.hosts)
+        ends = self._slices
+        while ends and ends[0] <= now:
+            heappop(ends)
+        takes_s = self._fates.playbook_s(group, playbook, intent.hosts[0], intent.attempt)
+        rounds = -(-size // max(1, forks))
+        takes_s *= 1 + p.playbook_host_share * (size - 1) + p.playbook_round_share * (rounds - 1)
+        takes_s *= 1 + p.playbook_slice_share * len(ends)
+        heappush(ends, now + takes_s)
+        return takes_s
+
+    def finish(self, intent: Intent, now: float) -> Finished:
         """The answer at ``now``: reason, detail, data, verdicts."""
-        if intent.kind is Kind.GATE_CHECK:
+        kind, name = intent.kind, intent.target
+        if kind is Kind.GATE_CHECK:
             return Reason.OK, "", {}, {}
-        if intent.kind is Kind.REDEPLOY:
+        if kind is Kind.REDEPLOY:
             return Reason.OK, "", {}, {host: self._verdict(host, intent, now) for host in intent.hosts}
-        machine = self.machines[intent.target]
-        if intent.kind is Kind.BOOT_PROBE:
-            uptime_s = machine.uptime_s(now)
-            if uptime_s is None:
-                return Reason.UNREACHABLE, "connection refused", {}, {}
-            return Reason.OK, "", {"boot_id": str(machine.boot_id(now)), "uptime_s": round(uptime_s, 2)}, {}
-        if intent.kind in (Kind.READY_CHECK, Kind.VERIFY_CHECK):
-            up = machine.os_up(now)
-            return (Reason.OK, "", {}, {}) if up else (Reason.UNREACHABLE, "connection refused", {}, {})
-        if not machine.bmc_up(now):
-            return Reason.BMC_UNREACHABLE, "no answer", {}, {}
-        if intent.kind is Kind.EVIDENCE:
-            return Reason.OK, "", self._evidence(machine, intent, now), {}
-        return self._bmc(machine, intent, now), "", self._power(machine, intent, now), {}
+        if kind is Kind.FEED_METER:
+            return Reason.OK, "", {"watts": round(self._feed_watts(name, now), 1)}, {}
+        server = self._servers.get(name) or self.server(name)
+        if kind in _CHECKS:
+            return self._check(name, server, kind, now)
+        if server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
+            up_at = self._bmc_up_at(name, server, now)
+            delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(crc32(name.encode()), 2)
+            retry_s = min(up_at - now + delay_s, NEVER_S)
+            return Reason.BMC_UNREACHABLE, "no answer", {"retry_after_s": round(retry_s, 3)}, {}
+        if self._given_up and intent.id in self._given_up:
+            self._given_up.discard(intent.id)
+            reason = Reason.BMC_LOST if kind in _COMMANDS else Reason.BMC_UNREACHABLE
+            return reason, "no answer", {}, {}
+        if kind is Kind.POWER_READ:
+            return Reason.OK, "", self._power(name, server, intent, now), {}
+        if kind is Kind.EVIDENCE:
+            return Reason.OK, "", self._evidence(name, intent, now), {}
+        if kind is Kind.METER:
+            return Reason.OK, "", {"watts": round(self._fates.steady_watts(self._plan.hosts[name]), 1)}, {}
+        if kind is Kind.POWER_ON:
+            if server.busy_left:
+                server.busy_left -= 1
+                return Reason.BMC_BUSY, "busy", {}, {}
+            self._switch_on(name, server, intent.attempt, now)
+        elif kind is Kind.POWER_CYCLE and self._is_on(server, now):
+            server.asked_at = None
+            self._start(name, server, now, Change.CYCLE)
+        return Reason.OK, "", {}, {}
 
-    def _bmc(self, machine: Machine, intent: Intent, now: float) -> Reason:
-        if intent.kind is Kind.POWER_ON:
-            name = intent.target
-            scale = _scales(self._plan.group_of(name).deadlines)
-            machine.power_on(now + self._p.power.sample(draw(self._seed, "power", name, intent.attempt)) * scale.power)
-        elif intent.kind is Kind.POWER_CYCLE:
-            machine.cycle(now)
-        return Reason.OK
+    def _check(self, name: str, server: Server, kind: Kind, now: float) -> Finished:
+        up_at = server.os_up_at
+        if up_at is None:
+            return Reason.UNREACHABLE, "connection refused", {"retry_after_s": NEVER_S}, {}
+        on_at = server.on_at if server.on_at is not None else now
+        if kind is not Kind.BOOT_PROBE and server.ready_s:
+            ready_at = up_at + server.ready_s
+            if now < ready_at:
+                said = Reason.UNREACHABLE if now < up_at else Reason.CHECK_FAILED
+                return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
+        if now < up_at:
+            return Reason.UNREACHABLE, "connection refused", self._retry(name, now, on_at, up_at), {}
+        if kind is not Kind.BOOT_PROBE:
+            return Reason.OK, "", {}, {}
+        uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
+        return Reason.OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
 
-    def _power(self, machine: Machine, intent: Intent, now: float) -> dict[str, Scalar]:
-        return {"power": "on" if machine.is_on(now) else "off"} if intent.kind is Kind.POWER_READ else {}
+    def _boot_id(self, name: str, server: Server) -> str:
+        """As /proc/sys/kernel/random/boot_id: a UUID of version 4, new at every boot."""
+        a, b = crc32(name.encode()) ^ self._draws.seed, server.boots
+        return f"{a:08x}-{b & 0xFFFF:04x}-4{a >> 20:03x}-a{a & 0xFFF:03x}-{a:08x}{b & 0xFFFF:04x}"
 
-    def _evidence(self, machine: Machine, intent: Intent, now: float) -> dict[str, Scalar]:
+    def _retry(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
+        """When to look again: at the change, and as much later as a look in turn would have come, evenly."""
+        drawn = self._draws.number(crc32(name.encode()), 3)
+        return {"retry_after_s": round(at - now + poll_s(max(0.0, at - since), 0.5) * drawn, 3)}
+
+    def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
+        if self._is_on(server, now):
+            return {"power": "on"}
+        data: dict[str, Scalar] = {"power": "off"}
+        if server.asked_at is not None or intent.args.get("survey"):
+            if server.on_at is None:
+                data["retry_after_s"] = NEVER_S
+            elif server.asked_at is None or server.on_at - server.asked_at > _FIRST_LOOK_S:
+                since = server.asked_at if server.asked_at is not None else 0.0
+                data.update(self._retry(name, now, since, server.on_at))
+        return data
+
+    # -- servers ----------------------------------------------------------------------------------
+
+    def server(self, name: str) -> Server:
+        """The host's server, made when first asked for."""
+        server = self._servers.get(name)
+        if server is None:
+            server = self._servers[name] = self._fates.server(name)
+            if self._lost and self._is_dark(self._plan.hosts[name]):
+                server.go_dark()
+            elif server.on_at is not None:
+                if server.on_at >= 0:
+                    self._image_boot(name, server)
+                if self._meters is not None:
+                    self._meters.changed(self._plan.hosts[name], server, self._fates, 0.0, self._shares(name))
+        return server
+
+    @staticmethod
+    def _is_on(server: Server, now: float) -> bool:
+        return server.on_at is not None and now >= server.on_at
+
+    @staticmethod
+    def _os_up(server: Server, now: float) -> bool:
+        up_at = server.os_up_at
+        return up_at is not None and now >= up_at
+
+    def _bmc_up_at(self, name: str, server: Server, now: float) -> float:
+        """From when on the BMC answers, as of ``now``: not later than ``now`` when it does."""
+        up_at = server.bmc_at
+        if self._storms:
+            t = max(up_at, now)
+            while t < NEVER_S and (end := self._fates.storm_end(name, t)) > t:
+                t = up_at = end
+        return up_at
+
+    def _switch_on(self, name: str, server: Server, attempt: int, now: float) -> None:
+        """An accepted power-on: no effect on a server that is on, nor while power-ons are silently lost."""
+        on_at = server.on_at
+        if on_at is not None and on_at <= now:
+            return
+        server.asked_at = now
+        if server.silent_left:
+            server.silent_left -= 1
+            return
+        if server.failure is BootFailure.POWER_FAULT:
+            server.log = [*self._history(server), PowerEvent(now, Change.POWER_FAULT)]
+            return
+        starts_at = now + self._fates.power_s(server.profile, name, attempt)
+        if on_at is not None:  # it is about to start already, by itself or because it was told so
+            starts_at = min(on_at, starts_at)
+            server.on_at = None
+            server.boots -= 1
+            if server.log is not None:
+                server.log = server.log[:-1]
+        self._start(name, server, starts_at, Change.POWER_UP)
+
+    def _start(self, name: str, server: Server, t: float, change: Change) -> None:
+        if server.on_at is not None or server.log is not None:
+            server.log = [*self._history(server), PowerEvent(t, change)]
+        server.on_at = t
+        server.boots += 1
+        if server.failure is BootFailure.NETBOOT_FAILED and server.netboot_lost:
+            server.failure = None  # that was the boot before
+            server.netboot_lost = False
+        self._image_boot(name, server)
+        if self._meters is not None:
+            self._meters.changed(self._plan.hosts[name], server, self._fates, t, self._shares(name))
+
+    def _image_boot(self, name: str, server: Server) -> None:
+        """Above what the image server bears, boots get lost."""
+        p = self._p
+        if not p.netboot_loss_share or server.on_at is None or server.failure is not None:
+            return
+        host = self._plan.hosts[name]
+        image = host.fact("image_server")
+        if not image and self._plan.groups[host.group].boot_device is not BootDevice.PXE:
+            return
+        ends = self._image_boots.setdefault(image, [])
+        while ends and ends[0] <= server.on_at:
+            heappop(ends)
+        bears = p.http_boots if host.fact("netboot") == "http" else p.pxe_boots
+        lost = self._draws.number(crc32(name.encode()), 16 * server.boots + 6) < p.netboot_loss_share
+        if len(ends) >= bears and lost:
+            server.failure, server.netboot_lost = BootFailure.NETBOOT_FAILED, True
+        else:
+            heappush(ends, server.on_at + server.boot_s * FIRMWARE_SHARE)
+
+    @staticmethod
+    def _history(server: Server) -> list[PowerEvent]:
+        if server.log is not None:
+            return server.log
+        return [PowerEvent(server.on_at, Change.POWER_UP)] if server.on_at is not None else []
+
+    def machine(self, name: str) -> Machine:
+        """The host's server as the model that symptoms and the lab know."""
+        server = self.server(name)
+        return Machine.after(self._fates.spec(name, server), self._seed, self._history(server), server.boots)
+
+    # -- what else is asked --------------------------------------------------------------------------
+
+    def _evidence(self, name: str, intent: Intent, now: float) -> dict[str, Scalar]:
         """As the machine's BMC would tell it. Its events have no time: nobody has set a clock here."""
+        machine = self.machine(name)
         flags = symptoms.power_flags(machine, now)
         since_t = now - float(intent.args["since_s"])
         events = [event for event in symptoms.sel(machine, now) if event.t >= since_t]
@@ -158,34 +351,179 @@ class World:
             "restart_cause": _RESTART_CAUSES[symptoms.restart_cause(machine)],
             "sel": "\n".join(f"{event.code} - {event.text}" for event in events),
         }
-        if self._plan.group_of(intent.target).console is Console.BOOT:
+        if self._plan.group_of(name).console is Console.BOOT:
             data["console"] = symptoms.console(machine, now)
         return data
 
     def _verdict(self, host: str, intent: Intent, now: float) -> tuple[str, str]:
-        machine = self.machines[host]
-        if not machine.os_up(now):
+        server = self.server(host)
+        if not self._os_up(server, now):
             return Reason.DARK.value, "connection lost"
-        attempt = int(intent.args["playbook"]) * 100 + intent.attempt
-        planned = intent.attempt <= machine.spec.playbook_failures
-        if planned or draw(self._seed, "playbook", host, attempt) < self._p.task_failed_share:
+        playbook = int(intent.args["playbook"])
+        drawn = self._draws.number(crc32(host.encode()), (playbook * 100 + intent.attempt) * 16 + 7)
+        group = self._plan.groups[intent.target]
+        failed = self._fates.failed_share(group, playbook)
+        if intent.attempt <= self._fates.planned_failures(host) or drawn < failed:
             return Reason.TASK_FAILED.value, "simulated task failure"
+        if drawn < failed + self._p.dark_share:
+            return Reason.DARK.value, "connection lost"
         return Reason.OK.value, ""
 
+    def durations(self) -> dict[str, HostTimes]:
+        """What is drawn for every host, without running anything."""
+        return {name: self._times(name, host) for name, host in self._plan.hosts.items()}
 
-@dataclass(frozen=True, slots=True)
-class _Scales:
-    bmc: float
-    power: float
-    boot: float
-    redeploy: float
+    def _times(self, name: str, host: Host) -> HostTimes:
+        fates, group = self._fates, self._plan.groups[host.group]
+        fresh = fates.server(name)
+        power_s = fates.power_s(fresh.profile, name, 1)
+        deadlines, attempts = group.deadlines, group.attempts
+        boots = attempts.boot if group.second_boot is SecondBoot.CYCLE else 1
+        fails, failure_s = "", 0.0
+        if fresh.bmc_at >= NEVER_S:
+            fails, failure_s = Reason.BMC_UNREACHABLE.value, deadlines.bmc
+        elif fresh.on_at is not None and fresh.on_at < 0:
+            pass
+        elif fresh.silent_left >= attempts.power:
+            fails, failure_s = Reason.POWER_NO_EFFECT.value, deadlines.power
+        elif fresh.failure is BootFailure.POWER_FAULT:
+            fails, failure_s = Reason.POWER_FAULT.value, deadlines.power
+        elif fresh.failure is not None:
+            fails, failure_s = fresh.failure.value, power_s + boots * deadlines.boot
+        elif fresh.boot_s > deadlines.boot:
+            fails, failure_s = Reason.NO_BOOT.value, power_s + boots * deadlines.boot
+        return HostTimes(
+            bmc_up_s=fresh.bmc_at,
+            power_s=power_s,
+            boot_s=fresh.boot_s,
+            ready_s=fresh.ready_s,
+            redeploy_s=tuple(fates.playbook_s(group, i, name, 1) for i in range(len(group.redeploy))),
+            self_start_s=fresh.on_at,
+            fails=fails,
+            failure_s=failure_s,
+        )
+
+    # -- electricity ----------------------------------------------------------------------------------
+
+    def power_lost(self, feed: str, now: float) -> None:
+        """``feed`` and what hangs below it is dead: hosts without another live cord go off, their BMCs fall silent."""
+        lit = [name for name in self._hanging(feed) if not self._is_dark(self._plan.hosts[name])]
+        servers = {name: self.server(name) for name in lit}
+        self._lost.add(feed)
+        for name, server in servers.items():
+            if self._is_dark(self._plan.hosts[name]):
+                if self._is_on(server, now):
+                    server.log = [*self._history(server), PowerEvent(now, Change.POWER_DOWN)]
+                    server.was_on = True
+                elif server.on_at is not None:
+                    server.boots -= 1  # it was about to start
+                    if server.log is not None:
+                        server.log = server.log[:-1]
+                server.go_dark()
+            if self._meters is not None:
+                self._meters.changed(self._plan.hosts[name], server, self._fates, now, self._shares(name))
+
+    def power_returned(self, feed: str, now: float) -> None:
+        """``feed`` lives again: BMCs boot, and restore policies start servers, as at the beginning."""
+        dark = [name for name in self._hanging(feed) if self._is_dark(self._plan.hosts[name])]
+        servers = {name: self.server(name) for name in dark}
+        self._lost.discard(feed)
+        for name in self._hanging(feed):
+            lit = not self._is_dark(self._plan.hosts[name])
+            if name in servers and lit:
+                server = servers[name]
+                starts_at = self._fates.electricity_returns(name, server, now)
+                if starts_at is not None:
+                    self._start(name, server, starts_at, Change.POWER_UP)
+            if lit and self._meters is not None:
+                host = self._plan.hosts[name]
+                self._meters.changed(host, self.server(name), self._fates, now, self._shares(name))
+
+    def _hanging(self, feed: str) -> list[str]:
+        if self._under is None:
+            self._under = {}
+            for name, host in self._plan.hosts.items():
+                for path in dict.fromkeys(path for cord in host.feeds for path in feed_path(cord)):
+                    self._under.setdefault(path, []).append(name)
+        return self._under.get(feed, [])
+
+    def _is_lost(self, cord: str) -> bool:
+        return any(path in self._lost for path in feed_path(cord))
+
+    def _is_dark(self, host: Host) -> bool:
+        return bool(host.feeds) and bool(self._lost) and all(self._is_lost(cord) for cord in host.feeds)
+
+    def _shares(self, name: str) -> dict[str, float]:
+        """Feed, and what it is above: the share of the host's draw that flows through it."""
+        live = [cord for cord in self._plan.hosts[name].feeds if not self._lost or not self._is_lost(cord)]
+        shares: dict[str, float] = {}
+        for cord in live:
+            for path in feed_path(cord):
+                shares[path] = shares.get(path, 0.0) + 1 / len(live)
+        return shares
+
+    def _feed_watts(self, feed: str, now: float) -> float:
+        if self._meters is None:
+            self._meters = FeedMeters(self._plan, feed)
+        if not self._meters.knows(feed):
+            self._meters.add(feed)
+            for name, server in self._servers.items():
+                self._meters.changed(self._plan.hosts[name], server, self._fates, now, self._shares(name))
+        return self._meters.watts(feed, now)
 
 
-def _scales(deadlines: Deadlines) -> _Scales:
-    usual = Deadlines()
-    return _Scales(
-        deadlines.bmc / usual.bmc,
-        deadlines.power / usual.power,
-        deadlines.boot / usual.boot,
-        deadlines.redeploy / usual.redeploy,
-    )
+class _Line:
+    """Exchanges that share something: how many are under way, and what that does to each."""
+
+    __slots__ = ("_ends", "_slowdown", "_table", "under_way")
+
+    def __init__(self, distribution: Distribution, slowdown: float) -> None:
+        self._table = [distribution.sample((part + 0.5) / _PARTS) for part in range(_PARTS)]
+        self._slowdown = slowdown
+        self._ends: list[float] = []
+        self.under_way = 0
+
+    def plain_s(self, uniform: float) -> float:
+        return self._table[int(uniform * _PARTS)]
+
+    def takes_s(self, uniform: float, now: float) -> float:
+        takes_s = self._table[int(uniform * _PARTS)]
+        ends = self._ends
+        while ends and ends[0] <= now:
+            heappop(ends)
+        self.under_way = len(ends)
+        if self._slowdown:
+            takes_s *= 1 + self._slowdown * len(ends)
+        heappush(ends, now + takes_s)
+        return takes_s
+
+
+class _Constant:
+    """What mostly takes the same time: drawn only where it does not."""
+
+    __slots__ = ("_constant", "_distribution", "_draws")
+
+    def __init__(self, distribution: Distribution, draws: Draws) -> None:
+        self._distribution = distribution
+        self._draws = draws
+        same = distribution.quantile(0.0) == distribution.quantile(1.0)
+        self._constant = distribution.quantile(0.0) if same else None
+
+    def plain_s(self, number: int) -> float:
+        return self._distribution.sample(self._draws.number(number)) if self._constant is None else self._constant
+
+
+class _Machines(Mapping[str, Machine]):
+    """Host -> its machine as it stands; made anew at each question."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getitem__(self, name: str) -> Machine:
+        return self._world.machine(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._world._plan.hosts)
+
+    def __len__(self) -> int:
+        return len(self._world._plan.hosts)
