@@ -9,11 +9,10 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from heapq import heappush
-from typing import Any
 
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput, Problem
@@ -26,21 +25,13 @@ from bootorch.core.state import State
 from bootorch.core.whatif import BootSlow, Chance, ModelDead, ShareChange, WhatIf, apply, darken, happenings, held_gates
 from bootorch.ops.forks import share_out
 from bootorch.sim.conditioned import condition, remaining
-from bootorch.sim.machine import BootFailure, draw
-from bootorch.sim.outage import Outages
+from bootorch.sim.parameters import ModelParameters, Parameters
 from bootorch.sim.run import Simulation
-from bootorch.sim.world import Parameters, World
+from bootorch.sim.world import World
 
 MOST_SAMPLES = 10_000
 MOST_S = 30 * 86_400.0  # of virtual time: a run that still polls after a month will poll for ever
 BY = "forecast"
-
-_SHARES: Mapping[Chance, str] = {
-    Chance.BMC_DEAD: "dead_bmc_share",
-    Chance.BOOT_DEAD: "no_post_share",
-    Chance.POWER_SILENT: "silent_power_share",
-    Chance.ON: "on_share",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +67,7 @@ class Scenario:
     what: WhatIf = field(default_factory=lambda: WhatIf("", ()))
     state: State | None = None
     now: float = 0.0
+    outages: tuple[Event, ...] = ()  # of that run: feeds lost and returned
 
 
 # -- what to forecast ---------------------------------------------------------------------
@@ -156,7 +148,10 @@ def _scenarios(
         state = replay(changed, stand.events) if stand is not None else None
         imagined = imagine(parameters, what)
         now = stand.now if stand is not None else 0.0
-        scenarios.append(Scenario(changed, imagined, options, followed_feeds(changed), what, state, now))
+        outages = [event for event in stand.events if isinstance(event, FeedLost | FeedReturned)] if stand else []
+        scenarios.append(
+            Scenario(changed, imagined, options, followed_feeds(changed), what, state, now, tuple(outages))
+        )
     if found:
         raise InvalidInput(found)
     return scenarios
@@ -183,9 +178,10 @@ def sample(scenario: Scenario, index: int) -> Sample:
     plan = scenario.plan
     engine = _Measured(plan, scenario.state, scenario.feeds)
     world = World(plan, seed, scenario.parameters)
-    alter(world, plan, scenario.what, seed)
     running = scenario.state is not None
     if running:
+        for event in scenario.outages:
+            _electricity(world, event)
         condition(world, engine.state, scenario.now, seed)
     bound = None if running else lower_bound(plan, world)
     trial = _Trial(engine, world)
@@ -194,10 +190,7 @@ def sample(scenario: Scenario, index: int) -> Sample:
         trial.go_on(scenario.now, held)
     else:
         trial.begin(seed, scenario.options, held)
-    dark = [name for name, limit in plan.limits.feeds.items() if limit.dark] if not running else []
-    verdict = trial.to_the_end(
-        happenings(scenario.what, scenario.now, running=running), Outages(world, plan, dark, 0.0)
-    )
+    verdict = trial.to_the_end(happenings(scenario.what, scenario.now, running=running))
     measured = engine.gauge.measure(seed, verdict)
     return measured if bound is None else measured.with_bound(*bound)
 
@@ -240,67 +233,77 @@ class _Trial(Simulation):
             if gate.ask and gate.name not in held and gate.name not in self.engine.state.gates_open:
                 self.engine.apply(GateOpened(self.now, gate.name, BY))
 
-    def to_the_end(self, happenings: Sequence[Event], outages: Outages) -> str:
+    def to_the_end(self, happenings: Sequence[Event]) -> str:
         """Run until nothing moves any more; how it ends: ``done``, ``stopped``, ``paused``, ``endless``."""
         engine = self.engine
         pending = deque(happenings)
         for event in happenings:
             engine.state.wake_at(event.t, "")
-        self._happen(pending, outages)
+        self._happen(pending)
         while not (verdict := engine.verdict()):
             before = self.now
             moved = self.step()
-            self._happen(pending, outages)
+            self._happen(pending)
             if self.now > MOST_S or (not moved and self.now == before and not pending):
                 return engine.verdict() or "endless"
         return verdict
 
-    def _happen(self, pending: deque[Event], outages: Outages) -> None:
+    def _happen(self, pending: deque[Event]) -> None:
         while pending and pending[0].t <= self.now:
             event = pending.popleft()
-            match event:
-                case FeedLost():
-                    outages.lost(event.feed, self.now)
-                case FeedReturned():
-                    outages.returned(event.feed, self.now)
-                case _:
-                    pass
+            _electricity(self.world, event)
             self.engine.apply(event)
+
+
+def _electricity(world: World, event: Event) -> None:
+    """What an event does to the world's feeds."""
+    match event:
+        case FeedLost():
+            world.power_lost(event.feed, event.t)
+        case FeedReturned():
+            world.power_returned(event.feed, event.t)
+        case _:
+            pass
 
 
 # -- the world as a what-if has it ---------------------------------------------------------------------
 
 
 def imagine(parameters: Parameters, what: WhatIf) -> Parameters:
-    """The parameters with the shares that a what-if names."""
-    shares: dict[str, Any] = {
-        _SHARES[change.what]: change.share for change in what.changes if isinstance(change, ShareChange)
-    }
-    return replace(parameters, **shares) if shares else parameters
-
-
-def alter(world: World, plan: Plan, what: WhatIf, seed: int) -> None:
-    """Change the world's machines as a what-if says: slower boots, a model that is dead."""
-    factor = 1.0
-    dead: dict[str, float] = {}
+    """The parameters as a what-if changes them."""
     for change in what.changes:
         match change:
-            case BootSlow():
-                factor *= change.factor
-            case ModelDead():
-                dead[change.model] = max(change.share, dead.get(change.model, 0.0))
+            case ShareChange(what=Chance.BMC_DEAD, share=share):
+                parameters = replace(parameters, dead_bmc_share=share)
+            case ShareChange(what=Chance.BOOT_DEAD, share=share):
+                # Of all hosts, whatever their age.
+                parameters = replace(parameters, no_post_share=share, young_dead_share=None, old_dead_share=None)
+            case ShareChange(what=Chance.POWER_SILENT, share=share):
+                parameters = replace(parameters, silent_power_share=share)
+            case ShareChange(what=Chance.ON, share=share):
+                parameters = replace(parameters, on_share=share)
+            case BootSlow(factor=factor):
+                parameters = _slower(parameters, factor)
+            case ModelDead(model=model, share=share):
+                own = replace(parameters.models.get(model, ModelParameters()), dead_share=share)
+                parameters = replace(parameters, models={**parameters.models, model: own})
             case _:
                 pass
-    if factor == 1.0 and not dead:
-        return
-    for name, host in plan.hosts.items():
-        machine = world.machines[name]
-        spec = machine.spec
-        if factor != 1.0:
-            spec = replace(spec, boot_s=spec.boot_s * factor)
-        if host.model in dead and not spec.initially_on and draw(seed, "model dead", name) < dead[host.model]:
-            spec = replace(spec, boot_failure=spec.boot_failure or BootFailure.NO_POST)
-        machine.spec = spec
+    return parameters
+
+
+def _slower(parameters: Parameters, factor: float) -> Parameters:
+    models = {
+        name: own if own.boot is None else replace(own, boot=own.boot.scaled(factor))
+        for name, own in parameters.models.items()
+    }
+    return replace(
+        parameters,
+        boot=parameters.boot.scaled(factor),
+        tail=parameters.tail.scaled(factor),
+        models=models,
+        hosts={name: seconds * factor for name, seconds in parameters.hosts.items()},
+    )
 
 
 def lower_bound(plan: Plan, world: World) -> tuple[float, str] | None:

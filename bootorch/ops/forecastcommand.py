@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bootorch.core.forecast import Forecast
     from bootorch.core.whatif import WhatIf
     from bootorch.ops.forecast import Options
-    from bootorch.sim.world import Parameters
+    from bootorch.sim.parameters import Parameters
 
 SAMPLES = 20
 
@@ -247,7 +247,7 @@ def start_of(text: str, now: datetime) -> str:
 
 def read_world(path: Path | None) -> Parameters:
     """The parameters of a file, or the usual ones. Raises InvalidInput for a file that holds none."""
-    from bootorch.sim.world import Parameters
+    from bootorch.sim.parameters import Parameters
 
     if path is None:
         return Parameters()

@@ -11,25 +11,30 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from bootorch.core.events import Intent, Kind
 from bootorch.core.model import Outcome, Stage
 from bootorch.core.state import HostState, State
-from bootorch.sim.machine import BootFailure, Machine, MachineSpec, draw
-from bootorch.sim.world import World
+from bootorch.sim.fate import NEVER_S, Server
+from bootorch.sim.machine import BootFailure, draw
+from bootorch.sim.world import HostTimes, World
 
 POOL_LEAST = 20  # a group with fewer hosts draws from the whole plan
 SILENT_S = 30.0  # a chassis that is not on so long after an accepted power-on will not come on by it
-LONGER_SHARE = 0.3  # what a host takes at most beyond the slowest of its group, where that one is passed already
 SOON_S = 2.0  # until a power-on that was just accepted takes effect
+LONGER_SHARE = 0.3  # what a host takes at most beyond the slowest of its group, where that one is passed already
+UPTIME_S = 9 * 86400.0  # of a host that was found running
 _UP = (Stage.READY, Stage.REDEPLOY, Stage.VERIFY)
+_BOOT_FAILURES = frozenset(BootFailure) - {BootFailure.POWER_FAULT}
 
 
 def condition(world: World, state: State, now: float, seed: int) -> None:
-    """Change the world's machines to what the state at run time ``now`` says of them."""
-    pools = _Pools(world, state)
+    """Change the world's servers to what the state at run time ``now`` says of them."""
+    pools = _Pools(world, state, seed)
     for name, host in state.hosts.items():
-        world.machines[name] = _machine(world.machines[name], host, state, now, seed, pools)
+        if host.started_t is not None or host.adopted:
+            _know(world.server(name), host, state, now, pools)
 
 
 def remaining(world: World, intent: Intent, now: float) -> float:
@@ -38,36 +43,46 @@ def remaining(world: World, intent: Intent, now: float) -> float:
     if intent.kind is not Kind.REDEPLOY:
         return max(now, world.ends_at(intent, now))
     for attempt in range(64):
-        # Durations are drawn by the intent's id: other ids, other draws of the same distribution.
-        ends_s = world.ends_at(replace(intent, id=intent.id + attempt * 1_000_000_007), intent.t)
+        # Durations are drawn by the attempt: other numbers, other draws of the same distribution.
+        ends_s = world.ends_at(replace(intent, attempt=intent.attempt + attempt * 1009), intent.t)
         if ends_s > now:
             return ends_s
     return now + (now - intent.t) * 0.05  # longer than 64 of its kind: nobody knows
 
 
-def _machine(before: Machine, host: HostState, state: State, now: float, seed: int, pools: _Pools) -> Machine:
-    spec = before.spec
-    up = host.outcome in (Outcome.READY, Outcome.ADOPTED) or (host.stage in _UP and host.outcome is None)
-    if host.stage is Stage.WAIT or (host.outcome is not None and not up):
-        return before
-    if up:
-        spec = replace(_answers(spec), boot_failure=None, boot_s=min(spec.boot_s, max(0.0, now - _on_t(host))))
-        return _on(spec, seed, _on_t(host)) if not host.adopted else _running(spec, seed)
-    if host.stage is Stage.BMC:
-        return Machine(pools.bmc(spec, host, now, seed), seed)  # asked, and no power state has been read yet
-    spec = _answers(spec)
-    if host.stage is Stage.POWER:
-        spec = replace(spec, initially_on=False)
-        if host.on_t is None or _in_flight(host, state, Kind.POWER_ON):
-            return Machine(spec, seed)
-        if now - host.on_t > SILENT_S:
-            return Machine(replace(spec, silent_power_ons=0), seed)  # this one was lost; the next is a new try
-        return _on(replace(spec, silent_power_ons=0), seed, now + SOON_S)
-    # Booting: on since ``on_t``, or found on and not answering yet.
-    began_s = _on_t(host)
-    if host.unbooted:
-        return _on(replace(spec, boot_failure=spec.boot_failure or BootFailure.NO_POST), seed, began_s)
-    return _on(pools.boot(spec, host, now - began_s, seed), seed, began_s)
+def _know(server: Server, host: HostState, state: State, now: float, pools: _Pools) -> None:
+    if host.outcome in (Outcome.READY, Outcome.ADOPTED) or (host.outcome is None and host.stage in _UP):
+        since = -UPTIME_S if host.adopted else _on_t(host)
+        _on(server, since)
+        server.failure = None
+        server.boot_s = min(server.boot_s, max(0.0, now - since))
+        server.ready_s = 0.0 if host.stage is not Stage.READY else server.ready_s
+    elif host.outcome is not None:
+        return  # given up: nobody asks it any more
+    elif host.stage is Stage.BOOT:
+        since = _on_t(host)
+        _on(server, since)
+        if host.unbooted:
+            server.failure = server.failure or BootFailure.NO_POST
+        else:
+            server.boot_s, server.failure = pools.boot(server, host, now - since)
+    elif host.power == "off" or host.stage is Stage.POWER:
+        _off(server, host, state, now)
+    elif not host.power:
+        server.bmc_at = pools.bmc(host, now)  # asked, and it has not answered yet
+
+
+def _off(server: Server, host: HostState, state: State, now: float) -> None:
+    """Its BMC answers, and the last reading said off."""
+    server.bmc_at = 0.0
+    if server.on_at is not None and server.on_at <= max(host.read_t, host.stage_t):
+        server.on_at, server.boots, server.log = None, 0, None  # it has not started by itself, as was seen
+    if host.on_t is None or _in_flight(host, state, Kind.POWER_ON):
+        return
+    server.silent_left = server.busy_left = 0
+    server.asked_at = host.on_t
+    if now - host.on_t <= SILENT_S:
+        _on(server, now + SOON_S)  # otherwise that one was lost, and the next is a new try
 
 
 def _on_t(host: HostState) -> float:
@@ -77,77 +92,74 @@ def _on_t(host: HostState) -> float:
     return min(host.stage_t, host.started_t if host.started_t is not None else host.stage_t)
 
 
-def _answers(spec: MachineSpec) -> MachineSpec:
-    return replace(spec, dead_bmc=False, bmc_boot_s=0.0)
-
-
 def _in_flight(host: HostState, state: State, kind: Kind) -> bool:
     intent = state.open.get(host.inflight)
     return intent is not None and intent.kind is kind
 
 
-def _on(spec: MachineSpec, seed: int, at: float) -> Machine:
-    machine = Machine(replace(spec, silent_power_ons=0, initially_on=False), seed)
-    machine.power_on(at)
-    return machine
+def _on(server: Server, at: float) -> None:
+    server.bmc_at = 0.0
+    server.on_at = at
+    server.asked_at = None
+    server.boots = max(1, server.boots)
+    server.silent_left = server.busy_left = 0
+    server.log = None
 
 
-def _running(spec: MachineSpec, seed: int) -> Machine:
-    return Machine(replace(spec, initially_on=True, silent_power_ons=0), seed)
+_Pool = tuple[Sequence[float], Sequence[HostTimes]]
 
 
 class _Pools:
-    """What the world's own machines are like, sorted: the distribution to draw the rest from."""
+    """What the world has drawn for its hosts, sorted: the distribution to draw the rest from."""
 
-    def __init__(self, world: World, state: State) -> None:
+    def __init__(self, world: World, state: State, seed: int) -> None:
         self._world = world
         self._state = state
-        self._boots: dict[str, tuple[Sequence[float], Sequence[MachineSpec]]] = {}
-        self._bmcs: dict[str, tuple[Sequence[float], Sequence[MachineSpec]]] = {}
-        self._first = {name: machine.spec for name, machine in world.machines.items()}
+        self._seed = seed
+        self._boots: dict[str, _Pool] = {}
+        self._bmcs: dict[str, _Pool] = {}
 
-    def boot(self, spec: MachineSpec, host: HostState, waited_s: float, seed: int) -> MachineSpec:
-        """``spec`` with a boot that takes longer than ``waited_s``, or never ends."""
-        drawn = self._draw(self._boots, _boot_s, host, waited_s, seed, "rest of boot")
+    @cached_property
+    def _times(self) -> dict[str, HostTimes]:
+        return self._world.durations()
+
+    def boot(self, server: Server, host: HostState, waited_s: float) -> tuple[float, BootFailure | None]:
+        """A boot that takes longer than ``waited_s``, or what it ends in."""
+        drawn = self._draw(self._boots, _boot_s, host, waited_s, "rest of boot")
         if drawn is None:
-            return replace(spec, boot_failure=None, boot_s=self._longer(waited_s, seed, host))
-        return replace(spec, boot_s=drawn.boot_s, boot_failure=drawn.boot_failure)
+            return self._longer(waited_s, host), None
+        failed = drawn.fails in _BOOT_FAILURES
+        return (server.boot_s, BootFailure(drawn.fails)) if failed else (drawn.boot_s, None)
 
-    def bmc(self, spec: MachineSpec, host: HostState, now: float, seed: int) -> MachineSpec:
-        """``spec`` with a BMC that does not answer before ``now``, or never does."""
-        drawn = self._draw(self._bmcs, _bmc_s, host, now, seed, "rest of bmc")
+    def bmc(self, host: HostState, now: float) -> float:
+        """When a BMC answers that has not answered before ``now``."""
+        drawn = self._draw(self._bmcs, _bmc_s, host, now, "rest of bmc")
         if drawn is None:
-            return replace(spec, dead_bmc=False, bmc_boot_s=self._longer(now, seed, host))
-        return replace(spec, bmc_boot_s=drawn.bmc_boot_s, dead_bmc=drawn.dead_bmc)
+            return self._longer(now, host)
+        return drawn.bmc_up_s
 
-    def _longer(self, waited_s: float, seed: int, host: HostState) -> float:
+    def _longer(self, waited_s: float, host: HostState) -> float:
         """Longer than anybody's in this world, and nobody is dead: some time more, as the longest of a crowd are."""
-        return waited_s * (1.0 + LONGER_SHARE * draw(seed, "longer", host.host.name)) + 1.0
+        return waited_s * (1.0 + LONGER_SHARE * draw(self._seed, "longer", host.host.name)) + 1.0
 
     def _draw(
-        self,
-        pools: dict[str, tuple[Sequence[float], Sequence[MachineSpec]]],
-        of: Callable[[MachineSpec], float],
-        host: HostState,
-        longer_than: float,
-        seed: int,
-        word: str,
-    ) -> MachineSpec | None:
+        self, pools: dict[str, _Pool], of: Callable[[HostTimes], float], host: HostState, longer_s: float, word: str
+    ) -> HostTimes | None:
         group = host.group.name if len(host.group.hosts) >= POOL_LEAST else ""
         if group not in pools:
-            names = self._state.plan.groups[group].hosts if group else self._first
-            ordered = sorted((self._first[name] for name in names), key=lambda spec: (of(spec), spec.name))
-            pools[group] = ([of(spec) for spec in ordered], ordered)
-        keys, specs = pools[group]
-        at = bisect_right(keys, longer_than)
-        if at == len(specs):
+            names = self._state.plan.groups[group].hosts if group else self._state.plan.hosts
+            ordered = sorted(((of(self._times[name]), name) for name in names), key=lambda pair: pair)
+            pools[group] = ([seconds for seconds, _ in ordered], [self._times[name] for _, name in ordered])
+        keys, times = pools[group]
+        at = bisect_right(keys, longer_s)
+        if at == len(times):
             return None
-        return specs[at + int(draw(seed, word, host.host.name) * (len(specs) - at))]
+        return times[at + int(draw(self._seed, word, host.host.name) * (len(times) - at))]
 
 
-def _boot_s(spec: MachineSpec) -> float:
-    return math.inf if spec.boot_failure is not None else spec.boot_s
+def _boot_s(times: HostTimes) -> float:
+    return math.inf if times.fails in _BOOT_FAILURES else times.boot_s
 
 
-def _bmc_s(spec: MachineSpec) -> float:
-    return math.inf if spec.dead_bmc else spec.bmc_boot_s
+def _bmc_s(times: HostTimes) -> float:
+    return math.inf if times.bmc_up_s >= NEVER_S else times.bmc_up_s
