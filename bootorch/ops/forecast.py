@@ -243,7 +243,8 @@ class _Trial(Simulation):
         while not (verdict := engine.verdict()):
             before = self.now
             moved = self.step()
-            self._happen(pending)
+            if pending:
+                self._happen(pending)
             if self.now > MOST_S or (not moved and self.now == before and not pending):
                 return engine.verdict() or "endless"
         return verdict
