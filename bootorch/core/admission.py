@@ -1,21 +1,26 @@
 """Who may be switched on now, and who waits for what.
 
-A host that is held back is parked on the *one* resource that holds it: a gate, a breaker, a slot, a feed's budget or
-its ramp. When that resource has room again, its waiting hosts are tried most urgent first until one of them is held
-by it again. So a release costs the hosts that it lets go, not the hosts that wait: no scan of 32,000 for one watt.
+A host that is held back is parked on the *one* resource that holds it: a gate, a breaker, a slot, a feed's budget,
+its ramp or its inrush. When that resource has room again, its waiting hosts are tried most urgent first until one of
+them is held by it again. So a release costs the hosts that it lets go, not the hosts that wait: no scan of 32,000 for
+one watt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heappop, heappush
 
+from bootorch.core.clusters import scopes_of
+from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource
-from bootorch.core.model import Gate, Host
 from bootorch.core.plan import Plan
-from bootorch.core.state import HostState, State, subnet
+from bootorch.core.state import State, bmc_slot
+from bootorch.core.urgency import Priority
 
-Priority = tuple[int, int, str]
+TIMED = ("ramp", "inrush")  # resources that time alone frees
+# Waiting hosts whose power state is read ahead, so that dead BMCs and running servers are known early: as many at once
+# as cost those whose turn it is nothing (the IPMI engine begins with 256 in flight).
+SURVEYS = 128
 
 
 class Admission:
@@ -25,55 +30,69 @@ class Admission:
         self._plan = plan
         self._state = state
         self._waiting: dict[Resource, list[tuple[Priority, str]]] = {}
-        self._ramp_wake_t: dict[Resource, float] = {}
+        self._wake_t: dict[Resource, float] = {}
+        self._closed: dict[str, list[str]] = {}  # gates that are not open yet, by the group that they hold back
+        self._gates_seen = -1
 
     def held_back(self, host: HostState, now: float) -> Resource | None:
         """The first resource that keeps the host from being switched on, or None: go.
 
         A host that holds its watts and slots already (a repeated power-on) is held back by a ramp or a breaker only.
         """
-        for gate in self._plan.gates.values():
-            if gate.name not in self._state.gates_open and _guards(gate, host.host):
-                return ("gate", gate.name)
-        breaker = self.breaker(host)
-        if breaker is not None:
+        state = self._state
+        if self._plan.gates and (gate := self._gate(host.group.name)):
+            return ("gate", gate)
+        if state.tripped and (breaker := self.breaker(host)) is not None:
             return breaker
         if host.reserved:
-            feeds = self._state.feeds
-            ramps = (resource for resource in feeds.resources(host.host) if resource[0] == "ramp")
-            return next((ramp for ramp in ramps if feeds.held_back_by(host.host, ramp, now)), None)
-        for resource, full in self._counted(host, now):
+            return state.feeds.ramp_holds(host.draw, now) if state.feeds.any_ramp else None
+        slots = state.slots
+        for slot in host.boot_slots:
+            if slots.full(slot) or self._somebody_ahead(("slot", slot), host):
+                return ("slot", slot)
+        if state.bmcs_limited and (slots.full(slot := bmc_slot(host)) or self._somebody_ahead(("slot", slot), host)):
+            return ("slot", slot)
+        for resource, full in state.feeds.held_back(host.draw, now):
             if full or self._somebody_ahead(resource, host):
                 return resource
         return None
 
-    def _counted(self, host: HostState, now: float) -> Iterator[tuple[Resource, bool]]:
-        limits, used = self._plan.limits.slots, self._state.slots
-        image = host.host.fact("image_server")
-        if image and "image_server" in limits:
-            name = f"image:{image}"
-            yield ("slot", name), used.free(name, limits["image_server"]) <= 0
-        if "bmc_per_subnet" in limits:
-            name = f"bmc:{subnet(host.host.bmc.address)}"
-            yield ("slot", name), used.free(name, limits["bmc_per_subnet"]) <= 0
-        feeds = self._state.feeds
-        for resource in feeds.resources(host.host):
-            yield resource, feeds.held_back_by(host.host, resource, now)
+    def _gate(self, group: str) -> str:
+        """A closed gate before the group's power-ons."""
+        opened = len(self._state.gates_open)
+        if opened != self._gates_seen:
+            self._gates_seen = opened
+            self._closed = {name: [] for name in self._plan.groups}
+            for gate in self._plan.gates.values():
+                if gate.name not in self._state.gates_open:
+                    for name in gate.groups or self._plan.groups:
+                        self._closed[name].append(gate.name)
+        closed = self._closed[group]
+        return closed[0] if closed else ""
 
     def breaker(self, host: HostState) -> Resource | None:
         """The tripped breaker that stops this host's class, or None."""
-        for scope in (f"group:{host.group.name}", f"model:{host.host.model}"):
-            if scope in self._state.tripped:
+        tripped = self._state.tripped
+        if not tripped:
+            return None
+        for scope in (f"group:{host.group.name}", f"model:{host.host.model}", *scopes_of(host.host)):
+            if scope in tripped:
                 return ("breaker", scope)
         return None
 
     def bmc_slot(self, host: HostState) -> Resource | None:
         """The slot to wait for before a packet may go to this host's BMC, or None."""
-        limit = self._plan.limits.slots.get("bmc_per_subnet")
-        name = f"bmc:{subnet(host.host.bmc.address)}"
-        if limit is None or self._state.slots.free(name, limit) > 0:
+        if not self._state.bmcs_limited or not self._state.slots.full(slot := bmc_slot(host)):
             return None
-        return ("slot", name)
+        return ("slot", slot)
+
+    def login_slot(self) -> Resource | None:
+        """The slot to wait for before a login may be tried, or None."""
+        return ("slot", "logins") if self._state.logins_limited and self._state.slots.full("logins") else None
+
+    def survey_slot(self) -> Resource | None:
+        """The slot to wait for before the power state of a waiting host is read, or None."""
+        return ("slot", "survey") if self._state.surveys >= SURVEYS else None
 
     def park(self, host: HostState, resource: Resource) -> None:
         """The host waits until ``resource`` is freed."""
@@ -81,12 +100,15 @@ class Admission:
             return
         host.parked = resource
         heappush(self._waiting.setdefault(resource, []), (host.priority, host.host.name))
-        if resource[0] == "ramp":
-            # Time alone frees a ramp: one timer for the whole queue.
-            frees_t = self._state.feeds.ramp_frees_at(resource)
-            if frees_t is not None and self._ramp_wake_t.get(resource) != frees_t:
-                self._ramp_wake_t[resource] = frees_t
-                self._state.wake_at(frees_t, "")
+        if resource[0] in TIMED:
+            self.wake_for(resource)
+
+    def wake_for(self, resource: Resource) -> None:
+        """Time alone frees a ramp: one timer for the whole queue."""
+        frees_t = self._state.feeds.frees_at(resource)
+        if frees_t is not None and self._wake_t.get(resource) != frees_t:
+            self._wake_t[resource] = frees_t
+            self._state.wake_at(frees_t, "")
 
     def pop(self, resource: Resource) -> HostState | None:
         """The most urgent host that waits for ``resource``, no longer parked."""
@@ -97,9 +119,9 @@ class Admission:
         host.parked = None
         return host
 
-    def ramps(self) -> list[Resource]:
-        """The ramps that somebody waits for."""
-        return [resource for resource in self._waiting if resource[0] == "ramp" and self._prune(resource)]
+    def timed(self) -> list[Resource]:
+        """The ramps and inrush limits that somebody waits for."""
+        return [resource for resource in self._waiting if resource[0] in TIMED and self._prune(resource)]
 
     def waiting(self) -> dict[Resource, int]:
         """How many hosts each resource holds back: what an operator wants to know first."""
@@ -110,19 +132,22 @@ class Admission:
         return counts
 
     def _prune(self, resource: Resource) -> list[tuple[Priority, str]]:
-        waiting = self._waiting.get(resource, [])
+        waiting = self._waiting.get(resource)
+        if not waiting:
+            return []
+        hosts = self._state.hosts
         while waiting:
-            host = self._state.hosts[waiting[0][1]]
-            if host.parked == resource and host.outcome is None:
+            priority, name = waiting[0]
+            host = hosts[name]
+            if host.parked == resource and host.outcome is None and host.priority == priority:
                 break
             heappop(waiting)
         return waiting
 
     def _somebody_ahead(self, resource: Resource, host: HostState) -> bool:
         """A more urgent host waits for this resource already: a smaller one does not slip past and starve it."""
+        waiting = self._waiting.get(resource)
+        if not waiting:
+            return False
         waiting = self._prune(resource)
         return bool(waiting) and waiting[0][0] < host.priority
-
-
-def _guards(gate: Gate, host: Host) -> bool:
-    return not gate.groups or host.group in gate.groups

@@ -1,11 +1,16 @@
-"""Which hosts wait for which, kept as counters: a host that settles touches only the counters it is a member of."""
+"""Which hosts wait for which, kept as counters: a host that settles touches only the counters it is a member of.
+
+A *wait* is shared by all hosts that wait for the same thing (its ``children``). When its status changes, the children's
+counters change by one; ``settle``, ``unsettle`` and ``choose`` say which.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
-from bootorch.core.model import Group, Host, Outcome, Requirement
+from bootorch.core.model import First, Group, Host, Outcome, Requirement
 from bootorch.core.plan import Plan
 
 
@@ -15,14 +20,24 @@ class Status(StrEnum):
     IMPOSSIBLE = "impossible"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``children`` wait for one thing ``more`` (+1) or less (-1); ``impossible``: why that can never hold (0)."""
+
+    children: list[str]
+    more: int
+    impossible: str = ""
+
+
 class Need:
     """One ``requires``, for all hosts that share it: the quorum of its members, in enough racks."""
 
-    __slots__ = ("_across", "_alive_by_rack", "_ready_racks", "alive", "children", "members", "needed", "parent",
-                 "ready", "status", "title")  # fmt: skip
+    __slots__ = ("_across", "_alive_by_rack", "_ready_by_rack", "alive", "children", "control", "members", "needed",
+                 "parent", "ready", "status", "title")  # fmt: skip
 
     def __init__(self, parent: str, requirement: Requirement, members: list[Host], value: str) -> None:
         self.parent = parent
+        self.control = bool(requirement.control)
         self.members = [host.name for host in members]
         # A host without parents of its own (no switch in its rack) waits for none, whatever the quorum: plans warn.
         self.needed = requirement.quorum.needed(len(members)) if members else 0
@@ -32,103 +47,273 @@ class Need:
         self._alive_by_rack: dict[str, int] = {}
         for host in members if self._across else ():
             self._alive_by_rack[host.rack] = self._alive_by_rack.get(host.rack, 0) + 1
-        self._ready_racks: set[str] = set()
+        self._ready_by_rack: dict[str, int] = {}
         self.children: list[str] = []
-        self.status = Status.PENDING
         place = f" with the same {requirement.per_host} ({value})" if requirement.per_host else ""
         spread = f" across {self._across} racks" if self._across else ""
         self.title = f"{parent}{place}: {self.needed} of {len(members)} ready{spread}"
-        self._update()
+        self.status = self._now()
 
-    def _update(self) -> bool:
-        before = self.status
-        if self.ready >= self.needed and len(self._ready_racks) >= self._across:
-            self.status = Status.HOLDS
-        elif self.alive < self.needed or sum(1 for n in self._alive_by_rack.values() if n) < self._across:
-            self.status = Status.IMPOSSIBLE
-        return self.status is not before
+    @property
+    def across(self) -> int:
+        return self._across
 
-    def settle(self, host: Host, ready: bool) -> bool:
-        """A member has its outcome. True when the status changed."""
+    def _now(self) -> Status:
+        if self.ready >= self.needed and len(self._ready_by_rack) >= self._across:
+            return Status.HOLDS
+        if self.alive < self.needed or sum(1 for n in self._alive_by_rack.values() if n) < self._across:
+            return Status.IMPOSSIBLE
+        return Status.PENDING
+
+    def settle(self, host: Host, ready: bool) -> Change | None:
+        """A member has its outcome."""
         if ready:
             self.ready += 1
-            self._ready_racks.add(host.rack)
+            if self._across:
+                self._ready_by_rack[host.rack] = self._ready_by_rack.get(host.rack, 0) + 1
         else:
             self.alive -= 1
             if self._across:
                 self._alive_by_rack[host.rack] -= 1
-        return self.status is Status.PENDING and self._update()
+        if self.status is not Status.PENDING:
+            return None
+        now = self.status = self._now()
+        if now is Status.HOLDS:
+            return Change(self.children, -1)
+        return Change(self.children, 0, self.title) if now is Status.IMPOSSIBLE else None
+
+    def unsettle(self, host: Host) -> Change | None:
+        """A member that was ready is dark: whoever has not begun waits again."""
+        self.ready -= 1
+        if self._across:
+            self._ready_by_rack[host.rack] -= 1
+            if not self._ready_by_rack[host.rack]:
+                del self._ready_by_rack[host.rack]
+        if self.status is not Status.HOLDS or (now := self._now()) is Status.HOLDS:
+            return None
+        self.status = now
+        return Change(self.children, 1)
+
+    def revive(self, host: Host) -> Change | None:
+        """A member that was given up (skipped, blocked) has its turn after all."""
+        self.alive += 1
+        if self._across:
+            self._alive_by_rack[host.rack] += 1
+        if self.status is not Status.IMPOSSIBLE:
+            return None
+        self.status = self._now()
+        return Change([], 0)
 
 
 class Order:
-    """``after``: waits until every member of the parent has settled, however it ended."""
+    """``after``: waits until every member of the parent has settled, however it ended. It holds for good then."""
 
-    __slots__ = ("children", "left", "members", "parent", "status", "title")
+    __slots__ = ("children", "control", "left", "members", "parent", "status", "title")
 
     def __init__(self, parent: str, members: list[Host]) -> None:
         self.parent = parent
+        self.control = False
         self.members = [host.name for host in members]
         self.left = len(members)
         self.children: list[str] = []
         self.status = Status.PENDING if members else Status.HOLDS
         self.title = f"after {parent}: all {len(members)} settled"
 
-    def settle(self, host: Host, ready: bool) -> bool:
+    def settle(self, host: Host, ready: bool) -> Change | None:
+        if self.status is Status.HOLDS:
+            return None
         self.left -= 1
-        if self.left == 0:
+        if self.left:
+            return None
+        self.status = Status.HOLDS
+        return Change(self.children, -1)
+
+    def unsettle(self, host: Host) -> Change | None:
+        if self.status is Status.PENDING:
+            self.left += 1
+        return None
+
+    revive = unsettle
+
+
+class Leader:
+    """``first``: one member of the group starts alone; the others wait until it is ready.
+
+    ``chosen`` is the member whose turn it is, empty while a person has to name one. When it fails the next candidate
+    has its turn; without another one a person is asked again, or the others are blocked.
+    """
+
+    __slots__ = (
+        "_candidates",
+        "_stated",
+        "ask",
+        "children",
+        "chosen",
+        "control",
+        "members",
+        "parent",
+        "settled",
+        "status",
+        "title",
+    )
+
+    def __init__(self, group: Group, first: First) -> None:
+        self.parent = group.name
+        self.control = False
+        self.members = list(group.hosts)
+        self.children = list(group.hosts)
+        self.ask = first.ask
+        self._stated = first.candidates
+        self._candidates = list(first.candidates)
+        self.settled: set[str] = set()  # members that have an outcome already
+        self.chosen = ""
+        self.status = Status.PENDING
+        self.title = f"first member of {group.name}"
+        self._next()
+
+    def _next(self) -> bool:
+        """The next candidate's turn. False when there is none, and nobody to ask."""
+        self.chosen = ""
+        while self._candidates and not self.chosen:
+            name = self._candidates.pop(0)
+            self.chosen = "" if name in self.settled else name
+        if not self.chosen and not self.ask:
+            self.status = Status.IMPOSSIBLE
+            return False
+        return True
+
+    def settle(self, host: Host, ready: bool) -> Change | None:
+        self.settled.add(host.name)
+        if self.status is not Status.PENDING or host.name != self.chosen:
+            return None
+        if ready:
             self.status = Status.HOLDS
-            return True
-        return False
+            return Change([name for name in self.children if name != self.chosen], -1)
+        if not self._next():
+            return Change(
+                [name for name in self.children if name not in self.settled], 0, f"{self.title}: none is ready"
+            )
+        return Change([self.chosen], -1) if self.chosen else None
+
+    def unsettle(self, host: Host) -> Change | None:
+        self.settled.discard(host.name)
+        return None  # once it has bootstrapped, any member has the data
+
+    def revive(self, host: Host) -> Change | None:
+        self.settled.discard(host.name)
+        if self.status is not Status.IMPOSSIBLE or host.name not in self._stated:
+            return None
+        self.status, self.chosen = Status.PENDING, host.name
+        return Change([host.name], -1)
+
+    def choose(self, host: str) -> Iterator[Change]:
+        """A person named the member."""
+        if self.status is not Status.PENDING or host in self.settled or host == self.chosen:
+            return
+        if self.chosen:
+            yield Change([self.chosen], 1)
+        self.chosen = host
+        yield Change([host], -1)
 
 
-Wait = Need | Order
+Wait = Need | Order | Leader
 
 
 class Dependencies:
-    """All waits of a plan. ``of[host]`` are the waits of a host; ``feeds[host]`` those that count it as a member."""
+    """All waits of a plan. ``of[host]`` are the waits of a host."""
 
     def __init__(self, plan: Plan) -> None:
         self.of: dict[str, tuple[Wait, ...]] = {}
+        self.leaders: dict[str, Leader] = {}
+        self.all: list[Wait] = []  # those of groups that come later in the plan's waves come later
         self._member_of: dict[str, list[Wait]] = {}
-        self.downstream: Mapping[str, int] = _downstream(plan.groups)
-        for group in plan.groups.values():
-            shared: list[Wait] = [
-                *(Need(r.group, r, _members(plan, r.group), "") for r in group.requires if not r.per_host),
-                *(Order(parent, _members(plan, parent)) for parent in group.after),
-            ]
-            keyed: list[tuple[Requirement, dict[str, list[Host]], dict[str, Need]]]
-            keyed = [(r, _by_fact(plan, r), {}) for r in group.requires if r.per_host]
-            waits: list[Wait] = list(shared)
-            for name in group.hosts:
-                own: list[Wait] = list(shared)
-                for requirement, parents, by_value in keyed:
-                    value = plan.hosts[name].fact(requirement.per_host or "")
-                    if value not in by_value:
-                        by_value[value] = Need(requirement.group, requirement, parents.get(value, []), value)
-                        waits.append(by_value[value])
-                    own.append(by_value[value])
-                for wait in own:
-                    wait.children.append(name)
-                self.of[name] = tuple(own)
-            for wait in waits:
-                for member in wait.members:
-                    self._member_of.setdefault(member, []).append(wait)
+        for level in plan.waves:
+            for name in level:
+                self._add(plan, plan.groups[name])
 
-    def settle(self, host: Host, outcome: Outcome) -> Iterator[Wait]:
-        """The waits whose status changes because ``host`` has its outcome."""
+    def _add(self, plan: Plan, group: Group) -> None:
+        shared: list[Wait] = [
+            *(Need(r.group, r, _members(plan, r.group), "") for r in group.requires if not r.per_host and not r.hosts),
+            *(Order(parent, _members(plan, parent)) for parent in group.after),
+        ]
+        if group.first is not None:
+            leader = self.leaders[group.name] = Leader(group, group.first)
+            for name in leader.members:
+                self._member_of.setdefault(name, []).append(leader)
+        keyed: list[tuple[Requirement, frozenset[str], dict[str, list[Host]], dict[str, Need]]] = [
+            (r, frozenset(r.hosts), _by_fact(plan, r), {}) for r in group.requires if r.per_host or r.hosts
+        ]
+        waits: list[Wait] = list(shared)
+        alike: dict[tuple[int, ...], tuple[Wait, ...]] = {}  # hosts with the same waits share one tuple
+        for name in group.hosts:
+            own: list[Wait] = list(shared)
+            for requirement, only, parents, by_value in keyed:
+                if only and name not in only:
+                    continue
+                value = plan.hosts[name].fact(requirement.per_host) if requirement.per_host else ""
+                if value not in by_value:
+                    by_value[value] = Need(requirement.group, requirement, parents.get(value, []), value)
+                    waits.append(by_value[value])
+                own.append(by_value[value])
+            for wait in own:
+                wait.children.append(name)
+            if group.first is not None:
+                own.append(self.leaders[group.name])
+            key = tuple(map(id, own))
+            self.of[name] = alike.setdefault(key, tuple(own))
+        for wait in waits:
+            for member in wait.members:
+                self._member_of.setdefault(member, []).append(wait)
+        self.all += waits
+
+    def counts(self, host: str) -> tuple[int, int, str]:
+        """For a host at the beginning: waits that do not hold, those of them that are the recovery's own (``control``),
+        and the title of one that never will."""
+        waits = control = 0
+        impossible = ""
+        for wait in self.of[host]:
+            if wait.status is Status.HOLDS or (isinstance(wait, Leader) and wait.chosen == host):
+                continue
+            waits += 1
+            control += wait.control
+            if wait.status is Status.IMPOSSIBLE and not impossible:
+                impossible = wait.title
+        return waits, control, impossible
+
+    def settle(self, host: Host, outcome: Outcome) -> Iterator[tuple[Wait, Change]]:
+        """What changes for others because ``host`` has its outcome."""
         ready = outcome in (Outcome.READY, Outcome.ADOPTED)
         for wait in self._member_of.get(host.name, ()):
-            if wait.settle(host, ready):
-                yield wait
+            change = wait.settle(host, ready)
+            if change is not None:
+                yield wait, change
+
+    def unsettle(self, host: Host) -> Iterator[tuple[Wait, Change]]:
+        """What changes for others because ``host``, which was ready, is dark."""
+        for wait in self._member_of.get(host.name, ()):
+            change = wait.unsettle(host)
+            if change is not None:
+                yield wait, change
+
+    def revive(self, host: Host) -> Iterator[tuple[Wait, Change]]:
+        """What changes for others because ``host``, which was given up, has its turn after all."""
+        for wait in self._member_of.get(host.name, ()):
+            change = wait.revive(host)
+            if change is not None:
+                yield wait, change
+
+    def why_impossible(self, host: str) -> str:
+        """The title of a wait that never can hold; empty where there is none."""
+        return next((wait.title for wait in self.of[host] if wait.status is Status.IMPOSSIBLE), "")
 
     def ancestors(self, hosts: frozenset[str]) -> frozenset[str]:
         """Every host that some host of ``hosts`` requires, directly or through others."""
         found: set[str] = set()
-        todo = list(hosts)
+        todo = sorted(hosts)
         seen: set[int] = set()
         while todo:
             for wait in self.of[todo.pop()]:
-                if isinstance(wait, Need) and id(wait) not in seen:
+                if not isinstance(wait, Order) and id(wait) not in seen:
                     seen.add(id(wait))
                     new = [member for member in wait.members if member not in found]
                     found.update(new)
@@ -141,27 +326,24 @@ def _members(plan: Plan, group: str) -> list[Host]:
 
 
 def _by_fact(plan: Plan, requirement: Requirement) -> dict[str, list[Host]]:
+    if not requirement.per_host:
+        return {"": _members(plan, requirement.group)}
     parents: dict[str, list[Host]] = {}
     for host in _members(plan, requirement.group):
-        parents.setdefault(host.fact(requirement.per_host or ""), []).append(host)
+        parents.setdefault(host.fact(requirement.per_host), []).append(host)
     return parents
 
 
-def _downstream(groups: Mapping[str, Group]) -> Mapping[str, int]:
-    """How many levels of groups still hang on each group: the longest way down."""
+def group_parents(group: Group) -> Iterator[str]:
+    """The groups that a group waits for, whatever the kind."""
+    yield from (requirement.group for requirement in group.requires)
+    yield from group.after
+
+
+def children_of(groups: Mapping[str, Group]) -> dict[str, list[str]]:
+    """The groups that wait for each group."""
     children: dict[str, list[str]] = {name: [] for name in groups}
     for group in groups.values():
-        for parent in (*(r.group for r in group.requires), *group.after):
+        for parent in group_parents(group):
             children[parent].append(group.name)
-    levels: dict[str, int] = {}
-    # Repeated passes instead of recursion: a chain may be longer than Python's stack. The plan has no cycle.
-    todo = list(groups)
-    while todo:
-        name = todo[-1]
-        missing = [child for child in children[name] if child not in levels]
-        if missing:
-            todo.extend(missing)
-        else:
-            todo.pop()
-            levels[name] = 1 + max((levels[child] for child in children[name]), default=-1)
-    return levels
+    return children

@@ -6,10 +6,13 @@ the intents leave. It looks only at hosts that an event or a timer has touched, 
 
 The rules, in the order in which a host meets them (invariants of docs/architecture.md in brackets):
 
-1. Nothing before its dependencies hold [1]; blocked as soon as one never can.
+1. Nothing that acts before its dependencies hold [1]; blocked as soon as one never can; nothing while it is dark.
+   Its power state is read ahead as soon as the recovery can reach its BMC: servers that run count on their feeds from
+   then on, and a dead BMC is known before its turn.
 2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is never tried again.
-3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first.
-   A power-on leaves only on a fresh reading that said off and that no power-on has used up [3].
+3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first,
+   and less urgent tiers never take the power that more urgent ones will need. A power-on leaves only on a fresh reading
+   that said off and that no power-on has used up [3].
 4. ``boot``: proof newer than the request [4]. At the deadline the BMC's evidence of the failure is taken, once; then
    the power state decides: off, another boot; on, a cycle only where the plan says ``second_boot: cycle``, never for an
    adopted host.
@@ -18,17 +21,20 @@ The rules, in the order in which a host meets them (invariants of docs/architect
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 
-from bootorch.core.admission import Admission, Priority
+from bootorch.core.admission import Admission
 from bootorch.core.diagnosis import diagnose
-from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled, Tripped
+from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
 from bootorch.core.evidence import bounded
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
+from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.slices import Slices
 from bootorch.core.state import GroupState, HostState, State
+from bootorch.core.urgency import Priority
 
 # Longest that one exchange may take before its driver gives it up, in seconds.
 EXCHANGE_S: dict[Kind, float] = {
@@ -40,14 +46,15 @@ EXCHANGE_S: dict[Kind, float] = {
     Kind.BOOT_PROBE: 10.0,  # a login on a host whose disks are still busy
     Kind.READY_CHECK: 30.0,
     Kind.VERIFY_CHECK: 30.0,
-    Kind.GATE_CHECK: 10.0,
+    Kind.METER: 10.0,
 }
 FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
 BOOTDEV_VALID_S = 45.0  # the BMC forgets a boot option 60 s after it was set (IPMI 2.0, 28.12)
 SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost packets: a little more patience
 DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
 READ_TRIES = 3  # power reads that may fail when a failed boot is judged
-BREAKER_LEAST = 2  # one failure is no cluster, whatever share of a small group it is
+KNOWN_SILENT_S = 60.0  # a BMC that was silent all the time that its host waited gets no new deadline, but this
+METER_CHANGE = 0.05  # a feed's reading is worth a journal line when it has changed by so much
 
 # Nothing that time heals: end at once rather than at the deadline.
 FATAL = frozenset(
@@ -79,6 +86,16 @@ class Engine:
         self.admission = Admission(plan, self.state)
         self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state)
+        self._oversight = Oversight(plan, self.state, self._emit)
+        self._steps: dict[Stage, Callable[[HostState], None]] = {
+            Stage.WAIT: self._wait,
+            Stage.BMC: self._bmc,
+            Stage.POWER: self._power,
+            Stage.BOOT: self._boot,
+            Stage.READY: self._ready,
+            Stage.REDEPLOY: self._redeploy,
+            Stage.VERIFY: self._verify,
+        }
 
     # -- what the runner calls ---------------------------------------------------------------------
 
@@ -92,8 +109,8 @@ class Engine:
         now: float,
         reason: Reason,
         detail: str = "",
-        data: dict[str, Scalar] | None = None,
-        verdicts: dict[str, tuple[str, str]] | None = None,
+        data: Mapping[str, Scalar] | None = None,
+        verdicts: Mapping[str, tuple[str, str]] | None = None,
     ) -> Answer:
         """The event for the end of an effect. An answer of a watch that says what the last one said is not durable."""
         durable = True
@@ -103,6 +120,10 @@ class Engine:
         elif intent.kind in READ_ONLY:
             if intent.kind is Kind.GATE_CHECK:
                 durable = reason is Reason.OK
+            elif intent.kind is Kind.FEED_METER:
+                said = self.state.meter_said.get(intent.target)
+                watts = float(evidence.get("watts", 0.0))
+                durable = reason is Reason.OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
             else:
                 host = self.state.hosts[intent.target]
                 key = self.state.answer_key(host, intent.kind, reason, evidence.get("power"))
@@ -118,6 +139,7 @@ class Engine:
         state = self.state
         if state.ended or not state.started:
             return self._out
+        state.advance(now)
         timers = state.timers
         while timers and timers[0][0] <= now:
             _, name = heappop(timers)
@@ -125,33 +147,46 @@ class Engine:
                 state.dirty[name] = None
             else:
                 state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
-                state.freed.update(dict.fromkeys(self.admission.ramps()))
+                state.freed.update(dict.fromkeys(self.admission.timed()))
+        self._oversight.look(now)
+        hosts = state.hosts
         while state.dirty or state.freed or state.dirty_groups:
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
-            dirty, state.dirty = state.dirty, {}
-            for name in dirty:
-                host = state.hosts[name]
-                if host.outcome is None and not host.inflight:
-                    self._step(host)
-            self._admit_candidates()
-            freed, state.freed = state.freed, {}
-            for resource in freed:
-                if resource == ("slot", "forks"):
-                    state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
-                while not state.paused and (waiter := self.admission.pop(resource)) is not None:
-                    self._step(waiter)
+            if state.dirty:
+                dirty, state.dirty = state.dirty, {}
+                for name in dirty:
+                    host = hosts[name]
+                    if host.outcome is None and not host.inflight and not host.dark:
+                        self._steps[host.stage](host)
+                if self._candidates:
                     self._admit_candidates()
-                    if waiter.parked == resource:
-                        break
-            groups, state.dirty_groups = state.dirty_groups, {}
-            for name in sorted(groups, key=self._urgency):
-                self._breakers(state.groups[name])
-                self._redeploy_group(state.groups[name])
-        self._gate_checks()
+            if state.freed:
+                freed, state.freed = state.freed, {}
+                for resource in freed:
+                    self._give_away(resource)
+            if state.dirty_groups:
+                groups, state.dirty_groups = state.dirty_groups, {}
+                for name in sorted(groups, key=self._urgency) if len(groups) > 1 else groups:
+                    self._redeploy_group(state.groups[name])
+            if state.suspects or state.overloads or state.grown:
+                self._oversight.look(now)
         return self._out
 
+    def _give_away(self, resource: tuple[str, str]) -> None:
+        """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
+        state = self.state
+        if resource == ("slot", "forks"):
+            state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
+        while not state.paused and (waiter := self.admission.pop(resource)) is not None:
+            if waiter.inflight or waiter.dark:
+                continue
+            self._steps[waiter.stage](waiter)
+            self._admit_candidates()
+            if waiter.parked == resource:
+                break
+
     def _urgency(self, group: str) -> tuple[int, int, str]:
-        return (self.plan.groups[group].tier, -self.state.dependencies.downstream[group], group)
+        return (self.state.tiers[group], self.plan.wave_of[group], group)
 
     def next_timer(self) -> float | None:
         """Run time at which ``decide`` wants to look again without any event, or None."""
@@ -186,7 +221,8 @@ class Engine:
 
     def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
         state = self.state
-        durable = kind not in READ_ONLY or bool(args) or host.watched != state.watch_key(host, kind)
+        turn = host.stage is Stage.WAIT and "survey" not in args  # its own, after it was read ahead
+        durable = kind not in READ_ONLY or turn or "admit" in args or host.watched != state.watch_key(host, kind)
         args["timeout_s"] = round(max(1.0, min(EXCHANGE_S[kind], deadline_t - self._now)), 1)
         if kind is Kind.POWER_ON:
             attempt = host.on_attempts + 1
@@ -208,25 +244,11 @@ class Engine:
             return
         if self._now < host.next_t:
             self._later(host, min(host.next_t, deadline_t))
+        elif (slot := self.admission.login_slot()) is not None:
+            self.admission.park(host, slot)
+            self._later(host, deadline_t)
         else:
             self._start(host, kind, deadline_t)
-
-    def _step(self, host: HostState) -> None:
-        match host.stage:
-            case Stage.WAIT:
-                self._wait(host)
-            case Stage.BMC:
-                self._bmc(host)
-            case Stage.POWER:
-                self._power(host)
-            case Stage.BOOT:
-                self._boot(host)
-            case Stage.READY:
-                self._ready(host)
-            case Stage.REDEPLOY:
-                self._redeploy(host)
-            case Stage.VERIFY:
-                self._verify(host)
 
     def _wait(self, host: HostState) -> None:
         state = self.state
@@ -236,6 +258,23 @@ class Engine:
             self._settle(host, Outcome.BLOCKED, Reason.DEPENDENCY, host.impossible)
         elif host.waits == 0:
             self._read(host, self._now + host.group.deadlines.bmc)
+        elif host.control_waits == 0 and not host.surveyed and not state.paused:
+            self._survey(host)
+
+    def _survey(self, host: HostState) -> None:
+        """Read ahead, for as long as a host may take to answer; after that its turn will tell."""
+        now = self._now
+        until_t = (host.asked_t if host.asked_t is not None else now) + host.group.deadlines.bmc
+        if now >= until_t or hopeless(host):
+            return
+        if now < host.next_t:
+            self._later(host, min(host.next_t, until_t))
+            return
+        slot = self.admission.survey_slot() or self.admission.bmc_slot(host)
+        if slot is not None:
+            self.admission.park(host, slot)
+        else:
+            self._start(host, Kind.POWER_READ, until_t, survey=True)
 
     def _read(self, host: HostState, deadline_t: float, **args: Scalar) -> None:
         """Read the power state as soon as the BMC's subnet has a free slot."""
@@ -250,6 +289,9 @@ class Engine:
     def _bmc(self, host: HostState) -> None:
         reason, detail = host.last
         deadline_t = host.stage_t + host.group.deadlines.bmc
+        if not host.surveyed and host.asked_t is not None and host.asked_t < host.stage_t:
+            known_t = max(host.asked_t + host.group.deadlines.bmc, host.stage_t + KNOWN_SILENT_S)
+            deadline_t = min(deadline_t, known_t)
         if hopeless(host):
             self._quarantine(host, reason, detail)
         elif self._now >= deadline_t:
@@ -426,8 +468,8 @@ class Engine:
     def _ready(self, host: HostState) -> None:
         deadline_t = host.stage_t + host.group.deadlines.ready
         reason, detail = host.last
-        if host.dark > DARK_LIMIT:
-            self._quarantine(host, Reason.DARK, f"lost {host.dark} times under its playbook: {detail}")
+        if host.dark_count > DARK_LIMIT:
+            self._quarantine(host, Reason.DARK, f"lost {host.dark_count} times under its playbook: {detail}")
         elif reason in FATAL:
             self._quarantine(host, reason, detail)
         elif self._now >= deadline_t:
@@ -437,13 +479,24 @@ class Engine:
 
     def _verify(self, host: HostState) -> None:
         if host.proven:
-            self._settle(host, Outcome.ADOPTED if host.adopted else Outcome.READY)
+            if self.plan.limits.measure and not host.metered and not host.observed:
+                self._measure(host)
+            else:
+                self._settle(host, Outcome.ADOPTED if host.adopted else Outcome.READY)
             return
         deadline_t = host.stage_t + host.group.deadlines.verify
         if self._now >= deadline_t:
             self._quarantine(host, Reason.VERIFY_FAILED, host.last[1])
         else:
             self._poll(host, Kind.VERIFY_CHECK, deadline_t)
+
+    def _measure(self, host: HostState) -> None:
+        """What it really draws, now that it runs, replaces what the inventory says."""
+        slot = self.admission.bmc_slot(host)
+        if slot is not None:
+            self.admission.park(host, slot)
+        elif not self.state.paused:
+            self._start(host, Kind.METER, self._now + EXCHANGE_S[Kind.METER])
 
     # -- redeploy ---------------------------------------------------------------------
 
@@ -476,35 +529,3 @@ class Engine:
             }
             intent = Intent(self._now, self.state.next_id, Kind.REDEPLOY, order.group, order.attempt, order.hosts, args)
             self._emit(intent)
-
-    # -- groups and gates ---------------------------------------------------------------------
-
-    def _breakers(self, group: GroupState) -> None:
-        breaker = self.plan.limits.breaker
-        failed = group.failed - group.failed_base
-        scope = f"group:{group.group.name}"
-        share = breaker.group_failed_share
-        if (
-            share is not None
-            and failed >= BREAKER_LEAST
-            and failed > share * group.size
-            and scope not in self.state.tripped
-        ):
-            self._emit(Tripped(self._now, scope, f"{failed} of {group.size} hosts quarantined, more than {share:.0%}"))
-        most = breaker.same_model_failures
-        if most is None:
-            return
-        for model, count in self.state.model_failed.items():
-            if count >= most and f"model:{model}" not in self.state.tripped:
-                self._emit(Tripped(self._now, f"model:{model}", f"{count} hosts of model {model} quarantined"))
-
-    def _gate_checks(self) -> None:
-        state = self.state
-        for gate in self.plan.gates.values():
-            if gate.check is None or gate.name in state.gates_open or gate.name in state.gate_inflight or state.paused:
-                continue
-            due_t = state.gate_next_t.get(gate.name, 0.0)
-            if self._now >= due_t and state.unsettled:
-                args: dict[str, Scalar] = {"timeout_s": EXCHANGE_S[Kind.GATE_CHECK]}
-                durable = gate.name not in state.gate_tries
-                self._emit(Intent(self._now, state.next_id, Kind.GATE_CHECK, gate.name, 1, (), args, durable))

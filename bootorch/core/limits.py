@@ -1,20 +1,28 @@
-"""Counted things: electricity in a tree of feeds, and slots. Pure bookkeeping; who goes first is the engine's affair.
+"""Electricity and whatever else is counted along a tree: budgets, ramps, inrush. Pure bookkeeping: who goes first is
+the engine's affair.
 
 A resource is named by a word pair such as ``("feed", "hall-a/row-3")``. A host that cannot start is told the one
 resource that holds it back, so that only a change of that resource needs another look.
+
+A host counts on a feed at a *level*: ``OFF`` (nothing), ``STEADY``, ``PEAK``, or in between as its profile says.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from bootorch.core.model import FeedLimit, Host
 
 Resource = tuple[str, str]
 
+OFF, STEADY, PEAK = -1.0, 0.0, 1.0
 RAMP_WINDOW_S = 60.0  # a ramp is stated in watts per minute: it holds in every window of this length
-_WATT_EPSILON = 1e-6  # sums of floats: a millionth of a watt trips no breaker
+INRUSH_WINDOW_S = 1.0  # inrush lasts 20-40 ms, but a BMC takes up to a second to act: starts closer than that may meet
+METER_TRUST = 3.0  # a reading is believed for so many of its intervals
+_EPSILON = 1e-6  # sums of floats: a millionth of a watt trips no breaker
 
 
 def feed_path(feed: str) -> tuple[str, ...]:
@@ -23,126 +31,301 @@ def feed_path(feed: str) -> tuple[str, ...]:
     return tuple("/".join(parts[: depth + 1]) for depth in range(len(parts)))
 
 
-class _Feed:
-    """One limited feed: modelled draw now, and the power-ons of the last minute."""
+def feed_weights(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit], live: Iterable[str] = ()) -> dict[str, float]:
+    """How much of a host counts on each limited feed above its cords: 1.0 is the whole host.
 
-    __slots__ = ("budget_watts", "draw_watts", "name", "ramp_watts_per_min", "window", "window_watts")
+    With ``failover`` (default) a feed carries the whole host, because the other cord's feed may fail. Without, its
+    share of the ``live`` cords (all of ``feeds`` unless given). A feed above all cords carries the host once.
+    """
+    cords = [feed_path(feed) for feed in (tuple(live) or feeds)]
+    weights: dict[str, float] = {}
+    for path in cords:
+        for name in path:
+            if name in limits:
+                weights[name] = weights.get(name, 0.0) + 1.0 / len(cords)
+    return {name: 1.0 if limits[name].failover else min(1.0, weight) for name, weight in weights.items()}
+
+
+class Feed:
+    """One limited feed or supply: what is drawn now, and what was switched on a moment ago."""
+
+    __slots__ = ("budget", "draw", "inrush", "inrush_now", "inrush_window", "kept", "meter_s", "metered", "metered_t",
+                 "name", "ramp", "resources", "steady", "window", "window_now")  # fmt: skip
 
     def __init__(self, name: str, limit: FeedLimit) -> None:
         self.name = name
-        self.budget_watts = limit.budget_watts
-        self.ramp_watts_per_min = limit.ramp_watts_per_min
-        self.draw_watts = 0.0
+        self.budget = limit.budget_watts
+        self.ramp = limit.ramp_watts_per_min
+        self.inrush = limit.inrush_amps
+        self.meter_s = limit.meter.every_s if limit.meter is not None else 0.0
+        self.metered = 0.0
+        self.metered_t: float | None = None
+        self.draw = 0.0  # all hosts at their levels
+        self.steady = 0.0  # those of them at the level STEADY
+        self.kept: dict[int, float] = {}  # by tier: steady draw of hosts still to be switched on
         self.window: deque[list[float]] = deque()  # [time, watts] of each start, oldest first
-        self.window_watts = 0.0
+        self.window_now = 0.0
+        self.inrush_window: deque[list[float]] = deque()  # [time, amperes]
+        self.inrush_now = 0.0
+
+    def load(self, now: float) -> float:
+        """What is drawn at ``now``, as far as the budget is concerned.
+
+        A fresh reading replaces the model of those that run steadily: they cannot draw more than all together do. Who
+        boots counts with what it may still reach, because the reading was taken before it got there. A reading above
+        the model is the truth whatever the model says.
+        """
+        if self.metered_t is None or now - self.metered_t > METER_TRUST * self.meter_s:
+            return self.draw
+        booting = self.draw - self.steady
+        return max(self.metered, booting + min(self.steady, self.metered))
 
     def slide(self, now: float) -> None:
-        while self.window and self.window[0][0] <= now - RAMP_WINDOW_S:
-            self.window_watts -= self.window.popleft()[1]
+        window = self.window
+        while window and window[0][0] <= now - RAMP_WINDOW_S:
+            self.window_now -= window.popleft()[1]
+        if not window:
+            self.window_now = 0.0
+        inrush = self.inrush_window
+        while inrush and inrush[0][0] <= now - INRUSH_WINDOW_S:
+            self.inrush_now -= inrush.popleft()[1]
+        if not inrush:
+            self.inrush_now = 0.0
+
+    def kept_for(self, tier: int) -> float:
+        """Steady draw of hosts of more urgent tiers that are still to come."""
+        return sum([watts for other, watts in self.kept.items() if other < tier])
+
+
+@dataclass(slots=True)
+class Share:
+    """What one host takes of one feed or supply, in its unit."""
+
+    feed: Feed
+    peak: float
+    steady: float
+
+
+class Draw:
+    """One host's place in all of it. ``level``: see the module; ``stamps``: its latest start in the windows."""
+
+    __slots__ = ("amps", "boot_id", "keeps", "level", "profile", "shares", "stamps", "tier")
+
+    def __init__(self, shares: tuple[Share, ...], tier: int, amps: float) -> None:
+        self.shares = shares
+        self.tier = tier
+        self.amps = amps
+        self.level = OFF
+        self.keeps = False  # counts among those that are still to be switched on
+        self.profile: tuple[tuple[float, float], ...] = ()  # (seconds after it reads on, level)
+        self.boot_id = 0  # which boot the scheduled steps of the profile belong to
+        self.stamps: list[list[float]] = []
 
 
 class Feeds:
-    """Modelled draw of every limited feed. Watts of a host count on its feed and on all that feed hangs on."""
+    """Modelled draw of every limited feed. A host counts on the feeds above its cords and on the supplies it loads."""
 
     def __init__(self, limits: Mapping[str, FeedLimit]) -> None:
-        self._feeds = {name: _Feed(name, limit) for name, limit in limits.items()}
-        self._chains: dict[str, tuple[_Feed, ...]] = {}
-        self._held: dict[str, float] = {}
-        self._stamps: dict[str, list[list[float]]] = {}
+        self._limits = limits
+        self._feeds = {name: Feed(name, limit) for name, limit in limits.items()}
+        self._shares: dict[tuple[object, ...], tuple[Share, ...]] = {}
+        self._steps: list[tuple[float, int, Draw, int, float]] = []  # (t, order, draw, its boot, level)
+        self._order = 0
+        self.any_ramp = any(feed.ramp is not None or feed.inrush is not None for feed in self._feeds.values())
 
-    def _chain(self, feed: str) -> tuple[_Feed, ...]:
-        chain = self._chains.get(feed)
-        if chain is None:
-            chain = tuple(self._feeds[name] for name in feed_path(feed) if name in self._feeds)
-            self._chains[feed] = chain
-        return chain
+    def draw_of(self, host: Host, tier: int, live: tuple[str, ...] | None = None, steady: float | None = None) -> Draw:
+        """A host's shares. ``live``: the cords that have electricity; ``steady``: measured watts, not modelled."""
+        cords = host.feeds if live is None else live
+        watts_steady = host.watts_steady if steady is None else steady
+        key = (cords, host.watts_boot_peak, watts_steady, host.loads)
+        shares = self._shares.get(key)
+        if shares is None:
+            found = [
+                Share(self._feeds[name], weight * host.watts_boot_peak, weight * watts_steady)
+                for name, weight in feed_weights(cords, self._limits).items()
+            ]
+            for load in host.loads:
+                prefix, _, path = load.path.rpartition(":")
+                names = (f"{prefix}:{part}" if prefix else part for part in feed_path(path))
+                found += [Share(self._feeds[name], load.peak, load.steady) for name in names if name in self._feeds]
+            shares = self._shares[key] = tuple(found)
+        draw = Draw(shares, tier, host.inrush_amps)
+        surge = host.watts_boot_peak - host.watts_steady
+        if host.watts_profile and surge > 0:
+            draw.profile = tuple(
+                (after_s, min(PEAK, max(STEADY, (watts - host.watts_steady) / surge)))
+                for after_s, watts in host.watts_profile
+            )
+        return draw
 
-    def resources(self, host: Host) -> Iterator[Resource]:
-        for feed in self._chain(host.feed):
-            if feed.budget_watts is not None:
-                yield ("feed", feed.name)
-            if feed.ramp_watts_per_min is not None:
-                yield ("ramp", feed.name)
+    # -- may it start? ---------------------------------------------------------------------
 
-    def held_back_by(self, host: Host, resource: Resource, now: float) -> bool:
-        """Would a start of ``host`` now break this budget or ramp?"""
-        kind, name = resource
-        feed = self._feeds[name]
-        watts = host.watts_boot_peak
-        if kind == "feed":
-            more = watts - self._held.get(host.name, 0.0)
-            return feed.draw_watts + more > (feed.budget_watts or 0.0) + _WATT_EPSILON
-        feed.slide(now)
-        own = sum(stamp[1] for stamp in self._stamps.get(host.name, ()) if stamp[0] > now - RAMP_WINDOW_S)
-        if own:
-            watts = 0.0  # counted in this window already: a repeated power-on moves the stamp
-        return feed.window_watts + watts > (feed.ramp_watts_per_min or 0.0) + _WATT_EPSILON
-
-    def ramp_frees_at(self, resource: Resource) -> float | None:
-        """When the oldest start leaves the ramp's window, in run time."""
-        window = self._feeds[resource[1]].window
-        return window[0][0] + RAMP_WINDOW_S if window else None
-
-    def start(self, host: Host, now: float) -> None:
-        """The host is about to be switched on: boot peak from now on, and counted in the ramp.
-
-        Called again for the same host, the earlier stamp is moved to ``now``: the ramp counts when the power flows.
-        """
-        self.hold(host, host.watts_boot_peak)
-        self.forget_ramp(host)
-        stamps = self._stamps[host.name] = []
-        for feed in self._chain(host.feed):
-            if feed.ramp_watts_per_min is not None:
+    def held_back(self, draw: Draw, now: float) -> Iterator[tuple[Resource, bool]]:
+        """Every budget, ramp and inrush limit above the host, and whether a start now would break it."""
+        level = draw.level
+        tier = draw.tier
+        for share in draw.shares:
+            feed = share.feed
+            if feed.budget is not None:
+                if level < STEADY:
+                    more = share.peak + (feed.kept_for(tier) if tier else 0.0)
+                else:
+                    more = (share.peak - share.steady) * (PEAK - level)
+                yield ("feed", feed.name), feed.load(now) + more > feed.budget + _EPSILON
+            if feed.ramp is not None:
+                yield ("ramp", feed.name), self._ramp_full(feed, draw, share.peak, now)
+            if feed.inrush is not None and draw.amps:
                 feed.slide(now)
-                stamp = [now, host.watts_boot_peak]
-                feed.window.append(stamp)
-                feed.window_watts += stamp[1]
-                stamps.append(stamp)
+                yield ("inrush", feed.name), feed.inrush_now + draw.amps > feed.inrush + _EPSILON
 
-    def forget_ramp(self, host: Host) -> None:
-        """The start did not happen (or is being moved): its stamp no longer counts."""
-        stamps = self._stamps.pop(host.name, None)
-        if not stamps:
+    def ramp_holds(self, draw: Draw, now: float) -> Resource | None:
+        """The ramp or inrush limit that a repeated power-on would break: its watts are held already."""
+        for share in draw.shares:
+            feed = share.feed
+            if feed.ramp is not None and self._ramp_full(feed, draw, share.peak, now):
+                return ("ramp", feed.name)
+            if feed.inrush is not None and draw.amps:
+                feed.slide(now)
+                if feed.inrush_now + draw.amps > feed.inrush + _EPSILON:
+                    return ("inrush", feed.name)
+        return None
+
+    def _ramp_full(self, feed: Feed, draw: Draw, watts: float, now: float) -> bool:
+        feed.slide(now)
+        if any(stamp[1] and stamp[0] > now - RAMP_WINDOW_S for stamp in draw.stamps):
+            watts = 0.0  # counted in this window already: a repeated power-on moves the stamp
+        return feed.ramp is not None and feed.window_now + watts > feed.ramp + _EPSILON
+
+    def frees_at(self, resource: Resource) -> float | None:
+        """When the oldest start leaves the window of a ramp or of inrush, in run time."""
+        feed = self._feeds[resource[1]]
+        if resource[0] == "inrush":
+            return feed.inrush_window[0][0] + INRUSH_WINDOW_S if feed.inrush_window else None
+        return feed.window[0][0] + RAMP_WINDOW_S if feed.window else None
+
+    # -- what changes ---------------------------------------------------------------------
+
+    def start(self, draw: Draw, now: float) -> None:
+        """The host is about to be switched on: boot peak from now on, and counted in ramp and inrush.
+
+        Called again for the same host, the earlier stamps are moved to ``now``: they count when the power flows.
+        """
+        draw.boot_id += 1
+        self.hold(draw, PEAK)
+        if not self.any_ramp:
             return
-        ramped = (feed for feed in self._chain(host.feed) if feed.ramp_watts_per_min is not None)
-        for feed, stamp in zip(ramped, stamps, strict=True):
-            if feed.window and stamp[0] >= feed.window[0][0]:
-                feed.window_watts -= stamp[1]
-                stamp[1] = 0.0
+        self.forget(draw)
+        for share in draw.shares:
+            feed = share.feed
+            if feed.ramp is not None:
+                feed.slide(now)
+                stamp = [now, share.peak]
+                feed.window.append(stamp)
+                feed.window_now += share.peak
+                draw.stamps.append(stamp)
+            if feed.inrush is not None and draw.amps:
+                feed.slide(now)
+                stamp = [now, draw.amps]
+                feed.inrush_window.append(stamp)
+                feed.inrush_now += draw.amps
+                draw.stamps.append(stamp)
 
-    def hold(self, host: Host, watts: float) -> None:
-        """The modelled draw of a host becomes ``watts``."""
-        more = watts - self._held.get(host.name, 0.0)
-        if more:
-            self._held[host.name] = watts
-            for feed in self._chain(host.feed):
-                feed.draw_watts += more
+    def forget(self, draw: Draw) -> None:
+        """The start did not happen (or is being moved): its stamps no longer count."""
+        if not draw.stamps:
+            return
+        stamps = {id(stamp) for stamp in draw.stamps}
+        for share in draw.shares:
+            feed = share.feed
+            for window, ramp in ((feed.window, True), (feed.inrush_window, False)):
+                for stamp in reversed(window):
+                    if stamp[0] < draw.stamps[0][0]:
+                        break
+                    if id(stamp) in stamps and stamp[1]:
+                        if ramp:
+                            feed.window_now -= stamp[1]
+                        else:
+                            feed.inrush_now -= stamp[1]
+                        stamp[1] = 0.0
+        draw.stamps.clear()
 
-    def held_watts(self, host: Host) -> float:
-        return self._held.get(host.name, 0.0)
+    def reads_on(self, draw: Draw, now: float) -> list[float]:
+        """The chassis reads on: from now on its profile counts. Returns the run times of its steps."""
+        times = []
+        for after_s, level in draw.profile:
+            self._order += 1
+            heappush(self._steps, (now + after_s, self._order, draw, draw.boot_id, level))
+            times.append(now + after_s)
+        return times
+
+    def advance(self, now: float) -> list[Draw]:
+        """Follow the profiles up to ``now``. Returns the hosts that draw less than before."""
+        eased = []
+        steps = self._steps
+        while steps and steps[0][0] <= now:
+            _, _, draw, boot_id, level = heappop(steps)
+            if draw.boot_id == boot_id and draw.level > level:
+                self.hold(draw, level)
+                eased.append(draw)
+        return eased
+
+    def hold(self, draw: Draw, level: float) -> None:
+        """The modelled draw of a host changes to ``level``."""
+        before = draw.level
+        if level == before:
+            return
+        draw.level = level
+        for share in draw.shares:
+            surge = share.peak - share.steady
+            old = 0.0 if before < STEADY else share.steady + surge * before
+            new = 0.0 if level < STEADY else share.steady + surge * level
+            feed = share.feed
+            feed.draw += new - old
+            if before == STEADY:
+                feed.steady -= old
+            if level == STEADY:
+                feed.steady += new
+        if draw.keeps and level >= STEADY:
+            self.keep(draw, False)
+
+    def keep(self, draw: Draw, keeps: bool) -> None:
+        """Whether the host is still to be switched on: power for it is kept from less urgent tiers."""
+        if keeps == draw.keeps:
+            return
+        draw.keeps = keeps
+        tier = draw.tier
+        for share in draw.shares:
+            kept = share.feed.kept
+            kept[tier] = kept.get(tier, 0.0) + (share.steady if keeps else -share.steady)
+
+    def metered(self, feed: str, watts: float, now: float) -> None:
+        """A reading of the feed's own meter, in watts."""
+        found = self._feeds[feed]
+        found.metered, found.metered_t = watts, now
+
+    def set_limit(self, feed: str, budget: float | None, ramp: float | None, inrush: float | None) -> None:
+        """New values from now on; ``None`` leaves a limit as it is."""
+        found = self._feeds[feed]
+        if budget is not None:
+            found.budget = budget
+        if ramp is not None:
+            found.ramp = ramp
+        if inrush is not None:
+            found.inrush = inrush
+        self.any_ramp = self.any_ramp or ramp is not None or inrush is not None
+
+    # -- views ---------------------------------------------------------------------
+
+    def resources(self, draw: Draw) -> Iterator[Resource]:
+        for share in draw.shares:
+            if share.feed.budget is not None:
+                yield ("feed", share.feed.name)
+
+    def limit(self, feed: str) -> tuple[float | None, float | None, float | None]:
+        """Budget, ramp and inrush as they are now."""
+        found = self._feeds[feed]
+        return found.budget, found.ramp, found.inrush
 
     def draw_watts(self) -> Mapping[str, float]:
         """Modelled draw of every limited feed."""
-        return {name: feed.draw_watts for name, feed in self._feeds.items()}
-
-
-class Slots:
-    """Counted resources by name: ``bmc:10.20.3.0/24``, ``image:pxe-1``, ``forks``. Absent means unlimited."""
-
-    def __init__(self) -> None:
-        self._used: dict[str, int] = {}
-
-    def free(self, name: str, limit: int) -> int:
-        return limit - self._used.get(name, 0)
-
-    def take(self, name: str, count: int = 1) -> None:
-        self._used[name] = self._used.get(name, 0) + count
-
-    def give(self, name: str, count: int = 1) -> None:
-        left = self._used[name] - count
-        if left < 0:
-            raise AssertionError(f"slot {name} given back more often than taken")
-        self._used[name] = left
-
-    def used(self) -> Mapping[str, int]:
-        return {name: count for name, count in self._used.items() if count}
+        return {name: feed.draw for name, feed in self._feeds.items()}

@@ -61,9 +61,9 @@ class Slices:
                         self._state.wake_at(leave_t, "")
                     break
                 hosts = tuple(sorted(queue))[:SLICE_HOSTS]
-                limit = self._plan.limits.slots.get("redeploy_forks")
+                limit = self._state.slots.limit("forks")
                 forks = min(len(hosts), SLICE_FORKS, SLICE_FORKS if limit is None else limit)
-                if limit is not None and self._state.slots.free("forks", limit) < forks:
+                if self._state.slots.full("forks", forks):
                     return  # all of the forks or none: half a slice now keeps the rest waiting behind a second start
                 for host in hosts:
                     del queue[host]

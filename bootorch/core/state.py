@@ -1,132 +1,65 @@
 """The state of a run: a fold over its events, and nothing else changes it.
 
-``State.fold`` is mechanical: what an event means. What to do next is decided in ``engine``. Fields are of two kinds:
-*durable* ones, which the journalled events alone determine, and *soft* ones (next look, consecutive failures), which a
-resumed run simply begins anew. Folds also leave hints for the engine (``dirty``, ``freed``): who may now act.
+``State.fold`` is mechanical: what an event means. What to do next is decided in ``engine``. Fields of hosts are of two
+kinds: *durable* ones, which the journalled events alone determine, and *soft* ones (next look, consecutive failures),
+which a resumed run simply begins anew. Folds also leave hints for the engine (``dirty``, ``freed``): who may now act.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from heapq import heappush
+from typing import Any
 
-from bootorch.core.dependencies import Dependencies, Status
+from bootorch.core import change
+from bootorch.core.clusters import Clusters, subnet
+from bootorch.core.dependencies import Dependencies
 from bootorch.core.diagnosis import FOUND
 from bootorch.core.events import (
     READ_ONLY,
+    Adapted,
     Answer,
     BootFailed,
+    Chosen,
     Event,
+    FeedLost,
+    FeedReturned,
     GateOpened,
     Intent,
     Kind,
+    LimitSet,
     Paused,
     RunEnded,
     RunResumed,
     RunStarted,
-    Scalar,
+    ScopeAdded,
     Settled,
+    TierSet,
     Tripped,
 )
-from bootorch.core.limits import Feeds, Resource, Slots
-from bootorch.core.model import (
-    AdoptedPolicy,
-    Group,
-    Host,
-    Outcome,
-    SshCheck,
-    Stage,
-)
+from bootorch.core.hoststate import NO_ANSWER, GroupState, HostState
+from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
+from bootorch.core.model import Outcome, SshCheck, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import backoff_s, jitter, poll_s
+from bootorch.core.slots import Slots, boot_slots
+from bootorch.core.urgency import priorities
+
+__all__ = ["GroupState", "HostState", "State", "subnet"]
 
 # A host's boot may be timed by a clock that started a little before ours saw the intent committed; two seconds also
 # cover the granularity of /proc/uptime on slow reads. Anything older was up before the request.
 UPTIME_SLACK_S = 2.0
-_AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE})
+AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER})
+AT_THE_HOST = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
 FIRST_LOOK_S = 0.2  # most chassis read on at once after an accepted power-on; later looks follow ``poll_s``
-
-
-@dataclass(slots=True, eq=False)
-class HostState:
-    """Where one host stands."""
-
-    host: Host
-    group: Group
-    waits: int  # dependencies that do not hold yet
-    priority: tuple[int, int, str]  # tier, levels still below (more first), name
-    impossible: str = ""  # the dependency that never will hold
-    stage: Stage = Stage.WAIT
-    stage_t: float = 0.0
-    started_t: float | None = None  # first effect
-    outcome: Outcome | None = None
-    settled_t: float = 0.0
-    reason: Reason = Reason.OK
-    detail: str = ""
-    observed: bool = False  # a parent outside --limit: looked at, never switched on
-    adopted: bool = False
-    power: str = ""  # as last read: on, off, or empty for unknown
-    read_t: float = 0.0  # when the power state was last read
-    read_off_t: float | None = None  # an off reading that no power-on has used up
-    reserved: bool = False  # watts and slots of a power-on are held
-    admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
-    on_attempts: int = 0  # power-ons of the present boot
-    on_t: float | None = None  # latest power-on or cycle
-    on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
-    resend_t: float = 0.0  # an off reading from then on allows another power-on
-    on_real_t: float = 0.0  # the same in real time, gaps included
-    bootdev_t: float | None = None
-    boots: int = 1
-    unbooted: bool = False  # this boot was given up; the power state decides what next
-    unbooted_reason: Reason = Reason.OK
-    unbooted_detail: str = ""
-    examined: bool = False  # evidence of this stage's failure was asked for
-    symptoms: Mapping[str, Scalar] = field(default_factory=dict)  # that evidence; see core.evidence
-    saw_down: bool = False
-    proven: bool = False  # every check of the last stage holds
-    playbook: int = 0
-    redeploy_attempts: int = 0
-    redeploy_t: float | None = None
-    dark: int = 0
-    retries: int = 0  # actions that had to be repeated, for the report
-    evidence: dict[str, Scalar] = field(default_factory=dict)
-    last: tuple[Reason, str] = (Reason.OK, "")  # latest answer of the present stage
-    answer: tuple[object, ...] = ()  # what makes the next equal answer not worth a journal line
-    watched: tuple[object, ...] = ()  # the watch whose intent is journalled already
-    # soft
-    inflight: int = 0  # id of the effect under way
-    tries: int = 0  # consecutive failures in this stage
-    next_t: float = 0.0  # not before
-    timer_t: float = -1.0
-    parked: Resource | None = None
-    slots: list[tuple[str, int]] = field(default_factory=list)
-
-    def enter(self, stage: Stage, t: float) -> None:
-        self.stage = stage
-        self.stage_t = t
-        self.tries = 0
-        self.next_t = t
-        self.last = (Reason.OK, "")
-        self.examined = False
-
-    @property
-    def redeploys(self) -> bool:
-        if not self.group.redeploy or self.observed:
-            return False
-        return not self.adopted or self.group.adopted is AdoptedPolicy.REDEPLOY
-
-
-@dataclass(slots=True, eq=False)
-class GroupState:
-    """Counts of one group."""
-
-    group: Group
-    size: int
-    settled: int = 0
-    failed: int = 0
-    failed_base: int = 0  # failures that a breaker reset has forgiven
+SURVEY_CAP_S = 60.0  # a waiting host's BMC that does not answer is asked once a minute in the end: nobody waits for it
+DEPLOY_OVERLOAD = (
+    0.2  # share of a slice that fails: a task that is wrong fails everywhere, an overloaded server for many
+)
+DEPLOY_LEAST = 2  # one failed host is no overload
 
 
 class State:
@@ -142,32 +75,69 @@ class State:
         self.ended = ""
         self.paused = ""
         self.limit: frozenset[str] | None = None
+        self.wall: tuple[float, datetime] | None = None  # a run time and the wall clock's word for it
         self.dependencies = Dependencies(plan)
-        down = self.dependencies.downstream
+        self.tiers = {name: group.tier for name, group in plan.groups.items()}
+        self.feeds = Feeds(plan.limits.feeds)
+        self.slots = Slots(plan.limits.slots, plan.limits.adaptive)
+        self.logins_limited = "logins" in plan.limits.slots
+        self.bmcs_limited = "bmc_per_subnet" in plan.limits.slots
+        order = priorities(plan, self.dependencies, self.tiers)
+        kinds = tuple(plan.limits.slots)
         self.hosts: dict[str, HostState] = {}
         for name, host in plan.hosts.items():
-            group = plan.groups[host.group]
-            waits = sum(1 for wait in self.dependencies.of[name] if wait.status is not Status.HOLDS)
-            impossible = next((w.title for w in self.dependencies.of[name] if w.status is Status.IMPOSSIBLE), "")
-            state = HostState(host, group, waits, (group.tier, -down[group.name], name), impossible)
+            waits, control, impossible = self.dependencies.counts(name)
+            draw = self.feeds.draw_of(host, order[name][0])
+            state = HostState(
+                host, plan.groups[host.group], draw, boot_slots(host, kinds), waits, control, order[name], impossible
+            )
             self.hosts[name] = state
+            self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
-        self.feeds = Feeds(plan.limits.feeds)
-        self.slots = Slots()
+        self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
+        for feed, limit in plan.limits.feeds.items():
+            if limit.dark:
+                change.lose(self, feed, "plan", 0.0)
+        self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
         self.open: dict[int, Intent] = {}
+        self.surveys = 0  # power states of waiting hosts that are being read
         self.next_id = 1
         self.unsettled = len(plan.hosts)
         self.gates_open: dict[str, str] = {}
         self.gate_next_t: dict[str, float] = {}
         self.gate_tries: dict[str, int] = {}
-        self.gate_inflight: set[str] = set()
+        self.asking: set[str] = set()  # gates and meters that are being asked
+        self.meter_next_t: dict[str, float] = {}
+        self.meter_said: dict[str, float] = {}  # latest reading that is in the journal
         self.tripped: dict[str, str] = {}
         self.model_failed: dict[str, int] = {}
+        self.suspects: list[str] = []  # hosts whose failure no breaker has looked at yet
+        self.overloads: list[tuple[str, float, str]] = []  # adaptive slot, when what failed began, why
+        self.grown: dict[str, None] = {}  # adaptive slots with successes
         # hints for the engine: ordered sets
         self.dirty: dict[str, None] = {}
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
-        self.timers: list[tuple[float, str]] = []  # (run time, host or "" for a look at groups and gates)
+        self.timers: list[tuple[float, str]] = []  # (run time, host or "" for a look at groups, feeds and gates)
+        self._folds: dict[type[Any], Callable[[Any], None]] = {
+            Intent: self._intent,
+            Answer: self._answer,
+            Settled: self._settled,
+            BootFailed: self._boot_failed,
+            RunStarted: self._run_started,
+            RunResumed: self._resumed,
+            RunEnded: self._run_ended,
+            GateOpened: self._gate_opened,
+            Tripped: self._was_tripped,
+            Paused: self._was_paused,
+            Chosen: lambda event: change.chosen(self, event),
+            LimitSet: lambda event: change.limit_set(self, event),
+            FeedLost: lambda event: change.feed_lost(self, event),
+            FeedReturned: lambda event: change.feed_returned(self, event),
+            ScopeAdded: lambda event: change.scope_added(self, event),
+            TierSet: lambda event: change.tier_set(self, event),
+            Adapted: lambda event: change.adapted(self, event),
+        }
 
     # -- fold ---------------------------------------------------------------------
 
@@ -175,44 +145,67 @@ class State:
         """Apply one event. The only way that state changes."""
         if event.t > self.t:
             self.t = event.t
-        match event:
-            case Intent():
-                self._intent(event)
-            case Answer():
-                self._answer(event)
-            case Settled():
-                self._settled(event)
-            case BootFailed():
-                host = self.hosts[event.host]
-                host.unbooted = True
-                # Up since before the request and what was diagnosed are worth their own words; all else is no boot.
-                own = event.reason is Reason.STALE_BOOT or event.reason in FOUND
-                host.unbooted_reason = event.reason if own else Reason.NO_BOOT
-                host.unbooted_detail = event.detail
-                host.power = ""
-                host.tries = 0
-                host.next_t = event.t
-                self.dirty[event.host] = None
-            case RunStarted():
-                self.started = True
-                self.run_id = event.run_id
-                self.seed = event.seed
-                if event.selected:
-                    self.limit = frozenset(event.selected)
-                    for name in self.dependencies.ancestors(self.limit):
-                        self.hosts[name].observed = True
-                self.wake_all()
-            case RunResumed():
-                self._resumed(event)
-            case GateOpened():
-                self.gates_open[event.gate] = event.by
-                self.freed[("gate", event.gate)] = None
-            case Tripped():
-                self.tripped[event.scope] = event.detail
-            case Paused():
-                self.paused = event.by
-            case RunEnded():
-                self.ended = event.verdict
+        self._folds[type(event)](event)
+
+    def advance(self, now: float) -> None:
+        """Follow the hosts' power profiles: time alone lowers what a booting host may draw."""
+        for draw in self.feeds.advance(now):
+            self.free_feed(draw)
+
+    def _run_started(self, event: RunStarted) -> None:
+        self.started = True
+        self.run_id = event.run_id
+        self.seed = event.seed
+        self._told(event.t, event.wall)
+        if event.selected:
+            self.limit = frozenset(event.selected)
+            self.observe()
+            for name, host in self.hosts.items():
+                if name not in self.limit:
+                    self.feeds.keep(host.draw, False)
+        self.wake_all()
+
+    def observe(self) -> None:
+        """Mark the hosts outside the limit that somebody inside requires."""
+        if self.limit is not None:
+            for name in self.dependencies.ancestors(self.limit):
+                self.hosts[name].observed = True
+
+    def _told(self, t: float, wall: str) -> None:
+        if wall:
+            self.wall = (t, datetime.fromisoformat(wall))
+
+    def _run_ended(self, event: RunEnded) -> None:
+        self.ended = event.verdict
+
+    def _gate_opened(self, event: GateOpened) -> None:
+        self.gates_open[event.gate] = event.by
+        self.freed["gate", event.gate] = None
+
+    def _was_tripped(self, event: Tripped) -> None:
+        self.tripped[event.scope] = event.detail
+
+    def _was_paused(self, event: Paused) -> None:
+        self.paused = event.by
+
+    def _boot_failed(self, event: BootFailed) -> None:
+        host = self.hosts[event.host]
+        host.unbooted = True
+        # Up since before the request and what was diagnosed are worth their own words; all else is no boot.
+        own = event.reason is Reason.STALE_BOOT or event.reason in FOUND
+        host.unbooted_reason = event.reason if own else Reason.NO_BOOT
+        host.unbooted_detail = event.detail
+        host.power = ""
+        host.tries = 0
+        host.next_t = event.t
+        self.dirty[event.host] = None
+        if event.reason is Reason.NETBOOT_FAILED:
+            self.overloaded(host, host.on_t, f"{event.host} found no boot image")
+
+    def overloaded(self, host: HostState, began_t: float | None, why: str) -> None:
+        for slot in host.boot_slots:
+            if self.slots.adaptive(slot):
+                self.overloads.append((slot, began_t if began_t is not None else 0.0, why))
 
     def wake_all(self) -> None:
         self.dirty = dict.fromkeys(name for name, host in self.hosts.items() if host.outcome is None)
@@ -222,29 +215,40 @@ class State:
         self.gap_s += event.gap_s
         self.paused = ""
         self.ended = ""
+        self._told(event.t, event.wall)
         if event.reset_breakers:
             for group in self.groups.values():
                 group.failed_base = group.failed
             self.model_failed.clear()
+            self.clusters.forgive()
             for scope in self.tripped:
-                self.freed[("breaker", scope)] = None
+                self.freed["breaker", scope] = None
             self.tripped.clear()
         for host in self.hosts.values():
             host.next_t = 0.0
             host.tries = 0
             host.parked = None
+            host.asked_t = None
             # Nobody looked while bootorch was away: the off reading before the request has to stand for the down.
             host.saw_down = host.saw_down or host.on_t is not None
             # An off reading from before the gap is no longer fresh.
             host.read_off_t = None
+        self.suspects.clear()
+        self.overloads.clear()
+        self.grown.clear()
+        self.gate_next_t.clear()
+        self.meter_next_t.clear()
         self.wake_all()
+
+    # -- intents ---------------------------------------------------------------------
 
     def _intent(self, event: Intent) -> None:
         self.open[event.id] = event
-        self.next_id = max(self.next_id, event.id + 1)
+        if event.id >= self.next_id:
+            self.next_id = event.id + 1
         kind, t = event.kind, event.t
-        if kind is Kind.GATE_CHECK:
-            self.gate_inflight.add(event.target)
+        if kind is Kind.GATE_CHECK or kind is Kind.FEED_METER:
+            self.asking.add(event.target)
             return
         if kind is Kind.REDEPLOY:
             self._slice_intent(event)
@@ -255,12 +259,19 @@ class State:
             host.started_t = t
         if event.durable and kind in READ_ONLY:
             host.watched = self.watch_key(host, kind)
-        if kind in _AT_THE_BMC:
-            self._take(host, f"bmc:{subnet(host.host.bmc.address)}", 1)
+        if kind in AT_THE_BMC:
+            if host.asked_t is None:
+                host.asked_t = t
+            if self.bmcs_limited:
+                self.take(host, bmc_slot(host))
+        elif self.logins_limited:
+            self.take(host, "logins")
         if kind is Kind.POWER_READ:
-            if host.stage is Stage.WAIT:
+            if "survey" in event.args:
+                self.surveys += 1
+            elif host.stage is Stage.WAIT:
                 host.enter(Stage.BMC, t)
-            if event.args.get("admit"):
+            if "admit" in event.args:
                 self._reserve(host, t)
         elif kind is Kind.BOOT_DEVICE:
             self._reserve(host, t)
@@ -274,6 +285,7 @@ class State:
             host.boots += 1
             host.retries += 1
             host.unbooted = False
+            self.feeds.start(host.draw, t)
             self._requested(host, t)
 
     def _requested(self, host: HostState, t: float) -> None:
@@ -299,64 +311,115 @@ class State:
         """Two answers with the same key say the same thing."""
         return (*self.watch_key(host, kind), reason, power)
 
+    # -- answers ---------------------------------------------------------------------
+
     def _answer(self, event: Answer) -> None:
         intent = self.open.pop(event.id, None)
         kind = event.kind
-        if kind is Kind.GATE_CHECK:
-            self.gate_inflight.discard(event.target)
-            if event.reason is Reason.OK:
-                self.gates_open[event.target] = "check"
-                self.freed[("gate", event.target)] = None
-                return
-            tries = self.gate_tries[event.target] = self.gate_tries.get(event.target, 0) + 1
-            self.gate_next_t[event.target] = event.t + backoff_s(tries, first_s=1.0, cap_s=15.0, jittered=1.0)
-            self.wake_at(self.gate_next_t[event.target], "")
-            return
         if kind is Kind.REDEPLOY:
             self._slice_answer(event, intent)
             return
-        host = self.hosts[event.target]
-        host.inflight = 0
-        if kind is Kind.EVIDENCE:
-            self._evidence(host, event)
+        if kind is Kind.GATE_CHECK:
+            self._gate_answer(event)
             return
-        host.last = (event.reason, event.detail)
+        if kind is Kind.FEED_METER:
+            self._feed_metered(event)
+            return
+        name = event.target
+        host = self.hosts[name]
+        host.inflight = 0
+        self.dirty[name] = None
+        if host.held:
+            self.give_back(host, keep=host.boot_slots)
+        if kind is Kind.POWER_READ and intent is not None and "survey" in intent.args:
+            self.surveys -= 1
+            self.freed["slot", "survey"] = None
+        if host.void_t >= 0 and (intent is None or intent.t <= host.void_t):
+            return  # it was asked before the electricity went: whatever it said is history
+        if kind is Kind.EVIDENCE:
+            # Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer.
+            host.examined = event.reason is not Reason.INTERRUPTED
+            host.symptoms = event.data
+            return
+        if kind is Kind.METER:
+            self._metered(host, event)
+            return
+        reason, t = event.reason, event.t
+        ok = reason is Reason.OK
+        if ok:
+            host.last = NO_ANSWER if not event.detail else (reason, event.detail)
+            host.tries = 0
+        else:
+            host.last = (reason, event.detail)
+            host.tries += 1
+            if reason is Reason.BMC_LOST and self.slots.adaptive(slot := bmc_slot(host)):
+                self.overloads.append((slot, intent.t if intent is not None else t, f"{name} was lost"))
         if event.durable and kind in READ_ONLY:
-            host.answer = self.answer_key(host, kind, event.reason, event.data.get("power"))
-        self._give_back(host, keep="image:")
-        ok = event.reason is Reason.OK
-        host.tries = 0 if ok else host.tries + 1
-        self.dirty[event.target] = None
-        match kind:
-            case Kind.POWER_READ:
-                self._power_read(host, event, ok)
-            case Kind.BOOT_DEVICE:
-                host.bootdev_t = event.t if ok or event.reason is Reason.BMC_UNSUPPORTED else None
-                host.next_t = event.t if ok else self._backoff(host, event.t)
-            case Kind.POWER_ON:
-                self._power_on_ended(host, event, ok)
-            case Kind.POWER_CYCLE:
-                host.enter(Stage.BOOT, event.t)
-            case Kind.BOOT_PROBE:
-                self._boot_probe(host, event, ok)
-            case Kind.READY_CHECK:
-                if ok:
-                    self._after_ready(host, event.t)
-                else:
-                    self._look_again(host, event.t)
-            case Kind.VERIFY_CHECK:
-                host.proven = ok
-                if not ok:
-                    self._look_again(host, event.t)
-            case _:
-                raise AssertionError(kind)
+            host.answer = self.answer_key(host, kind, reason, event.data.get("power"))
+        if kind is Kind.POWER_READ:
+            self._power_read(host, event, ok)
+        elif kind is Kind.BOOT_PROBE:
+            self._boot_probe(host, event, ok)
+        elif kind is Kind.POWER_ON:
+            self._power_on_ended(host, event, ok)
+        elif kind is Kind.READY_CHECK:
+            if ok:
+                self._after_ready(host, t)
+            else:
+                self._look_again(host, event)
+        elif kind is Kind.VERIFY_CHECK:
+            host.proven = ok
+            if not ok:
+                self._look_again(host, event)
+        elif kind is Kind.BOOT_DEVICE:
+            host.bootdev_t = t if ok or reason is Reason.BMC_UNSUPPORTED else None
+            host.next_t = t if ok else self._backoff(host, t)
+        elif kind is Kind.POWER_CYCLE:
+            host.enter(Stage.BOOT, t)
+        else:
+            raise AssertionError(kind)
 
-    def _evidence(self, host: HostState, event: Answer) -> None:
-        """Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer."""
-        self._give_back(host, keep="image:")
-        self.dirty[event.target] = None
-        host.examined = event.reason is not Reason.INTERRUPTED
-        host.symptoms = event.data
+    def _gate_answer(self, event: Answer) -> None:
+        self.asking.discard(event.target)
+        if event.reason is Reason.OK:
+            self.gates_open[event.target] = "check"
+            self.freed["gate", event.target] = None
+            return
+        tries = self.gate_tries[event.target] = self.gate_tries.get(event.target, 0) + 1
+        self.gate_next_t[event.target] = event.t + backoff_s(tries, first_s=1.0, cap_s=15.0, jittered=1.0)
+        self.wake_at(self.gate_next_t[event.target], "")
+
+    def _feed_metered(self, event: Answer) -> None:
+        feed = event.target
+        self.asking.discard(feed)
+        meter = self.plan.limits.feeds[feed].meter
+        every_s = meter.every_s if meter is not None else 0.0
+        self.meter_next_t[feed] = event.t + every_s
+        self.wake_at(event.t + every_s, "")
+        if event.reason is Reason.OK:
+            watts = float(event.data["watts"])
+            self.feeds.metered(feed, watts, event.t)
+            self.freed["feed", feed] = None
+            if event.durable:
+                self.meter_said[feed] = watts
+
+    def _metered(self, host: HostState, event: Answer) -> None:
+        host.metered = event.reason is not Reason.INTERRUPTED
+        if event.reason is Reason.OK and (watts := float(event.data["watts"])) > 0:
+            self.reshare(host, steady=watts)
+
+    def reshare(self, host: HostState, steady: float | None = None) -> None:
+        """Other shares from now on: a cord has lost or got back its feed, or the draw was measured."""
+        old = host.draw
+        level, keeps = old.level, old.keeps
+        self.feeds.keep(old, False)
+        self.feeds.hold(old, OFF)
+        live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
+        draw = host.draw = self.feeds.draw_of(host.host, host.priority[0], live, steady)
+        draw.stamps, draw.boot_id = old.stamps, old.boot_id
+        self.feeds.hold(draw, level)
+        self.feeds.keep(draw, keeps)
+        self.free_feed(draw)
 
     def _power_on_ended(self, host: HostState, event: Answer, ok: bool) -> None:
         """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
@@ -370,15 +433,20 @@ class State:
 
     def _power_read(self, host: HostState, event: Answer, ok: bool) -> None:
         t = event.t
+        waiting = host.stage is Stage.WAIT
         if not ok:
             if host.on_t is None:
-                self._release(host)  # admitted, but not switched on: the next admission takes them again
-            host.next_t = self._backoff(host, t)
-            return
+                self.release(host)  # admitted, but not switched on: the next admission takes them again
+            host.next_t = self._backoff(host, t, SURVEY_CAP_S if waiting else 15.0)
+            return self._hinted(host, event)
         host.power = str(event.data["power"])
         host.read_t = t
+        host.surveyed = True
         if host.power == "off":
             host.read_off_t = t
+            if host.adopted and host.stage in (Stage.WAIT, Stage.BMC):
+                host.adopted = False  # it was on when it was looked at first, and is not any more
+                self.release(host)
             if host.unbooted and host.boots < host.group.attempts.boot:
                 # The server fell back to off: the next boot may begin, from a clean count.
                 host.unbooted = False
@@ -388,41 +456,50 @@ class State:
                 host.on_t = None
                 host.admitted_t = None
                 host.bootdev_t = None
-                self._release(host)
+                self.release(host)
                 host.enter(Stage.POWER, t)
             elif host.stage is Stage.BMC:
                 host.enter(Stage.POWER, t)
             elif host.stage is Stage.POWER and host.on_t is not None:
                 host.next_t = t + poll_s(t - host.on_t, self._jitter(host))
-            return
+                self._hinted(host, event)
+            return None
         host.read_off_t = None
         if host.on_t is None:
             # On without our doing: adopted, verified, never cycled. Its draw counts from now on.
             host.adopted = True
-            self._release(host)
-            self.feeds.hold(host.host, host.host.watts_steady)
+            self.release(host)
+            self.feeds.hold(host.draw, STEADY)
+        elif host.stage is Stage.POWER:
+            for step_t in self.feeds.reads_on(host.draw, t):
+                self.wake_at(step_t, "")
         if host.stage in (Stage.BMC, Stage.POWER):
             host.enter(Stage.BOOT, t)
+        return None
 
     def _boot_probe(self, host: HostState, event: Answer, ok: bool) -> None:
         t = event.t
         if not ok:
             # A wrong answer is no down: an old boot may give it too.
             host.saw_down = host.saw_down or event.reason is Reason.UNREACHABLE
-            self._look_again(host, t)
+            self._look_again(host, event)
             return
         if not host.adopted and not self._fresh(host, event):
             host.last = (Reason.STALE_BOOT, "answers, but has been up since before the request")
-            self._look_again(host, t)
+            self._look_again(host, event)
             return
-        for name in ("boot_id", "uptime_s"):
-            if name in event.data:
-                host.evidence[name] = event.data[name]
+        data = event.data
+        if "boot_id" in data or "uptime_s" in data:
+            host.evidence = {name: data[name] for name in ("boot_id", "uptime_s") if name in data}
         host.unbooted = False
         host.reserved = False
-        self.feeds.hold(host.host, host.host.watts_steady)
-        self._give_back(host)
-        self._free_feed(host)
+        self.feeds.hold(host.draw, STEADY)
+        for slot in host.boot_slots:
+            self.slots.success(slot)
+            self.grown[slot] = None
+        if host.held:
+            self.give_back(host)
+        self.free_feed(host.draw)
         checks = host.group.ready
         if host.group.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
             self._after_ready(host, t)  # the proof of boot was a verified login: the same check holds
@@ -439,24 +516,24 @@ class State:
     def _after_ready(self, host: HostState, t: float) -> None:
         if host.redeploys and host.playbook < len(host.group.redeploy):
             host.enter(Stage.REDEPLOY, t)
-        elif host.group.verify or host.playbook:
-            host.enter(Stage.VERIFY, t)
-            host.proven = False
         else:
             host.enter(Stage.VERIFY, t)
-            host.proven = True
+            host.proven = not (host.group.verify or host.playbook)
 
     def _slice_answer(self, event: Answer, intent: Intent | None) -> None:
         if intent is not None:
             self.slots.give("forks", int(intent.args["forks"]))
-        self.freed[("slot", "forks")] = None
+        self.freed["slot", "forks"] = None
         self.dirty_groups[event.target] = None
+        failed = 0
         for name, (word, detail) in event.verdicts.items():
             host = self.hosts[name]
             host.inflight = 0
+            self.dirty[name] = None
+            if host.void_t >= 0 and (intent is None or intent.t <= host.void_t):
+                continue
             reason = Reason(word)
             host.last = (reason, detail)
-            self.dirty[name] = None
             if reason is Reason.OK:
                 host.playbook += 1
                 host.redeploy_attempts = 0
@@ -465,9 +542,10 @@ class State:
                     host.proven = False
                 continue
             host.retries += 1
+            failed += reason is not Reason.INTERRUPTED
             if reason is Reason.DARK:
                 # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
-                host.dark += 1
+                host.dark_count += 1
                 host.redeploy_attempts -= 1
                 host.stage = Stage.READY
                 host.stage_t = event.t
@@ -478,6 +556,13 @@ class State:
             else:
                 wait_s = backoff_s(host.redeploy_attempts, first_s=2.0, cap_s=60.0, jittered=self._jitter(host))
                 host.next_t = event.t + wait_s
+        if self.slots.adaptive("forks") and intent is not None:
+            if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
+                why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
+                self.overloads.append(("forks", intent.t, why))
+            elif not failed:
+                self.slots.success("forks", int(intent.args["forks"]))
+                self.grown["forks"] = None
 
     def _settled(self, event: Settled) -> None:
         host = self.hosts[event.host]
@@ -486,10 +571,15 @@ class State:
         host.detail = event.detail
         host.settled_t = event.t
         self.unsettled -= 1
-        self._give_back(host)
-        never_on = host.on_t is None and not host.adopted
-        if never_on or host.read_off_t is not None:
-            self._release(host)
+        if host.held:
+            self.give_back(host)
+        if event.outcome is not Outcome.READY:
+            never_on = host.on_t is None and not host.adopted
+            if never_on or host.read_off_t is not None:
+                self.release(host)
+            if host.draw.keeps:
+                self.feeds.keep(host.draw, False)
+                self.free_feed(host.draw)
         group = self.groups[host.group.name]
         group.settled += 1
         self.dirty_groups[host.group.name] = None
@@ -497,67 +587,82 @@ class State:
             group.failed += 1
             if host.host.model:
                 self.model_failed[host.host.model] = self.model_failed.get(host.host.model, 0) + 1
-        for wait in self.dependencies.settle(host.host, event.outcome):
-            for name in wait.children:
-                child = self.hosts[name]
-                if wait.status is Status.HOLDS:
-                    child.waits -= 1
-                elif not child.impossible:
-                    child.impossible = wait.title
-                if child.waits == 0 or child.impossible:
-                    self.dirty[name] = None
+            self.suspects.append(event.host)
+        if self.plan.limits.breaker.cluster_failures and event.outcome in (Outcome.QUARANTINED, Outcome.READY):
+            self.clusters.settle(host.host, event.outcome is Outcome.QUARANTINED)
+        for wait, changed in self.dependencies.settle(host.host, event.outcome):
+            change.waits_change(self, wait, changed)
 
     # -- helpers ---------------------------------------------------------------------
 
     def wake_at(self, t: float, host: str) -> None:
-        """Ask the engine for another look at ``host`` (empty: at groups, ramps and gates) at run time ``t``."""
+        """Ask the engine for another look at ``host`` (empty: at groups, feeds and gates) at run time ``t``."""
         heappush(self.timers, (t, host))
 
     def _jitter(self, host: HostState) -> float:
         return jitter(self.seed, host.host.name, host.stage, host.tries, host.on_attempts)
 
-    def _backoff(self, host: HostState, t: float) -> float:
-        return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=15.0, jittered=self._jitter(host))
+    def _backoff(self, host: HostState, t: float, cap_s: float = 15.0) -> float:
+        return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=self._jitter(host))
 
-    def _look_again(self, host: HostState, t: float) -> None:
+    def _look_again(self, host: HostState, event: Answer) -> None:
         since = host.on_t if host.on_t is not None and host.stage is Stage.BOOT else host.stage_t
-        host.next_t = t + poll_s(t - since, self._jitter(host))
+        hint = event.data.get("retry_after_s")
+        if hint is not None:
+            host.next_t = event.t + float(hint)
+        else:
+            host.next_t = event.t + poll_s(event.t - since, self._jitter(host))
+
+    def _hinted(self, host: HostState, event: Answer) -> None:
+        """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""
+        hint = event.data.get("retry_after_s")
+        if hint is not None and not host.unbooted:  # a failed boot is judged now, not when its BMC would like to
+            host.next_t = max(host.next_t, event.t + float(hint))
 
     def _reserve(self, host: HostState, t: float) -> None:
-        host.reserved = True
         if host.admitted_t is None:
             host.admitted_t = t
-        self.feeds.start(host.host, t)
-        image = host.host.fact("image_server")
-        if image and not any(name == f"image:{image}" for name, _ in host.slots):
-            self._take(host, f"image:{image}", 1)
+        self.feeds.start(host.draw, t)
+        if not host.reserved:
+            host.reserved = True
+            for slot in host.boot_slots:
+                if slot not in host.held:
+                    self.take(host, slot)
 
-    def _release(self, host: HostState) -> None:
+    def release(self, host: HostState) -> None:
         """No power flows because of us: give the watts and the place in the ramp back."""
         host.reserved = False
-        if self.feeds.held_watts(host.host):
-            self.feeds.hold(host.host, 0.0)
-            self.feeds.forget_ramp(host.host)
-            self._free_feed(host)
-        self._give_back(host)
+        if host.draw.level != OFF:
+            self.feeds.hold(host.draw, OFF)
+            self.feeds.forget(host.draw)
+            self.free_feed(host.draw)
+        if host.outcome is None and not host.draw.keeps and not host.dark and self.in_scope(host.host.name):
+            self.feeds.keep(host.draw, True)
+        if host.held:
+            self.give_back(host)
 
-    def _free_feed(self, host: HostState) -> None:
-        for resource in self.feeds.resources(host.host):
-            self.freed[resource] = None
+    def in_scope(self, name: str) -> bool:
+        return self.limit is None or name in self.limit
 
-    def _take(self, host: HostState, name: str, count: int) -> None:
-        self.slots.take(name, count)
-        host.slots.append((name, count))
+    def free_feed(self, draw: Draw) -> None:
+        for share in draw.shares:
+            self.freed["feed", share.feed.name] = None
+            if share.feed.ramp is not None:
+                self.freed["ramp", share.feed.name] = None
 
-    def _give_back(self, host: HostState, keep: str | None = None) -> None:
+    def take(self, host: HostState, slot: str) -> None:
+        self.slots.take(slot)
+        host.held = (*host.held, slot)
+
+    def give_back(self, host: HostState, keep: tuple[str, ...] = ()) -> None:
         kept = []
-        for name, count in host.slots:
-            if keep is not None and name.startswith(keep):
-                kept.append((name, count))
+        for slot in host.held:
+            if slot in keep:
+                kept.append(slot)
             else:
-                self.slots.give(name, count)
-                self.freed[("slot", name)] = None
-        host.slots = kept
+                self.slots.give(slot)
+                self.freed["slot", slot] = None
+        host.held = tuple(kept)
 
     # -- views ---------------------------------------------------------------------
 
@@ -572,7 +677,8 @@ class State:
         """Every host of the plan with its outcome; a host that has none yet is ``unknown``."""
         for name, host in self.hosts.items():
             if host.outcome is None:
-                yield name, Outcome.UNKNOWN, Reason.NEVER_REACHED, f"stopped in stage {host.stage}"
+                waits = f"feed {host.dark} is without electricity" if host.dark else f"stopped in stage {host.stage}"
+                yield name, Outcome.UNKNOWN, Reason.NEVER_REACHED, waits
             else:
                 yield name, host.outcome, host.reason, host.detail
 
@@ -580,12 +686,9 @@ class State:
         """The part of the state that the journal alone determines, for comparing a replay with the original."""
         for name, h in self.hosts.items():
             yield (name, h.stage, h.outcome, h.reason, h.detail, h.adopted, h.power, h.on_attempts, h.boots)
-            yield (h.playbook, h.redeploy_attempts, h.dark, h.retries, h.proven, h.unbooted, h.examined, h.symptoms)
-            yield (h.reserved, self.feeds.held_watts(h.host))
+            yield (h.playbook, h.redeploy_attempts, h.dark_count, h.retries, h.proven, h.unbooted, h.examined)
+            yield (dict(h.symptoms), h.reserved, h.dark, h.metered, h.waits, round(h.draw.level, 6))
 
 
-def subnet(address: str) -> str:
-    """The /24 (or, for IPv6, /64) that a BMC shares with its neighbours: what ``bmc_per_subnet`` counts in."""
-    if ":" in address:
-        return ":".join(address.split(":")[:4])
-    return address.rsplit(".", 1)[0]
+def bmc_slot(host: HostState) -> str:
+    return f"bmc:{subnet(host.host.bmc.address)}"

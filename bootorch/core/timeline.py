@@ -239,7 +239,10 @@ class Timeline:
             phase = phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
-        watts = self.state.feeds.held_watts(host.host)
+        level = host.draw.level
+        watts = (
+            0.0 if level < 0 else host.host.watts_steady + level * (host.host.watts_boot_peak - host.host.watts_steady)
+        )
         more = watts - self._watts.get(name, 0.0)
         if more:
             self._watts[name] = watts
@@ -331,6 +334,4 @@ class Timeline:
 
     def _slice(self) -> Resource:
         """What a host that could be redeployed waits for: forks, or others of its group to go with."""
-        limit = self.plan.limits.slots.get("redeploy_forks")
-        full = limit is not None and self.state.slots.free("forks", limit) <= 0
-        return ("slot", "forks") if full else ("slice", "")
+        return ("slot", "forks") if self.state.slots.full("forks") else ("slice", "")

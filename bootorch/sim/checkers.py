@@ -73,7 +73,9 @@ class Checker:
             if name in self._busy:
                 raise InvariantBroken(f"two effects at once for {name}: {event}")
             self._busy[name] = event.id
-            if name not in self._cleared:
+            if event.kind is Kind.POWER_READ and "survey" in event.args:
+                self._control_holds(name)  # read ahead: nothing of the service need be there
+            elif name not in self._cleared:
                 self._dependencies_hold(name)
                 self._cleared.add(name)
         if event.kind in _ACTING or event.kind is Kind.REDEPLOY:
@@ -135,10 +137,16 @@ class Checker:
         elif event.kind is Kind.BOOT_PROBE and event.reason is Reason.OK and host in self._watts:
             self._watts[host] = self._plan.hosts[host].watts_steady
 
+    def _control_holds(self, name: str) -> None:
+        for requirement in self._plan.group_of(name).requires:
+            if requirement.control and (not requirement.hosts or name in requirement.hosts):
+                self._requirement_holds(name, requirement)
+
     def _dependencies_hold(self, name: str) -> None:
         host = self._plan.hosts[name]
         for requirement in self._plan.groups[host.group].requires:
-            self._requirement_holds(name, requirement)
+            if not requirement.hosts or name in requirement.hosts:
+                self._requirement_holds(name, requirement)
         for parent in self._plan.groups[host.group].after:
             if any(member not in self._outcome for member in self._plan.groups[parent].hosts):
                 raise InvariantBroken(f"effect for {name} before {parent} has settled (invariant 1)")

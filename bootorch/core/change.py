@@ -1,0 +1,180 @@
+"""Change under way: what the events of an operator mean to the state. None of them touches a host that runs.
+
+Functions over ``State``, called by its fold only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bootorch.core.dependencies import Change, Leader, Wait
+from bootorch.core.events import Adapted, Chosen, FeedLost, FeedReturned, LimitSet, ScopeAdded, TierSet
+from bootorch.core.hoststate import HostState
+from bootorch.core.limits import OFF, feed_path
+from bootorch.core.model import Outcome
+from bootorch.core.urgency import priorities
+
+if TYPE_CHECKING:
+    from bootorch.core.state import State
+
+UP = (Outcome.READY, Outcome.ADOPTED)
+
+
+def limit_set(state: State, event: LimitSet) -> None:
+    if event.kind == "slot":
+        if event.value is not None:
+            for resource in state.slots.set_limit(event.name, int(event.value)):
+                state.freed["slot", resource] = None
+        return
+    state.feeds.set_limit(event.name, event.value, event.ramp, event.inrush)
+    for kind in ("feed", "ramp", "inrush"):
+        state.freed[kind, event.name] = None
+
+
+def adapted(state: State, event: Adapted) -> None:
+    state.slots.adapt(event.slot, event.limit, event.t)
+    state.freed["slot", event.slot] = None
+
+
+# -- electricity ---------------------------------------------------------------------
+
+
+def lost_by(state: State, feed: str) -> str:
+    """The lost feed that ``feed`` is or hangs on; empty while it has electricity."""
+    return next((name for name in feed_path(feed) if name in state.lost), "") if state.lost else ""
+
+
+def lose(state: State, feed: str, by: str, t: float) -> None:
+    """The feed has no electricity: hosts that hang on it alone are dark, others hang on their other cords."""
+    state.lost[feed] = by
+    for host in state.hosts.values():
+        if not any(feed in feed_path(cord) for cord in host.host.feeds) or host.dark:
+            continue
+        if all(lost_by(state, cord) for cord in host.host.feeds):
+            _darken(state, host, feed, t)
+        else:
+            state.reshare(host)
+
+
+def feed_lost(state: State, event: FeedLost) -> None:
+    if event.feed not in state.lost:
+        lose(state, event.feed, event.by, event.t)
+
+
+def feed_returned(state: State, event: FeedReturned) -> None:
+    state.lost.pop(event.feed, None)
+    for host in state.hosts.values():
+        if not any(event.feed in feed_path(cord) for cord in host.host.feeds):
+            continue
+        still = [lost_by(state, cord) for cord in host.host.feeds]
+        if host.dark and all(still):
+            host.dark = still[0]
+        elif host.dark:
+            host.dark = ""
+            host.next_t = event.t
+            host.void_t = event.t  # what was asked in the dark tells nothing of now
+            state.reshare(host)
+            if host.outcome is None and state.in_scope(host.host.name):
+                state.feeds.keep(host.draw, True)
+            state.dirty[host.host.name] = None
+        else:
+            state.reshare(host)
+
+
+def _darken(state: State, host: HostState, feed: str, t: float) -> None:
+    host.dark = feed
+    before = host.outcome
+    if host.draw.level != OFF:
+        state.feeds.hold(host.draw, OFF)
+        state.feeds.forget(host.draw)
+    state.feeds.keep(host.draw, False)
+    state.free_feed(host.draw)
+    state.give_back(host)
+    if before is not None and before not in UP:
+        return  # it has ended, and nothing of it was ever counted on
+    host.begin_anew(t)
+    if before is None:
+        return
+    # It was up, and others may have been about to build on it.
+    state.unsettled += 1
+    state.groups[host.group.name].settled -= 1
+    for wait, changed in state.dependencies.unsettle(host.host):
+        waits_change(state, wait, changed)
+
+
+# -- scope and urgency ---------------------------------------------------------------------
+
+
+def scope_added(state: State, event: ScopeAdded) -> None:
+    if state.limit is None:
+        return
+    added = [name for name in event.hosts if name in state.hosts and name not in state.limit]
+    state.limit = state.limit.union(added)
+    state.observe()
+    for name in added:
+        state.hosts[name].observed = False
+    # Parents that were skipped unseen: whether they are up matters now.
+    unseen = [name for name in sorted(state.dependencies.ancestors(state.limit)) if state.hosts[name].started_t is None]
+    _reopen(state, [*added, *unseen], event.t)
+
+
+def _reopen(state: State, names: list[str], t: float) -> None:
+    """Hosts that were skipped get their turn, and those that were blocked because of them."""
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        host = state.hosts[name]
+        if host.outcome in (Outcome.SKIPPED, Outcome.BLOCKED):
+            host.begin_anew(t)
+            state.unsettled += 1
+            state.groups[host.group.name].settled -= 1
+            for wait, changed in state.dependencies.revive(host.host):
+                waits_change(state, wait, changed)
+                for child in wait.children:
+                    other = state.hosts[child]
+                    other.impossible = state.dependencies.why_impossible(child)
+                    if other.outcome is Outcome.BLOCKED and not other.impossible:
+                        todo.append(child)
+        if host.outcome is None:
+            state.feeds.keep(host.draw, state.in_scope(name) and not host.dark and host.draw.level == OFF)
+            state.dirty[name] = None
+
+
+def tier_set(state: State, event: TierSet) -> None:
+    """Who goes first is counted anew. Hosts that wait for something join its queue again, in their new place."""
+    state.tiers[event.group] = event.tier
+    for name, priority in priorities(state.plan, state.dependencies, state.tiers).items():
+        host = state.hosts[name]
+        if priority == host.priority:
+            continue
+        host.priority = priority
+        keeps = host.draw.keeps
+        state.feeds.keep(host.draw, False)
+        host.draw.tier = priority[0]
+        state.feeds.keep(host.draw, keeps)
+        if host.parked is not None:
+            host.parked = None
+            state.dirty[name] = None
+
+
+def chosen(state: State, event: Chosen) -> None:
+    leader = state.dependencies.leaders.get(event.group)
+    if leader is not None:
+        for changed in leader.choose(event.host):
+            waits_change(state, leader, changed)
+
+
+def waits_change(state: State, wait: Wait, changed: Change) -> None:
+    """The counters of those who wait follow a wait's change."""
+    for name in changed.children:
+        child = state.hosts[name]
+        if changed.more:
+            child.waits += changed.more
+            if wait.control:
+                child.control_waits += changed.more
+        elif changed.impossible:
+            child.impossible = child.impossible or changed.impossible
+        if (child.outcome is None and (child.waits == 0 or child.impossible)) or isinstance(wait, Leader):
+            state.dirty[name] = None
+        elif changed.more < 0 and child.control_waits == 0:
+            state.dirty[name] = None

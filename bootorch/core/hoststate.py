@@ -1,0 +1,118 @@
+"""Where one host and one group stand: the records that ``core.state`` folds events into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bootorch.core.events import Scalar
+from bootorch.core.limits import Draw, Resource
+from bootorch.core.model import AdoptedPolicy, Group, Host, Outcome, Stage
+from bootorch.core.reasons import Reason
+from bootorch.core.urgency import Priority
+
+NO_ANSWER: tuple[Reason, str] = (Reason.OK, "")
+_NOTHING: Mapping[str, Scalar] = {}
+
+
+@dataclass(slots=True, eq=False)
+class HostState:
+    """Where one host stands. Fields below ``soft`` a resumed run begins anew; the journal determines the others."""
+
+    host: Host
+    group: Group
+    draw: Draw
+    boot_slots: tuple[str, ...]  # what it holds from its power-on to the proof of its boot
+    waits: int  # dependencies that do not hold yet
+    control_waits: int  # those of them that the recovery itself needs to reach its BMC
+    priority: Priority
+    impossible: str = ""  # the dependency that never will hold
+    dark: str = ""  # the lost feed that all its electricity came from
+    stage: Stage = Stage.WAIT
+    stage_t: float = 0.0
+    started_t: float | None = None  # first effect
+    outcome: Outcome | None = None
+    settled_t: float = 0.0
+    reason: Reason = Reason.OK
+    detail: str = ""
+    observed: bool = False  # a parent outside --limit: looked at, never switched on
+    adopted: bool = False
+    surveyed: bool = False  # its power state was read while it waited for others
+    power: str = ""  # as last read: on, off, or empty for unknown
+    read_t: float = 0.0  # when the power state was last read
+    read_off_t: float | None = None  # an off reading that no power-on has used up
+    reserved: bool = False  # watts and slots of a power-on are held
+    admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
+    on_attempts: int = 0  # power-ons of the present boot
+    on_t: float | None = None  # latest power-on or cycle
+    on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
+    resend_t: float = 0.0  # an off reading from then on allows another power-on
+    on_real_t: float = 0.0  # the same in real time, gaps included
+    bootdev_t: float | None = None
+    boots: int = 1
+    unbooted: bool = False  # this boot was given up; the power state decides what next
+    unbooted_reason: Reason = Reason.OK
+    unbooted_detail: str = ""
+    examined: bool = False  # evidence of this stage's failure was asked for
+    symptoms: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)  # that evidence; see core.evidence
+    saw_down: bool = False
+    proven: bool = False  # every check of the last stage holds
+    metered: bool = False  # its own draw was asked for
+    playbook: int = 0
+    redeploy_attempts: int = 0
+    redeploy_t: float | None = None
+    dark_count: int = 0  # times that a playbook lost it
+    retries: int = 0  # actions that had to be repeated, for the report
+    evidence: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)
+    last: tuple[Reason, str] = NO_ANSWER  # latest answer of the present stage
+    answer: tuple[object, ...] = ()  # what makes the next equal answer not worth a journal line
+    watched: tuple[object, ...] = ()  # the watch whose intent is journalled already
+    void_t: float = -1.0  # answers to what began before are of no meaning: the electricity went since
+    # soft
+    inflight: int = 0  # id of the effect under way
+    tries: int = 0  # consecutive failures in this stage
+    next_t: float = 0.0  # not before
+    asked_t: float | None = None  # first question to its BMC since there is electricity
+    timer_t: float = -1.0
+    parked: Resource | None = None
+    held: tuple[str, ...] = ()  # slots taken
+
+    def enter(self, stage: Stage, t: float) -> None:
+        self.stage = stage
+        self.stage_t = t
+        self.tries = 0
+        self.next_t = t
+        self.last = NO_ANSWER
+        self.examined = False
+
+    def begin_anew(self, t: float) -> None:
+        """The electricity is gone, and nothing is known any more. Playbooks that were done are on its disks."""
+        self.stage = Stage.WAIT
+        self.stage_t = self.next_t = self.void_t = t
+        self.outcome = None
+        self.reason, self.detail, self.settled_t = Reason.OK, "", 0.0
+        self.adopted = self.surveyed = self.reserved = self.unbooted = self.examined = False
+        self.saw_down = self.proven = self.metered = False
+        self.power, self.read_off_t, self.admitted_t = "", None, None
+        self.on_attempts, self.on_t, self.on_refused, self.bootdev_t, self.boots = 0, None, None, None, 1
+        self.redeploy_attempts, self.redeploy_t, self.tries, self.asked_t = 0, None, 0, None
+        self.last = NO_ANSWER
+        self.parked = None
+        self.answer = self.watched = ()
+
+    @property
+    def redeploys(self) -> bool:
+        if not self.group.redeploy or self.observed:
+            return False
+        return not self.adopted or self.group.adopted is AdoptedPolicy.REDEPLOY
+
+
+@dataclass(slots=True, eq=False)
+class GroupState:
+    """Counts of one group."""
+
+    group: Group
+    size: int
+    settled: int = 0
+    failed: int = 0
+    failed_base: int = 0  # failures that a breaker reset has forgiven
