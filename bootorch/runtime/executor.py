@@ -12,6 +12,7 @@ from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.model import BootDevice, Check, Console, Group, Host, SshCheck, describe
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
+from bootorch.drivers.meter import read_meter
 from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
 
 _log = structlog.get_logger("bootorch.executor")
@@ -65,6 +66,11 @@ class Executor:
             return _result(await self._drivers.reach.check_url(check, timeout_s))
         if intent.kind is Kind.REDEPLOY:
             return await self._redeploy(intent, timeout_s)
+        if intent.kind is Kind.FEED_METER:
+            meter = self._plan.limits.feeds[intent.target].meter
+            if meter is None:
+                raise AssertionError(f"feed {intent.target} has no meter")
+            return _result(await read_meter(meter, timeout_s))
         host = self._plan.hosts[intent.target]
         return _result(await self._on_host(intent, host, self._plan.groups[host.group], timeout_s))
 
@@ -81,6 +87,8 @@ class Executor:
                 self._booting.discard(host.name)
                 console = group.console is Console.BOOT
                 return await power.evidence(host, float(intent.args["since_s"]), timeout_s, console=console)
+            case Kind.METER:
+                return await power.meter(host, timeout_s)
             case Kind.BOOT_DEVICE:
                 return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
             case Kind.BOOT_PROBE:

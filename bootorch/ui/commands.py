@@ -69,7 +69,7 @@ def show_plan(services: Services, request: LoadRequest, *, as_json: bool, detail
     if as_json:
         print_json(planview.to_json(view))
     else:
-        planview.lines(view, _quoted(request.plan)).write(sys.stdout)
+        planview.lines(view, quoted(request.plan)).write(sys.stdout)
     if detailed and not _nothing_to_do(services, request.plan, view.plan.digest):
         return int(Exit.INVALID)  # 2, as terraform's -detailed-exitcode: there is something to do
     return int(Exit.OK)
@@ -101,7 +101,7 @@ def dry_run(services: Services, request: RunRequest, *, events: str, as_json: bo
     else:
         page = summary.timetable(report)
         summary.outcomes(report, page)
-        summary.totals(report, page, f"bootorch run {_quoted(request.load.plan)}")
+        summary.totals(report, page, f"bootorch run {quoted(request.load.plan)}")
         page.write(_summary_stream(events))
     return int(result.exit_code)
 
@@ -176,9 +176,11 @@ def _next(result: RunResult, report: Report) -> str:
     """The command that most likely comes next."""
     if result.run_dir is None:
         return ""
-    where = _quoted(result.run_dir)
+    where = quoted(result.run_dir)
     if result.exit_code is Exit.STOPPED:
         closed = [gate.name for gate in report.gates if gate.opened_s is None]
+        if waiting := [feed.feed for feed in report.dark if feed.hosts]:
+            return f"bootorch resume {where} --returned {shlex.quote(waiting[0])}"
         if report.tripped:
             return f"bootorch resume {where} --reset-breakers"
         if closed:
@@ -228,7 +230,7 @@ def show_report(services: Services, target: Path, *, html: Path | None, as_json:
 
 
 def _next_for(history: History, report: Report) -> str:
-    where = _quoted(history.run_dir)
+    where = quoted(history.run_dir)
     if not history.running:
         return f"bootorch report {where} --html report.html" if report.done else f"bootorch resume {where}"
     for gate in report.gates:
@@ -273,5 +275,5 @@ def _summary_stream(events: str) -> TextIO:
     return sys.stderr if events == "-" else sys.stdout
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     return shlex.quote(str(path))

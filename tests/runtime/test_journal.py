@@ -171,7 +171,7 @@ def test_words_of_another_process_are_heard_once(tmp_path: Path) -> None:
     with Journal.create(path, {}) as running, Journal.open(path) as other:
         assert running.heard() == []
         other.say({"command": "pause", "by": "kim"})
-        assert running.heard() == [{"command": "pause", "by": "kim"}]
+        assert running.heard() == [(1, {"command": "pause", "by": "kim"})]
         assert running.heard() == []
         other.say({"command": "pause", "by": "lee"})
         running.forget_commands()

@@ -61,6 +61,10 @@ class Fleet:
     async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         raise AssertionError("no boot device was asked for")
 
+    async def meter(self, host: Host, timeout_s: float) -> Reply:
+        self.calls.append(("meter", host.name))
+        return Reply(Reason.OK, data={"watts": 240.0 if self.machines[host.name].is_on(self.now) else 8.0})
+
     def watch(self, host: Host, *, anew: bool) -> None:
         self.calls.append(("watch" if anew else "watch on", host.name))
 
