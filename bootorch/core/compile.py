@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import pairwise
 
-from bootorch.core import graph
-from bootorch.core.errors import InvalidInput, Problem
+from bootorch.core import controlpath, graph
+from bootorch.core.canonical import canonical
+from bootorch.core.compile_limits import SLOTS, check_limits
+from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
 from bootorch.core.fence import check_fence, check_urls
-from bootorch.core.hostfacts import OWN_FACTS, Findings, HostReader, is_missing
+from bootorch.core.hostfacts import ENGINE_FACTS, OWN_FACTS, Findings, HostReader, is_missing
 from bootorch.core.inventory import Inventory, digest_of
-from bootorch.core.model import Console, Group, Host, Limits, Requirement
+from bootorch.core.model import ALL, Group, Host, Requirement
 from bootorch.core.patterns import PatternError, match, no_match
 from bootorch.core.plan import Plan
-from bootorch.core.spec import GroupSpec, PlanSpec
+from bootorch.core.spec import NO_CONTROL, GroupSpec, PlanSpec
 
 POWER_DRIVERS = ("ipmi",)
-SLOTS = ("bmc_per_subnet", "consoles", "image_server", "redeploy_forks")
+MOST_COMPARED = 2_000  # names compared to guess a slip of the keyboard: difflib takes some 20 µs for each
 
 
 @dataclass(frozen=True)
@@ -31,49 +33,73 @@ class Compiled:
 
 
 def compile_plan(spec: PlanSpec, inventory: Inventory) -> Compiled:
-    """Check everything that can be checked without touching anything. Raises InvalidInput with all problems at once."""
+    """Check everything that can be checked without touching anything.
+
+    Raises InvalidInput with all problems at once; SafetyRefusal, with all of them too, when nothing but circles through
+    the control path is wrong: they are no mistake of the file, and somebody has to choose how each is broken.
+    """
     findings, warnings = Findings(), Findings()
     members = _members(spec, inventory, findings)
     _check_overlaps(spec, members, findings)
     hosts = _read_hosts(spec, inventory, members, findings)
     links = _check_links(spec, findings)
     for name in spec.groups:
+        _check_first(spec, name, members[name], findings)
         for index, requirement in enumerate(spec.groups[name].requires):
             if requirement.group in spec.groups:
                 place = spec.where("groups", name, "requires", index)
                 _check_requirement(name, requirement, members, hosts, place, findings, warnings)
-    waves = _waves(spec, links, findings)
-    _check_limits(spec, hosts, findings, warnings)
+    _check_cycles(spec, links, findings)
+    limits = check_limits(spec, hosts, inventory, findings, warnings)
     _check_endpoints(spec, hosts, findings)
     check_fence(spec, hosts, findings)
     check_urls(spec, findings)
+    controlled = spec.control != NO_CONTROL
+    control = controlpath.read(spec, inventory, hosts, findings, warnings) if controlled else controlpath.Control()
+    groups = {
+        name: _group(name, group, members[name], control.requires.get(name, ()))
+        for name, group in spec.groups.items()
+    }
+    # Circles are looked for only among groups that exist; with an unknown one there is a problem to solve first.
+    known = all(parent in spec.groups for parents in links.values() for parent in parents)
+    circles = controlpath.circles(spec, _known(groups), hosts) if control.requires and known else []
     if problems := findings.all():
-        raise InvalidInput(problems)
+        raise InvalidInput([*problems, *circles])
+    if circles:
+        raise SafetyRefusal(circles)
     plan = Plan(
         name=spec.name,
         environment=spec.environment,
         site=spec.site,
         hosts=dict(sorted(hosts.items())),
-        groups={name: _group(name, group, members[name]) for name, group in spec.groups.items()},
-        limits=_normalised(spec.limits),
-        gates=spec.gates,
-        waves=waves,
-        digest=digest_of(_canonical(spec), inventory.digest),
+        groups=groups,
+        limits=limits,
+        gates={**spec.gates, **control.gates},
+        waves=_waves(groups),
+        digest=digest_of(canonical(spec, limits), inventory.digest),
+        dns_group=spec.control.dns.group if spec.control.dns else "",
     )
     return Compiled(plan, warnings.all())
 
 
-def inventory_name(spec: PlanSpec) -> str:
-    """The inventory as the plan names it: the place of what is wrong with a host's variables."""
-    return ", ".join(_relative(spec, path) for path in spec.inventory)
+def _known(groups: Mapping[str, Group]) -> Mapping[str, Group]:
+    """Groups without what refers to none (which is reported)."""
+    return {
+        name: replace(
+            group,
+            requires=tuple(requirement for requirement in group.requires if requirement.group in groups),
+            after=tuple(parent for parent in group.after if parent in groups),
+        )
+        for name, group in groups.items()
+    }
 
 
-def _group(name: str, spec: GroupSpec, hosts: tuple[str, ...]) -> Group:
+def _group(name: str, spec: GroupSpec, hosts: tuple[str, ...], control: tuple[Requirement, ...]) -> Group:
     return Group(
         name=name,
         hosts=hosts,
         tier=spec.tier,
-        requires=spec.requires,
+        requires=(*spec.requires, *control),
         after=spec.after,
         first=spec.first,
         ready=spec.ready,
@@ -133,10 +159,20 @@ def _check_overlaps(spec: PlanSpec, members: Mapping[str, Sequence[str]], findin
 def _read_hosts(
     spec: PlanSpec, inventory: Inventory, members: Mapping[str, Sequence[str]], findings: Findings
 ) -> dict[str, Host]:
-    named = (requirement.per_host for group in spec.groups.values() for requirement in group.requires)
-    extra = sorted({fact for fact in named if fact and fact not in OWN_FACTS})
-    where = inventory_name(spec)
-    reader = HostReader(findings, where, spec.directory, tuple(extra))
+    named = [requirement.per_host for group in spec.groups.values() for requirement in group.requires]
+    named += [slot for slot in spec.limits.slots if slot not in SLOTS]
+    named += controlpath.variables(spec)
+    extra = sorted({fact for fact in named if fact and fact not in (*OWN_FACTS, *ENGINE_FACTS)})
+    where = spec.inventory_name
+    reader = HostReader(
+        findings,
+        where,
+        spec.directory,
+        tuple(extra),
+        names=spec.names,
+        dns=spec.control.dns is not None,
+        supplies=spec.supplies,
+    )
     hosts: dict[str, Host] = {}
     for name, group in spec.groups.items():
         for member in members[name]:
@@ -170,17 +206,59 @@ def _check_links(spec: PlanSpec, findings: Findings) -> dict[str, list[str]]:
     return links
 
 
-def _waves(spec: PlanSpec, links: Mapping[str, Sequence[str]], findings: Findings) -> tuple[tuple[str, ...], ...]:
-    found = graph.cycles(links)
-    for cycle in found:
-        findings.add(
-            f"cycle: {' waits for '.join(cycle)}",
-            spec.where("groups", cycle[0], "requires"),
-            "remove one of these dependencies: none of these groups could ever start",
-        )
-    if found:
-        return ()
-    return tuple(tuple(sorted(level, key=lambda name: spec.groups[name].tier)) for level in graph.waves(links))
+def _check_first(spec: PlanSpec, name: str, members: Sequence[str], findings: Findings) -> None:
+    first = spec.groups[name].first
+    if first is None or not members:
+        return
+    where = spec.where("groups", name, "first")
+    inside = set(members)
+    for index, host in enumerate(first.candidates):
+        if host not in inside:
+            close = get_close_matches(host, members[:MOST_COMPARED], n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"name members of {name}"
+            findings.add(f"group {name}: the first member {host!r} is none of its hosts", where, remedy)
+        elif host in first.candidates[:index]:
+            findings.add(f"group {name}: the first member {host} is named twice", where, "name each host once")
+
+
+def _check_cycles(spec: PlanSpec, links: Mapping[str, Sequence[str]], findings: Findings) -> None:
+    """Cycles of groups, the shortest first, each with its edges and those that are best cut."""
+    found = sorted(graph.cycles(links), key=len)
+    if not found:
+        return
+    edges = {(name, parent): _edges(spec, name, parent) for name, parents in links.items() for parent in parents}
+    cut = graph.cut(links, rank=lambda edge: max(rank for rank, _, _ in edges[edge]))
+    written = "; ".join(f"{words} ({where})" for edge in cut for _, words, where in edges[edge])
+    for number, cycle in enumerate(found):
+        own = [pair for pair in pairwise(cycle) if pair in cut]
+        way = ", ".join(f"{words} ({where})" for pair in pairwise(cycle) for _, words, where in edges[pair])
+        remove = " and ".join(words for pair in own for _, words, _ in edges[pair])
+        remedy = f"none of these groups could ever start: {way}; remove {remove}"
+        if not number and len(found) > 1:
+            remedy += f". Removing these leaves no cycle at all: {written}"
+        findings.add(f"cycle: {' waits for '.join(cycle)}", edges[own[0]][0][2], remedy)
+
+
+def _edges(spec: PlanSpec, name: str, parent: str) -> list[tuple[int, str, str]]:
+    """How readily a wait is given up (order only, then a quorum, then all), its words and its place."""
+    group = spec.groups[name]
+    found = [
+        (2 if requirement.quorum == ALL else 1, f"{name} requires {parent}", spec.where("groups", name, "requires", i))
+        for i, requirement in enumerate(group.requires)
+        if requirement.group == parent
+    ]
+    found += [
+        (0, f"{name} after {parent}", spec.where("groups", name, "after", index))
+        for index, other in enumerate(group.after)
+        if other == parent
+    ]
+    return found
+
+
+def _waves(groups: Mapping[str, Group]) -> tuple[tuple[str, ...], ...]:
+    """Levels, for people. Groups that need each other for the control path, though no host does, stand on one."""
+    links = {name: [*(r.group for r in group.requires), *group.after] for name, group in groups.items()}
+    return tuple(tuple(sorted(level, key=lambda name: groups[name].tier)) for level in graph.levels(links))
 
 
 def _check_requirement(
@@ -244,71 +322,8 @@ def _need_fact(
             findings.host(name, f"no {fact} in group {group}, which {why} needs", where, remedy)
 
 
-def _check_limits(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings, warnings: Findings) -> None:
-    for slot in spec.limits.slots:
-        if slot not in SLOTS:
-            close = get_close_matches(slot, SLOTS, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"known slots: {', '.join(SLOTS)}"
-            findings.add(f"unknown slot {slot!r}", spec.where("limits", "slots", slot), remedy)
-    feeds = _normalised(spec.limits).feeds
-    if not feeds:
-        return
-    where = inventory_name(spec)
-    steady: Counter[str] = Counter()
-    surge: dict[str, float] = {}  # by how much a host draws more while it boots
-    for host in hosts.values():
-        if not host.feed:
-            findings.host(host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3")
-            continue
-        limited = [path for path in _ancestors(host.feed) if path in feeds]
-        if limited and not host.watts_boot_peak:
-            remedy = "set watts_boot_peak, as measured or from the server's name plate"
-            findings.host(host.name, "no watts_boot_peak on a limited feed", where, remedy)
-        for path in limited:
-            steady[path] += round(host.watts_steady)
-            surge[path] = max(surge.get(path, 0.0), host.watts_boot_peak - host.watts_steady)
-            budget, ramp = feeds[path].budget_watts, feeds[path].ramp_watts_per_min
-            if ramp is not None and host.watts_boot_peak > ramp:
-                findings.host(
-                    host.name,
-                    f"the ramp of feed {path} is below what one host draws while it boots",
-                    spec.where("limits", "feeds", path),
-                    "correct ramp_watts_per_min or watts_boot_peak",
-                    f"{host.watts_boot_peak:.0f} W of {ramp:.0f} W per minute",
-                )
-            if budget is not None and host.watts_boot_peak > budget:
-                findings.host(
-                    host.name,
-                    f"the budget of feed {path} is below what one host draws while it boots",
-                    spec.where("limits", "feeds", path),
-                    "correct budget_watts or watts_boot_peak",
-                    f"{host.watts_boot_peak:.0f} W of {budget:.0f} W",
-                )
-    for path, total in steady.items():
-        budget = feeds[path].budget_watts
-        last = total + round(surge[path])
-        if budget is not None and last > budget:
-            warnings.add(
-                f"feed {path}: its hosts draw {total} W when all are up and {last} W while the last one boots, "
-                f"over the budget of {budget:.0f} W",
-                spec.where("limits", "feeds", path),
-                "the last hosts will not be powered on unless the budget is raised",
-            )
-
-
-def _normalised(limits: Limits) -> Limits:
-    feeds = {path.strip("/"): limit for path, limit in limits.feeds.items()}
-    return replace(limits, feeds=feeds)
-
-
-def _ancestors(feed: str) -> list[str]:
-    """``hall-a/row-3`` hangs on ``hall-a``: both, from the root down."""
-    parts = feed.split("/")
-    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
-
-
 def _check_endpoints(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings) -> None:
-    where = inventory_name(spec)
+    where = spec.inventory_name
     bmcs = _shared((host.name, host.bmc.address, host.bmc.port) for host in hosts.values())
     if bmcs:
         remedy = "correct bmc_address: the power of one host would switch another"
@@ -336,35 +351,3 @@ def _shown(shared: Mapping[tuple[str, int], Sequence[str]]) -> str:
     return "; ".join(
         f"{address} port {port}: {', '.join(names[:3])}" for (address, port), names in [*shared.items()][:3]
     )
-
-
-def _canonical(spec: PlanSpec) -> object:
-    """The plan without what depends on where its file lies."""
-    limits = _normalised(spec.limits)
-    return {
-        "name": spec.name,
-        "environment": spec.environment,
-        "site": [[str(net) for net in spec.site.bmc_networks], [str(net) for net in spec.site.host_networks]],
-        "feeds": {path: repr(limit) for path, limit in limits.feeds.items()},
-        "slots": dict(limits.slots),
-        "breaker": repr(limits.breaker),
-        "gates": {name: repr(gate) for name, gate in spec.gates.items()},
-        "groups": {
-            name: [
-                repr(replace(group, redeploy=())),
-                [_relative(spec, path) for path in group.redeploy],
-                *_later(group),
-            ]
-            for name, group in spec.groups.items()
-        },
-    }
-
-
-def _later(group: GroupSpec) -> list[str]:
-    """Settings that came after the first release, where they are used: a plan without them keeps its digest, so that
-    a run that an earlier release began can be resumed."""
-    return [f"console={group.console}"] if group.console is not Console.BOOT else []
-
-
-def _relative(spec: PlanSpec, path: str) -> str:
-    return posixpath.relpath(path, spec.directory or "/")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from bootorch.core.hostfacts import Findings, is_missing, parse_ip
+from bootorch.core.hostfacts import Findings, is_missing, is_name, parse_ip
 from bootorch.core.model import Check, Environment, Host, HttpCheck, Network, Site
 from bootorch.core.spec import PlanSpec
 
@@ -28,10 +28,10 @@ def check_fence(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings) -
                 findings.add(f"environment lab, but {network} in {kind} is outside 127.0.0.0/8", where, remedy)
     for host in hosts.values():
         place = spec.where("groups", host.group, "hosts")
-        if not is_missing(host.bmc.address) and not _inside(host.bmc.address, spec.site.bmc_networks):
+        if not _later(host.bmc.address) and not _inside(host.bmc.address, spec.site.bmc_networks):
             remedy = "correct bmc_address, or add its network to site.bmc_networks if it is really yours"
             findings.host(host.name, "bmc_address outside the site", place, remedy, host.bmc.address)
-        if not is_missing(host.address) and not _inside(host.address, spec.site.host_networks):
+        if not _later(host.address) and not _inside(host.address, spec.site.host_networks):
             remedy = "correct ansible_host, or add its network to site.host_networks if it is really yours"
             findings.host(host.name, "ansible_host outside the site", place, remedy, host.address)
 
@@ -75,6 +75,11 @@ def _check_url(check: Check, site: Site, where: str, findings: Findings, *, own:
         findings.add(f"{host!r} in the URL of a check is a name: there may be no DNS in the dark", where, remedy)
     elif not (site.allows_bmc(host) or site.allows_host(host)):
         findings.add(f"{host} in the URL of a check is outside the site", where, remedy)
+
+
+def _later(address: str) -> bool:
+    """Reported already, or a name: what it means is put before the fence when it is resolved."""
+    return is_missing(address) or is_name(address)
 
 
 def _inside(address: str, networks: tuple[Network, ...]) -> bool:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 Graph = Mapping[str, Sequence[str]]
+Edge = tuple[str, str]  # a group, and one that it waits for
+
+# Shortest cycles are counted from so many nodes of a knot at most: enough to rank its edges, and bounded in time.
+_MOST_COUNTED = 64
 
 
 def waves(graph: Graph) -> tuple[tuple[str, ...], ...]:
@@ -50,14 +55,132 @@ def cycles(graph: Graph) -> tuple[tuple[str, ...], ...]:
     """
     found: dict[tuple[str, ...], None] = {}
     order = {node: index for index, node in enumerate(graph)}
+    knotted = {node for knot in knots(graph) for node in knot}
     for node in graph:
-        if path := _shortest_cycle(graph, node):
+        if node in knotted and (path := shortest_cycle(graph, node)):
             start = min(range(len(path)), key=lambda index: order[path[index]])
             found.setdefault((*path[start:], *path[:start]))
     return tuple((*path, path[0]) for path in found)
 
 
-def _shortest_cycle(graph: Graph, start: str) -> tuple[str, ...]:
+def levels(graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """As :func:`waves`, for any graph: nodes that wait for each other in a circle stand on one level.
+
+    >>> levels({"tor": ["tor"], "dns": ["tor", "dhcp"], "dhcp": ["dns"], "web": ["dns"]})
+    (('tor',), ('dns', 'dhcp'), ('web',))
+    """
+    head = {node: node for node in graph}
+    for knot in knots(graph):
+        head.update(dict.fromkeys(knot, knot[0]))
+    merged: dict[str, list[str]] = {node: [] for node in graph if head[node] == node}
+    for node, parents in graph.items():
+        merged[head[node]] += [head[parent] for parent in parents if head[parent] != head[node]]
+    level_of = {node: number for number, level in enumerate(waves(merged)) for node in level}
+    found: list[list[str]] = [[] for _ in range(1 + max(level_of.values(), default=-1))]
+    for node in graph:
+        found[level_of[head[node]]].append(node)
+    return tuple(map(tuple, found))
+
+
+def knots(graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """Strongly connected components that hold a cycle: nodes that wait for each other, or for themselves.
+
+    In the graph's order, each in the graph's order. (Tarjan 1972, without recursion: a chain may be longer than
+    Python's stack.)
+    """
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    on_stack: set[str] = set()
+    order = {node: number for number, node in enumerate(graph)}
+    found: list[list[str]] = []
+    for root in graph:
+        if root in index:
+            continue
+        todo = [(root, iter(graph[root]))]
+        index[root] = low[root] = len(index)
+        stack.append(root)
+        on_stack.add(root)
+        while todo:
+            node, parents = todo[-1]
+            for parent in parents:
+                if parent not in index:
+                    index[parent] = low[parent] = len(index)
+                    stack.append(parent)
+                    on_stack.add(parent)
+                    todo.append((parent, iter(graph.get(parent, ()))))
+                    break
+                if parent in on_stack:
+                    low[node] = min(low[node], index[parent])
+            else:
+                todo.pop()
+                if todo:
+                    low[todo[-1][0]] = min(low[todo[-1][0]], low[node])
+                if low[node] == index[node]:
+                    knot = [stack.pop()]
+                    while knot[-1] != node:
+                        knot.append(stack.pop())
+                    on_stack.difference_update(knot)
+                    if len(knot) > 1 or node in graph[node]:
+                        found.append(sorted(knot, key=order.__getitem__))
+    return tuple(tuple(knot) for knot in sorted(found, key=lambda knot: order[knot[0]]))
+
+
+def cut(graph: Graph, rank: Callable[[Edge], int] = lambda edge: 0) -> tuple[Edge, ...]:
+    """A small set of edges whose removal leaves no cycle: every one of them is needed for that.
+
+    ``rank``: edges of a lower rank are given up more readily. The smallest set would take exponential time (feedback
+    arc set is NP-hard), so two greedy ways are tried: lowest rank first, and the edge in most cycles first; the
+    smaller result counts, the first where they are equal.
+
+    >>> cut({"web": ["db"], "db": ["cache", "web"], "cache": ["web"], "ntp": []})
+    (('web', 'db'),)
+    """
+    order = {node: index for index, node in enumerate(graph)}
+
+    def place(edge: Edge) -> tuple[int, int]:
+        return order[edge[0]], order[edge[1]]
+
+    by_rank = _greedy(graph, lambda edge, count: (rank(edge), -count, *place(edge)))
+    by_count = _greedy(graph, lambda edge, count: (-count, rank(edge), *place(edge)))
+    return tuple(sorted(min(by_rank, by_count, key=len), key=place))
+
+
+def _greedy(graph: Graph, key: Callable[[Edge, int], tuple[int, ...]]) -> list[Edge]:
+    left = {node: list(dict.fromkeys(parents)) for node, parents in graph.items()}
+    removed: list[Edge] = []
+    while found := knots(left):
+        for knot in found:
+            inside = set(knot)
+            counts: Counter[Edge] = Counter()
+            for node in knot[:_MOST_COUNTED]:
+                path = shortest_cycle(left, node)
+                counts.update(pairwise((*path, path[0])))
+            edges = [(node, parent) for node in knot for parent in left[node] if parent in inside]
+            edge = min(edges, key=lambda edge: key(edge, counts[edge]))
+            left[edge[0]].remove(edge[1])
+            removed.append(edge)
+    # What a later removal has made needless is given back, the dearest first.
+    for edge in sorted(removed, key=lambda edge: key(edge, 0), reverse=True):
+        if not _reaches(left, edge[1], edge[0]):
+            left[edge[0]].append(edge[1])
+            removed.remove(edge)
+    return removed
+
+
+def _reaches(graph: Graph, start: str, goal: str) -> bool:
+    seen, todo = {start}, [start]
+    while todo:
+        node = todo.pop()
+        if node == goal:
+            return True
+        new = [parent for parent in graph[node] if parent not in seen]
+        seen.update(new)
+        todo += new
+    return False
+
+
+def shortest_cycle(graph: Graph, start: str) -> tuple[str, ...]:
     """The shortest way from ``start`` back to itself, without the repeated end; empty where there is none."""
     came_from: dict[str, str] = {}
     queue = deque([start])

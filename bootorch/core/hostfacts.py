@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import pairwise
+from typing import Any, TypeVar
 
 from bootorch.core.errors import Problem
 from bootorch.core.inventory import Json, Unresolved, is_vaulted, resolve
-from bootorch.core.model import Endpoint, Host
+from bootorch.core.model import Endpoint, Host, Load
 from bootorch.core.secret import SecretKind, SecretRef
-from bootorch.core.units import watts
+from bootorch.core.spec import SupplySpec
+from bootorch.core.units import seconds, watts
+
+T = TypeVar("T")
 
 IPMI_PORT = 623  # IPMI 2.0 section 13.1.2: primary RMCP port
 SSH_PORT = 22
@@ -32,6 +38,10 @@ PASSWORDS = (
 )
 
 _BMC_USER = "set bmc_user to the login name of the BMC"
+# RFC 1123, 2.1: letters, digits and hyphens; a name whose last label is a number would be a mistyped address.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*(?!\d+\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 _NOWHERE = ""  # stands for an address that is missing or wrong; such a plan is never returned
 
 
@@ -60,36 +70,56 @@ class Findings:
 
 @dataclass(frozen=True)
 class HostReader:
-    """Reads hosts of one inventory. ``where`` names the inventory; ``facts``: the extra facts that the plan names."""
+    """Reads hosts of one inventory. ``where`` names the inventory; ``facts``: the extra facts that the plan names.
+
+    ``names``: addresses of names (hosts entries); ``dns``: other names are kept, to be resolved when it is time.
+    Equal values of different hosts become one object: a million hosts share some thousand racks, feeds and models.
+    """
 
     findings: Findings
     where: str
     directory: str
     facts: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    dns: bool = False
+    supplies: Mapping[str, SupplySpec] = field(default_factory=dict)
+    _pool: dict[Any, Any] = field(default_factory=dict)
+
+    def shared(self, value: T) -> T:
+        """The first value that equals this one."""
+        found: T = self._pool.setdefault(value, value)
+        return found
 
     def read(self, name: str, group: str, variables: Mapping[str, Json], power: str) -> Host:
         """A host as complete as its variables allow; every gap is in ``findings``."""
         values = _Variables(self, name, variables)
-        peak = values.watts("watts_boot_peak")
+        peak, steady = self._watts(values, "boot_peak"), self._watts(values, "steady")
+        steady = steady or peak  # not stated: never less than what is known
         return Host(
             name=name,
             group=group,
             bmc=self._bmc(values),
-            bmc_user=values.needed_text("bmc_user", _BMC_USER),
+            bmc_user=self.shared(values.needed_text("bmc_user", _BMC_USER)),
             bmc_password=self._password(values),
             address=values.address("ansible_host", "set ansible_host to the IP address of the host", default=name),
             ssh_port=values.port("ansible_port", SSH_PORT),
-            ssh_user=values.text("ansible_user"),
-            ssh_key=_from(self.directory, values.text("ansible_ssh_private_key_file")),
-            boot_evidence=values.text("boot_evidence"),
-            power=values.text("power") or power,
-            rack=values.text("rack"),
-            feeds=(feed,) if (feed := values.text("feed").strip("/")) else (),
-            model=values.text("model"),
-            firmware=values.text("firmware"),
+            ssh_user=self.shared(values.text("ansible_user")),
+            ssh_key=self.shared(_from(self.directory, values.text("ansible_ssh_private_key_file"))),
+            boot_evidence=self.shared(values.text("boot_evidence")),
+            power=self.shared(values.text("power") or power),
+            rack=self.shared(values.text("rack")),
+            feeds=self._feeds(values),
+            model=self.shared(values.text("model")),
+            firmware=self.shared(values.text("firmware")),
             watts_boot_peak=peak,
-            watts_steady=values.watts("watts_steady") or peak,  # not stated: never less than what is known
-            facts={**self._facts(values, (*self.facts, *ENGINE_FACTS)), **self._bmc_facts(values)},
+            watts_steady=steady,
+            watts_profile=self._profile(values, peak),
+            inrush_amps=values.number("inrush_amps", "write the amperes that it takes as it is switched on"),
+            loads=self._loads(values, peak, steady),
+            boot_s=self._boot_s(values),
+            facts=self._shared_facts(
+                {**self._facts(values, (*self.facts, *ENGINE_FACTS)), **self._bmc_facts(values)},
+            ),
         )
 
     def read_bmc(self, name: str, variables: Mapping[str, Json]) -> Host:
@@ -110,8 +140,93 @@ class HostReader:
         address = values.address("bmc_address", "set bmc_address to the IP address of the host's BMC")
         return Endpoint(address, values.port("bmc_port", IPMI_PORT))
 
+    def _watts(self, values: _Variables, what: str) -> float:
+        """``watts_…`` as it is, or ``amps_…`` times ``volts``."""
+        amps = f"amps_{what}"
+        if amps not in values.variables:
+            return values.watts(f"watts_{what}")
+        if values.watts(f"watts_{what}"):
+            values.problem(f"both watts_{what} and {amps}", "state one of them")
+        if "volts" not in values.variables:
+            values.problem(f"{amps} without volts", "state volts too, or watts instead")
+            return 0.0
+        return values.number(amps, "write amperes") * values.number("volts", "write volts")
+
+    def _feeds(self, values: _Variables) -> tuple[str, ...]:
+        """One path per cord, from ``feeds`` (a list, or text with commas) or ``feed``."""
+        single = values.text("feed").strip("/")
+        raw = values.get("feeds")
+        if raw is None:
+            return self.shared((single,)) if single else ()
+        listed = raw.split(",") if isinstance(raw, str) else raw
+        if not isinstance(listed, Sequence) or not all(isinstance(item, str) for item in listed):
+            values.problem("feeds must be a list of texts", "write [hall-a/row-3, hall-b/row-3]")
+            return ()
+        found = tuple(dict.fromkeys(path for item in listed if (path := str(item).strip().strip("/"))))
+        if single and single not in found:
+            values.problem("feed is not among feeds", "state feeds only, one for each cord", single)
+        return self.shared(found)
+
+    def _profile(self, values: _Variables, peak: float) -> tuple[tuple[float, float], ...]:
+        raw = values.get("watts_profile")
+        if raw is None:
+            return ()
+        steps: list[tuple[float, float]] = []
+        try:
+            if not isinstance(raw, Sequence) or isinstance(raw, str):
+                raise ValueError("no list")
+            for item in raw:
+                if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
+                    raise ValueError("a step is no pair")
+                steps.append((seconds(item[0]), watts(item[1])))
+        except ValueError as error:
+            remedy = "write [[45s, 420], [2m, 310]]: from so long after the power-on, at most so many watts"
+            values.problem("watts_profile is no list of times and watts", remedy, str(error)[:80])
+            return ()
+        if any(later <= earlier for (earlier, _), (later, _) in pairwise(steps)):
+            values.problem("the times of watts_profile do not rise", "put its steps in the order of time")
+        if peak and any(step > peak for _, step in steps):
+            values.problem("watts_profile exceeds watts_boot_peak", "raise watts_boot_peak: it is the most of all")
+        return self.shared(tuple(steps))
+
+    def _loads(self, values: _Variables, peak: float, steady: float) -> tuple[Load, ...]:
+        found = []
+        for name, supply in self.supplies.items():
+            source = values.text(supply.fact).strip("/")
+            if not source:
+                remedy = f"set the variable {supply.fact} of these hosts, such as {supply.fact}-1/zone-2"
+                values.problem(f"no {supply.fact}, which the supply {name} needs", remedy)
+            elif supply.draw == "watts":
+                if not peak:
+                    remedy = "set watts_boot_peak, as measured or from the server's name plate"
+                    values.problem(f"no watts_boot_peak, which the supply {name} needs", remedy)
+                found.append(Load(f"{name}:{source}", peak, steady))
+            else:
+                taken = supply.draw
+                if isinstance(taken, str):
+                    if values.get(taken) is None:
+                        remedy = f"set the variable {taken} of these hosts to a number"
+                        values.problem(f"no {taken}, which the supply {name} needs", remedy)
+                    taken = values.number(taken, "write a number, such as 350 or 1.2k")
+                found.append(Load(f"{name}:{source}", taken, taken))
+        return self.shared(tuple(found)) if found else ()
+
+    def _boot_s(self, values: _Variables) -> float:
+        value = values.get("boot_estimate")
+        if value is None:
+            return 0.0
+        try:
+            return seconds(value)
+        except ValueError:
+            values.problem("boot_estimate is no duration", "write 5m or 300", repr(value)[:40])
+            return 0.0
+
+    def _shared_facts(self, facts: dict[str, str]) -> Mapping[str, str]:
+        found: Mapping[str, str] = self._pool.setdefault(tuple(facts.items()), facts)
+        return found
+
     def _facts(self, values: _Variables, names: Iterable[str]) -> dict[str, str]:
-        return {name: value for name in names if (value := values.text(name))}
+        return {name: self.shared(value) for name in names if (value := values.text(name))}
 
     def _bmc_facts(self, values: _Variables) -> dict[str, str]:
         facts = self._facts(values, BMC_FACTS)
@@ -188,17 +303,25 @@ class _Variables:
         if self.variables.get(name) in (None, ""):
             if (ip := parse_ip(default)) is not None:
                 return str(ip)
+            if (known := self.reader.names.get(default.lower())) is not None:
+                return known  # Ansible takes the host's own name where ansible_host is not set
             self.problem(f"no {name}", remedy)
             return _NOWHERE
         text = self.text(name)
         if (ip := parse_ip(text)) is not None:
             return text if ip.version == 4 else str(ip)  # IPv4 has one spelling, IPv6 many
-        if text:
-            self.problem(
-                f"{name} is no IP address",
-                f"{remedy}, not to a name: there may be no DNS when everything is dark",
-                text,
-            )
+        if not text:
+            return _NOWHERE
+        if (known := self.reader.names.get(text.lower())) is not None:
+            return known
+        if self.reader.dns and _HOST_NAME.fullmatch(text):
+            return text.lower()
+        self.problem(
+            f"{name} is no IP address",
+            f"{remedy}, not to a name: there may be no DNS when everything is dark; or give the name an entry in "
+            "control.hosts_file; or say which group answers for names (control.dns)",
+            text,
+        )
         return _NOWHERE
 
     def port(self, name: str, default: int) -> int:
@@ -209,6 +332,17 @@ class _Variables:
             return int(text)
         self.problem(f"{name} is no port number", "ports are 1 to 65535", text)
         return default
+
+    def number(self, name: str, remedy: str) -> float:
+        """A plain quantity; 0 where it is not stated."""
+        value = self.get(name)
+        if value is None or value == 0:
+            return 0.0
+        try:
+            return watts(value)  # the same spelling, without a unit
+        except ValueError:
+            self.problem(f"{name} is no number", remedy, example=repr(value)[:40])
+            return 0.0
 
     def watts(self, name: str) -> float:
         value = self.get(name)
@@ -233,6 +367,11 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
 def is_missing(address: str) -> bool:
     """Whether an address stands for one that could not be read (reported already)."""
     return address == _NOWHERE
+
+
+def is_name(address: str) -> bool:
+    """Whether an address is a name, which is resolved only when it is time."""
+    return address != _NOWHERE and parse_ip(address) is None
 
 
 def _from(directory: str, path: str) -> str:

@@ -186,7 +186,8 @@ ALL = Quorum()
 class Requirement:
     """``requires``: holds back until the quorum of ``group`` is ready, spread over at least ``across_racks`` racks.
 
-    With ``per_host`` (a fact's name, such as ``rack``) a host waits only for the parents that share its value.
+    With ``per_host`` (a fact's name, such as ``rack``) a host waits only for the parents that share its value; with
+    ``parent_fact`` as well, for those whose ``parent_fact`` has the value of the host's ``per_host``.
 
     ``control`` names what the recovery itself needs (``switch``, ``dhcp``, ``dns``, ``credential``, ``feed``; see
     ``core.controlpath``): such a host's BMC is not even read before. Empty: a dependency of the service, which holds
@@ -199,6 +200,12 @@ class Requirement:
     per_host: str | None = None
     control: str = ""
     hosts: tuple[str, ...] = ()
+    parent_fact: str = ""  # empty: the same fact
+
+    @property
+    def parent_key(self) -> str:
+        """The fact by which parents are told apart; empty where a host waits for the whole group."""
+        return self.parent_fact or self.per_host or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +324,8 @@ class Host:
                 return self.model
             case "firmware":
                 return self.firmware
+            case "inventory_hostname":
+                return self.name
             case _:
                 return self.facts.get(name, "")
 
@@ -367,7 +376,9 @@ class Breaker:
 class Gate:
     """A named point that holds back every power-on of ``groups`` (empty: all) until a person (``ask``) or a ``check``
     says yes, or a time has come: ``wait_s`` seconds of the run, or ``at``, a wall-clock time in ISO 8601 with offset
-    (or ``HH:MM``, the next one after the run began)."""
+    (or ``HH:MM``, the next one after the run began).
+
+    ``control``: a manual step of the control path: the BMCs of ``groups`` are not even read before."""
 
     name: str
     ask: str = ""
@@ -375,6 +386,7 @@ class Gate:
     groups: tuple[str, ...] = ()
     wait_s: float | None = None
     at: str = ""
+    control: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ class Plan:
     gates: Mapping[str, Gate]
     waves: tuple[tuple[str, ...], ...]
     digest: str  # SHA-256 over plan and inventory, hexadecimal
+    dns_group: str = ""  # whose hosts are asked for addresses that are names; empty: every address is a literal
 
     @cached_property
     def wave_of(self) -> Mapping[str, int]:

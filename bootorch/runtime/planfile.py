@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bootorch.core.errors import InvalidInput, Problem
+from bootorch.core.hostfacts import parse_ip
 from bootorch.core.model import (
     AdoptedPolicy,
     Attempts,
@@ -25,6 +26,7 @@ from bootorch.core.model import (
     DnsCheck,
     Environment,
     FeedLimit,
+    First,
     Gate,
     HttpCheck,
     Limits,
@@ -34,12 +36,15 @@ from bootorch.core.model import (
     SshCheck,
     TcpCheck,
 )
-from bootorch.core.spec import GroupSpec, Place, PlanSpec
+from bootorch.core.spec import BreakSpec, ControlSpec, GroupNeed, GroupSpec, Place, PlanSpec, SupplySpec, SwitchSpec
 from bootorch.runtime import planschema as schema
+from bootorch.runtime.controlschema import ControlForm
+from bootorch.runtime.limitschema import LimitsForm, SlotForm
 from bootorch.runtime.planschema import plan_schema
+from bootorch.runtime.schemafields import GroupNeed as GroupNeedForm
 from bootorch.runtime.yamlfile import Document, parse, read_text
 
-__all__ = ["missing_files", "parse_plan", "plan_schema", "read_plan"]
+__all__ = ["missing_files", "parse_hosts", "parse_plan", "plan_schema", "read_plan", "with_names"]
 
 _EXAMPLE = "see docs/plan-reference.md, and inventory/minimal/plan.yml for a small one"
 
@@ -83,6 +88,46 @@ def missing_files(spec: PlanSpec) -> list[Problem]:
         remedy = "collect the host keys in peacetime (ssh-keyscan, then compare): verification is never off"
         problems.append(Problem(f"there is no known_hosts file {spec.known_hosts}", where, remedy))
     return problems
+
+
+def with_names(spec: PlanSpec) -> PlanSpec:
+    """The plan with the addresses of its hosts file, if it names one. Raises InvalidInput with every bad line."""
+    path = spec.control.hosts_file
+    if not path:
+        return spec
+    try:
+        text = read_text(Path(path), "hosts file")
+    except InvalidInput as error:
+        where = spec.where("control", "hosts_file")
+        raise InvalidInput(replace(problem, where=where) for problem in error.problems) from None
+    return replace(spec, names=parse_hosts(text, path))
+
+
+def parse_hosts(text: str, name: str = "hosts") -> dict[str, str]:
+    """Names and their addresses from a text in the format of /etc/hosts (hosts(5)): an address, its names, a comment.
+
+    Names are in lower case. Raises InvalidInput with every line that is none, and names with two addresses of a kind.
+    """
+    names: dict[str, str] = {}
+    problems: list[Problem] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        where, address = f"{name}:{number}", parse_ip(words[0])
+        if address is None:
+            problems.append(Problem(f"{words[0]!r} is no IP address", where, "write: ADDRESS NAME [NAME...]"))
+        elif len(words) == 1:
+            problems.append(Problem(f"{words[0]} has no name", where, "write: ADDRESS NAME [NAME...]"))
+        else:
+            for word in words[1:]:
+                other = names.setdefault(word.lower(), str(address))
+                if other != str(address):
+                    message = f"{word} has two addresses: {other} and {address}"
+                    problems.append(Problem(message, where, "leave the one that is used in the dark"))
+    if problems:
+        raise InvalidInput(problems)
+    return names
 
 
 def _problem(detail: ErrorDetails, document: Document) -> Problem:
@@ -151,15 +196,69 @@ def _spec(form: schema.PlanForm, directory: Path, places: Mapping[Place, str]) -
         inventory=tuple(_path(directory, path) for path in inventory),
         groups={name: _group(group, form.defaults, directory) for name, group in form.groups.items()},
         limits=Limits(
-            feeds={path: FeedLimit(**dict(feed)) for path, feed in form.limits.feeds.items()},
-            slots=form.limits.slots,
+            feeds={**{path: feed.limit() for path, feed in form.limits.feeds.items()}, **_supply_limits(form.limits)},
+            slots={name: slot if isinstance(slot, int) else slot.limit for name, slot in form.limits.slots.items()},
+            adaptive=_adaptive(form.limits),
             breaker=Breaker(**dict(form.limits.breaker)),
+            measure=form.limits.measure,
         ),
         gates={name: _gate(name, gate) for name, gate in form.gates.items()},
         known_hosts=_path(directory, form.known_hosts) if form.known_hosts else "",
         directory=str(directory),
         places=places,
+        supplies={name: SupplySpec(supply.fact, supply.draw) for name, supply in form.limits.supplies.items()},
+        control=_control(form.control, directory),
     )
+
+
+def _supply_limits(limits: LimitsForm) -> dict[str, FeedLimit]:
+    """Supplies are feeds by another name: ``cooling:crac-1``."""
+    return {
+        f"{name}:{path.strip('/')}": FeedLimit(budget.budget, budget.ramp_per_min)
+        for name, supply in limits.supplies.items()
+        for path, budget in supply.budgets.items()
+    }
+
+
+def _adaptive(limits: LimitsForm) -> dict[str, int]:
+    """The least that each adaptive slot shrinks to. A sixteenth is four halvings: what still overloads then has
+    another cause."""
+    return {
+        name: slot.least or max(1, slot.limit // 16)
+        for name, slot in limits.slots.items()
+        if isinstance(slot, SlotForm) and slot.adaptive
+    }
+
+
+def _control(form: ControlForm, directory: Path) -> ControlSpec:
+    switch = form.switch
+    return ControlSpec(
+        switch=SwitchSpec(switch.group or "", switch.per_host or "", switch.quorum, switch.fact or "")
+        if switch
+        else None,
+        dhcp=_group_need(form.dhcp) if form.dhcp else None,
+        dns=_group_need(form.dns) if form.dns else None,
+        credentials={name: _group_need(need) for name, need in form.credentials.items()},
+        feeds={path.strip("/"): _group_need(need) for path, need in form.feeds.items()},
+        hosts_file=_path(directory, form.hosts_file) if form.hosts_file else "",
+        breaks=tuple(BreakSpec(item.need, item.hosts, item.by, item.ask.strip()) for item in form.breaks),
+    )
+
+
+def _group_need(form: str | GroupNeedForm) -> GroupNeed:
+    return GroupNeed(form) if isinstance(form, str) else GroupNeed(form.group, form.quorum)
+
+
+def _first(form: str | list[str] | schema.FirstForm | None) -> First | None:
+    match form:
+        case None:
+            return None
+        case str():
+            return First((form,))
+        case list():
+            return First(tuple(form))
+        case _:
+            return First(tuple(form.candidates), form.ask)
 
 
 def _group(group: schema.GroupForm, defaults: schema.DefaultsForm, directory: Path) -> GroupSpec:
@@ -169,6 +268,7 @@ def _group(group: schema.GroupForm, defaults: schema.DefaultsForm, directory: Pa
         tier=group.tier,
         requires=tuple(_requirement(item) for item in group.requires),
         after=tuple(group.after),
+        first=_first(group.first),
         ready=(SshCheck(),) if group.ready is None else tuple(_check(check) for check in group.ready),
         verify=tuple(_check(check) for check in group.verify),
         redeploy=tuple(_path(directory, path) for path in group.redeploy),
@@ -211,7 +311,8 @@ def _check(form: str | BaseModel) -> Check:
 
 
 def _gate(name: str, form: schema.GateForm) -> Gate:
-    return Gate(name, form.ask, _check(form.check) if form.check else None, tuple(form.groups))
+    check = _check(form.check) if form.check else None
+    return Gate(name, form.ask, check, tuple(form.groups), form.wait, form.at or "")
 
 
 def _path(directory: Path, path: str) -> str:

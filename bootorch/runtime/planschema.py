@@ -4,60 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bootorch.core.model import ALL, Quorum
-from bootorch.core.units import seconds, watts
+from bootorch.core.model import ALL
+from bootorch.runtime.controlschema import CONTROL_FORMS, ControlForm
+from bootorch.runtime.limitschema import LIMIT_FORMS, LimitsForm
+from bootorch.runtime.schemafields import (
+    Duration,
+    Form,
+    GroupNeed,
+    Name,
+    NetworkField,
+    Port,
+    QuorumField,
+    Text,
+    TextOrList,
+    Tries,
+    text_or_form,
+)
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
-
-# What failed a hundred times fails for another reason (Ansible's own default is 3 retries, systemd's burst is 5).
-MAX_ATTEMPTS = 100
-
-
-def _quorum(value: object) -> Quorum:
-    if value == "all":
-        return ALL
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return Quorum(count=value)
-    share: float | None = value if isinstance(value, float) else None
-    if isinstance(value, str) and (percent := _PERCENT.fullmatch(value.strip())):
-        share = float(percent[1]) / 100
-    if share is None or not 0 < share <= 1:
-        raise PydanticCustomError("quorum", "must be all, a count such as 2, or a share such as 50% or 0.5")
-    return Quorum(share=share)
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 
 
-def _network(value: object) -> IPv4Network | IPv6Network:
-    if not isinstance(value, str):
-        raise PydanticCustomError("network", "must be a network such as 10.20.0.0/16")
-    try:
-        return ip_network(value)
-    except ValueError as error:
-        raise PydanticCustomError("network", "{said}", {"said": str(error)}) from error
-
-
-def _text_or_form(value: object) -> str:
-    return "text" if isinstance(value, str) else "form"
-
-
-def _text_or_list(value: object) -> str:
-    return "text" if isinstance(value, str) else "list"
+def _text_list_or_form(value: object) -> str:
+    return "text" if isinstance(value, str) else "list" if isinstance(value, list) else "form"
 
 
 _CHECKS = ("ssh", "tcp", "http", "dns", "command")
@@ -72,71 +46,13 @@ def _check_kind(value: object) -> str | None:
     return None
 
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Text = Annotated[str, Field(min_length=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-Tries = Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Duration = Annotated[
-    float,
-    BeforeValidator(seconds),
-    WithJsonSchema(
-        {
-            "description": "90s, 5m, 1h30m, or a number of seconds",
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": r"^\s*(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d+)?s?)?\s*$", "minLength": 1},
-            ],
-        }
-    ),
-]
-Watts = Annotated[
-    float,
-    BeforeValidator(watts),
-    WithJsonSchema(
-        {
-            "description": "400000, 300kW or 1.2MW",
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmM]?[wW]?\s*$"},
-            ],
-        }
-    ),
-]
-QuorumField = Annotated[
-    Quorum,
-    PlainValidator(_quorum),
-    WithJsonSchema(
-        {
-            "description": "all, a count, or a share of the parent's hosts",
-            "anyOf": [
-                {"const": "all"},
-                {"type": "integer", "minimum": 1},
-                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"},
-            ],
-        }
-    ),
-]
-NetworkField = Annotated[
-    IPv4Network | IPv6Network,
-    PlainValidator(_network),
-    WithJsonSchema({"type": "string", "description": "a network such as 10.20.0.0/16 or 2001:db8::/32"}),
-]
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-class TcpForm(_Form):
+class TcpForm(Form):
     """A TCP port accepts connections."""
 
     tcp: Port
 
 
-class HttpArgs(_Form):
+class HttpArgs(Form):
     """An HTTP request and the status that it must have."""
 
     url: Text
@@ -147,17 +63,17 @@ class HttpArgs(_Form):
 
 HttpField = Annotated[
     Annotated[Text, Tag("text")] | Annotated[HttpArgs, Tag("form")],
-    Discriminator(_text_or_form),
+    Discriminator(text_or_form),
 ]
 
 
-class HttpForm(_Form):
+class HttpForm(Form):
     """An HTTP request is answered with the expected status."""
 
     http: HttpField
 
 
-class DnsArgs(_Form):
+class DnsArgs(Form):
     """A DNS query to the host itself."""
 
     name: Text
@@ -167,13 +83,13 @@ class DnsArgs(_Form):
     port: Port = 53
 
 
-class DnsForm(_Form):
+class DnsForm(Form):
     """The host answers a DNS query."""
 
     dns: DnsArgs
 
 
-class CommandArgs(_Form):
+class CommandArgs(Form):
     """A command on the host, over SSH."""
 
     run: Text
@@ -182,12 +98,12 @@ class CommandArgs(_Form):
     """Text that its output must contain."""
 
 
-class CommandForm(_Form):
+class CommandForm(Form):
     """A command over SSH ends with 0."""
 
     command: Annotated[
         Annotated[Text, Tag("text")] | Annotated[CommandArgs, Tag("form")],
-        Discriminator(_text_or_form),
+        Discriminator(text_or_form),
     ]
 
 
@@ -205,7 +121,7 @@ CheckForm = Annotated[
 ]
 
 
-class RequirementForm(_Form):
+class RequirementForm(Form):
     """Hold back until a quorum of another group is ready."""
 
     group: Text
@@ -218,7 +134,7 @@ class RequirementForm(_Form):
     """A fact such as `rack`: each host waits only for the hosts of the group that share its value."""
 
 
-class DeadlinesForm(_Form):
+class DeadlinesForm(Form):
     """How long a host may stay in each stage."""
 
     bmc: Duration | None = None
@@ -229,7 +145,7 @@ class DeadlinesForm(_Form):
     verify: Duration | None = None
 
 
-class AttemptsForm(_Form):
+class AttemptsForm(Form):
     """How often an action is tried for one host, the first try included."""
 
     power: Tries | None = None
@@ -237,7 +153,7 @@ class AttemptsForm(_Form):
     redeploy: Tries | None = None
 
 
-class DefaultsForm(_Form):
+class DefaultsForm(Form):
     """What groups inherit unless they say otherwise."""
 
     power: Text | None = None
@@ -250,6 +166,23 @@ class DefaultsForm(_Form):
     attempts: AttemptsForm = AttemptsForm()
 
 
+class FirstForm(Form):
+    """A person names the member that starts first, while the run goes on."""
+
+    ask: Text
+    """Question for a person."""
+    candidates: list[Text] = []
+    """Members that may be named; empty: any of the group."""
+
+
+FirstField = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[list[Text], Field(min_length=1), Tag("list")]
+    | Annotated[FirstForm, Tag("form")],
+    Discriminator(_text_list_or_form),
+]
+
+
 class GroupForm(DefaultsForm):
     """Hosts that the plan treats as one service."""
 
@@ -260,12 +193,15 @@ class GroupForm(DefaultsForm):
     requires: list[
         Annotated[
             Annotated[Text, Tag("text")] | Annotated[RequirementForm, Tag("form")],
-            Discriminator(_text_or_form),
+            Discriminator(text_or_form),
         ]
     ] = []
     """Groups that must be ready first, each by name or with a quorum."""
     after: list[Text] = []
     """Order only: groups that must have settled first, however they ended."""
+    first: FirstField | None = None
+    """The member that starts alone, the others when it is ready: a host, several that are tried in order, or
+    `{ask: QUESTION}`."""
     ready: Annotated[list[CheckForm], Field(min_length=1)] | None = None
     """What proves that a host is ready; by default `ssh`."""
     verify: list[CheckForm] = []
@@ -278,81 +214,68 @@ class GroupForm(DefaultsForm):
     """What happens to a host that runs already: verified only, or redeployed too. It is never power-cycled."""
 
 
-class SiteForm(_Form):
+class SiteForm(Form):
     """The fence: the only addresses that the plan may talk to."""
 
     bmc_networks: Annotated[list[NetworkField], Field(min_length=1)]
     host_networks: Annotated[list[NetworkField], Field(min_length=1)]
 
 
-class FeedForm(_Form):
-    """A source of electricity; `hall-a/row-3` hangs on `hall-a`."""
-
-    budget_watts: Watts | None = None
-    """Most that may be drawn, hosts that are on already included."""
-    ramp_watts_per_min: Watts | None = None
-    """Most that the draw may rise in a minute."""
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self.budget_watts is None and self.ramp_watts_per_min is None:
-            raise PydanticCustomError("feed", "limits nothing: write budget_watts, ramp_watts_per_min or both")
-        return self
-
-
-class BreakerForm(_Form):
-    """When to stop by itself."""
-
-    group_failed_share: Share | None = None
-    """Share of a group's hosts in quarantine, 0 to 1."""
-    same_model_failures: Count | None = None
-    """Quarantined hosts of one model."""
-
-
-class LimitsForm(_Form):
-    """What may happen at the same time."""
-
-    feeds: dict[Text, FeedForm] = {}
-    slots: dict[str, Count] = {}
-    """Counted resources: `bmc_per_subnet`, `consoles`, `image_server`, `redeploy_forks`."""
-    breaker: BreakerForm = BreakerForm()
-
-
-class GateForm(_Form):
-    """A point where a person or a check must say yes before any power-on."""
+class GateForm(Form):
+    """A point where a person or a check must say yes, or a time must have come, before any power-on."""
 
     ask: str = ""
     """Question for a person."""
     check: HttpForm | None = None
     """Check that must hold."""
+    wait: Duration | None = None
+    """Time of the run that must have passed."""
+    at: Annotated[str, Field(min_length=1)] | None = None
+    """Wall-clock time: ISO 8601 with offset (`2026-11-26T06:00+09:00`), or `06:00`, the next one after the run began."""
     groups: list[Text] = []
     """Groups that the gate holds back; empty: all."""
 
     @model_validator(mode="after")
-    def _asks_somebody(self) -> Self:
-        if not self.ask and self.check is None:
+    def _one_kind(self) -> Self:
+        kinds = [name for name in ("ask", "check", "wait", "at") if getattr(self, name) not in (None, "")]
+        if not kinds:
             raise PydanticCustomError(
-                "gate", "asks nobody and checks nothing: write ask: QUESTION or check: {http: URL}"
+                "gate",
+                "asks nobody and checks nothing: write ask: QUESTION, check: {http: URL}, wait: 20m or at: TIME",
+            )
+        if len(kinds) > 1:
+            raise PydanticCustomError(
+                "gate", "has {kinds}: a gate is of one kind, so write two gates", {"kinds": " and ".join(kinds)}
             )
         return self
 
+    @field_validator("at")
+    @classmethod
+    def _time(cls, value: str | None) -> str | None:
+        if value is not None and not _CLOCK.fullmatch(value):
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                found = None
+            if found is None or found.tzinfo is None:
+                raise PydanticCustomError("time", "must be HH:MM, or ISO 8601 with offset: 2026-11-26T06:00+09:00")
+        return value
 
-class PlanForm(_Form):
+
+class PlanForm(Form):
     """A bootorch plan: groups of hosts, what they wait for, and what proves that they are back."""
 
     name: Name
     """Name of the plan; production power needs it typed."""
     environment: Literal["production", "drill", "lab"]
     site: SiteForm
-    inventory: Annotated[
-        Annotated[Text, Tag("text")] | Annotated[list[Text], Field(min_length=1), Tag("list")],
-        Discriminator(_text_or_list),
-    ]
+    inventory: TextOrList
     """Ansible inventory, or a list of them; paths are relative to the plan file."""
     known_hosts: Text | None = None
     """SSH host keys (OpenSSH known_hosts); by default the operator's own."""
     limits: LimitsForm = LimitsForm()
     gates: dict[Name, GateForm] = {}
+    control: ControlForm = ControlForm()
     defaults: DefaultsForm = DefaultsForm()
     groups: Annotated[dict[Name, GroupForm], Field(min_length=1)]
 
@@ -363,6 +286,8 @@ def plan_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "bootorch plan"}
 
 
-FORMS: tuple[type[BaseModel], ...] = tuple(
-    form for form in globals().values() if isinstance(form, type) and issubclass(form, _Form)
+FORMS: tuple[type[BaseModel], ...] = (
+    *(form for form in globals().values() if isinstance(form, type) and issubclass(form, Form)),
+    *LIMIT_FORMS,
+    *CONTROL_FORMS,
 )

@@ -1,0 +1,165 @@
+"""Limits of a plan against its hosts: slots that mean something, feeds and supplies that their hosts fit into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+
+from bootorch.core.hostfacts import OWN_FACTS, Findings
+from bootorch.core.inventory import Inventory
+from bootorch.core.limits import feed_path
+from bootorch.core.model import FeedLimit, Host, Limits
+from bootorch.core.spec import PlanSpec
+
+# Slots that count something of the recovery itself. Any other name is a fact of hosts: so many with the same value of
+# it boot at the same time.
+SLOTS = ("bmc_per_subnet", "boots", "consoles", "image_server", "logins", "redeploy_forks")
+
+
+def check_limits(
+    spec: PlanSpec, hosts: Mapping[str, Host], inventory: Inventory, findings: Findings, warnings: Findings
+) -> Limits:
+    """The limits with normalised names; what is wrong with them is in ``findings``."""
+    limits = normalised(spec.limits)
+    _check_slots(spec, hosts, inventory, findings, warnings)
+    for path in spec.limits.feeds:
+        supply, colon, _ = path.partition(":")
+        if colon and supply not in spec.supplies:
+            remedy = "rename the feed, or write it under limits.supplies"
+            findings.add(f"feed {path}: a colon belongs to supplies", spec.where("limits", "feeds", path), remedy)
+    _Feeds(spec, limits.feeds, findings, warnings).check(hosts)
+    return limits
+
+
+def normalised(limits: Limits) -> Limits:
+    """Names of feeds as ``feed_path`` gives them."""
+    return replace(limits, feeds={path.strip("/"): limit for path, limit in limits.feeds.items()})
+
+
+def _check_slots(
+    spec: PlanSpec, hosts: Mapping[str, Host], inventory: Inventory, findings: Findings, warnings: Findings
+) -> None:
+    for slot in spec.limits.slots:
+        if slot in SLOTS:
+            continue
+        where = spec.where("limits", "slots", slot)
+        without = [host.name for host in hosts.values() if not host.fact(slot)]
+        if hosts and len(without) == len(hosts):
+            known = sorted({*SLOTS, *OWN_FACTS, *(name for found in inventory.hosts.values() for name in found)})
+            close = get_close_matches(slot, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"known slots: {', '.join(SLOTS)}, and any fact of hosts"
+            findings.add(f"unknown slot {slot!r}: no host has such a fact", where, remedy)
+        elif without:
+            message = f"hosts without {slot} are counted by no slot {slot}"
+            warnings.add(message, where, f"set the variable {slot} of these hosts in the inventory", without)
+
+
+class _Feeds:
+    """Sums over hosts: what each feed carries when all are up, and how much more while one boots."""
+
+    def __init__(
+        self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings
+    ) -> None:
+        self.spec, self.feeds = spec, feeds
+        self.findings, self.warnings = findings, warnings
+        self.steady: Counter[str] = Counter()
+        self.surge: dict[str, float] = {}  # by how much a host draws more while it boots
+        self._paths: dict[tuple[str, ...], tuple[tuple[str, float], ...]] = {}
+        self._wide: set[tuple[object, ...]] = set()  # kinds of hosts that fit everywhere
+
+    def check(self, hosts: Mapping[str, Host]) -> None:
+        electric = any(":" not in path for path in self.feeds)
+        if not self.feeds:
+            return
+        for host in hosts.values():
+            if electric:
+                self._electricity(host)
+            for load in host.loads:
+                self._count(host, (load.path,), load.peak, load.steady, 0.0)
+        for path, total in self.steady.items():
+            budget, last = self.feeds[path].budget_watts, total + round(self.surge[path])
+            if budget is not None and last > budget:
+                what, unit = _what(path)
+                self.warnings.add(
+                    f"{what}: its hosts draw {total}{unit} when all are up and {last}{unit} while the last one boots, "
+                    f"over the budget of {budget:.0f}{unit}",
+                    self._where(path),
+                    "the last hosts will not be powered on unless the budget is raised",
+                )
+
+    def _electricity(self, host: Host) -> None:
+        where = self.spec.inventory_name
+        if not host.feeds:
+            self.findings.host(
+                host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3"
+            )
+            return
+        limited = self._limited(host.feeds)
+        if any(_needs_watts(self.feeds[path]) for path, _ in limited) and not host.watts_boot_peak:
+            remedy = "set watts_boot_peak, as measured or from the server's name plate"
+            self.findings.host(host.name, "no watts_boot_peak on a limited feed", where, remedy)
+        if any(self.feeds[path].inrush_amps is not None for path, _ in limited) and not host.inrush_amps:
+            remedy = "set inrush_amps, as measured or from the data sheet of its power supplies"
+            self.findings.host(host.name, "no inrush_amps on a feed that limits inrush", where, remedy)
+        self._count(host, host.feeds, host.watts_boot_peak, host.watts_steady, host.inrush_amps)
+
+    def _count(self, host: Host, feeds: tuple[str, ...], peak: float, steady: float, inrush: float) -> None:
+        for path, share in self._limited(feeds):
+            limit = self.feeds[path]
+            self.steady[path] += round(steady * share)
+            self.surge[path] = max(self.surge.get(path, 0.0), (peak - steady) * share)
+            what, unit = _what(path)
+            for most, taken, of, name, each in (
+                (limit.ramp_watts_per_min, peak, "ramp", "ramp_watts_per_min", f"{unit} per minute"),
+                (limit.budget_watts, peak, "budget", "budget_watts", unit),
+                (limit.inrush_amps, inrush, "inrush", "inrush_amps", " A"),
+            ):
+                if most is not None and taken * share > most:
+                    own = " A" if of == "inrush" else unit
+                    self.findings.host(
+                        host.name,
+                        f"the {of} of {what} is below what one host {'takes' if unit != ' W' else 'draws'} while it "
+                        f"{'is switched on' if of == 'inrush' else 'boots'}",
+                        self._where(path),
+                        f"correct {name if unit == ' W' else of} or "
+                        f"{'inrush_amps' if of == 'inrush' else 'watts_boot_peak' if unit == ' W' else 'its draw'}",
+                        f"{taken * share:.0f}{own} of {most:.0f}{each}",
+                    )
+
+    def _limited(self, feeds: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+        found = self._paths.get(feeds)
+        if found is None:
+            found = self._paths[feeds] = tuple(shares(feeds, self.feeds))
+        return found
+
+    def _where(self, path: str) -> str:
+        supply, colon, name = path.partition(":")
+        if colon:
+            return self.spec.where("limits", "supplies", supply, "budgets", name)
+        return self.spec.where("limits", "feeds", path)
+
+
+def shares(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit]) -> Iterator[tuple[str, float]]:
+    """The limited feeds that a host's cords hang on, and how much of the host counts on each.
+
+    With failover the whole host, because its other cord may fail; without, the share of its cords that hang there. A
+    feed that several cords hang on is given once.
+
+    >>> limits = {"hall": FeedLimit(1e5), "hall/a": FeedLimit(5e4, failover=False), "hall/b": FeedLimit(5e4)}
+    >>> list(shares(("hall/a/1", "hall/b/1"), limits))
+    [('hall', 1.0), ('hall/a', 0.5), ('hall/b', 1.0)]
+    """
+    cords = Counter(path for feed in feeds for path in feed_path(feed) if path in limits)
+    for path, count in cords.items():
+        yield path, 1.0 if limits[path].failover else count / len(feeds)
+
+
+def _needs_watts(limit: FeedLimit) -> bool:
+    return limit.budget_watts is not None or limit.ramp_watts_per_min is not None
+
+
+def _what(path: str) -> tuple[str, str]:
+    """What a limited thing is called, and the unit of its budget."""
+    return (f"supply {path}", "") if ":" in path else (f"feed {path}", " W")
