@@ -181,7 +181,7 @@ class Outcomes:
 
     @cached_property
     def bound(self) -> Estimate | None:
-        """The lower bound of the ready time; None where it was not computed."""
+        """The lower bound of the run's end; None where it was not computed."""
         known = [sample.bound_s for sample in self.samples if sample.bound_s is not None]
         return estimate(known) if known else None
 

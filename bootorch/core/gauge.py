@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from bootorch.core.critical import Leg
-from bootorch.core.dependencies import Order, Status
+from bootorch.core.dependencies import Leader, Need, Order, Status
 from bootorch.core.events import Event, Intent, Kind
+from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource, feed_path
 from bootorch.core.model import Outcome, Stage
 from bootorch.core.plan import Plan
-from bootorch.core.state import HostState, State
+from bootorch.core.state import State
 from bootorch.core.timeline import Phase, resource_title
 
 POINTS = 320  # of a series: finer than a screen shows
@@ -28,6 +29,7 @@ LOOKS = 64  # at who is held back, before the time between two looks is doubled
 FIRST_LOOK_S = 5.0
 MOST_LEFT = 12  # reasons of hosts without an outcome
 
+SURVEY = ("slot", "survey")
 GOOD = (Outcome.READY, Outcome.ADOPTED)
 Points = tuple[tuple[float, float], ...]
 
@@ -212,6 +214,8 @@ class Gauge:
                 if host.stage is not Stage.REDEPLOY or host.inflight or host.next_t > now:
                     continue
                 resource = forks
+            elif resource == SURVEY:
+                continue  # looked at ahead of its turn: that holds nobody back
             counts[resource] = counts.get(resource, 0) + 1
             before = parked.get(host.host.name)
             if before is None:
@@ -261,7 +265,7 @@ class Gauge:
         )
 
     def _resource(self, host: HostState) -> Resource | None:
-        if host.parked is not None:
+        if host.parked is not None and host.parked != SURVEY:
             return host.parked
         held = self._parked.get(host.host.name)
         return held[-1][1] if held and host.stage in (Stage.POWER, Stage.REDEPLOY) else None
@@ -282,22 +286,24 @@ class Gauge:
         """The host whose outcome let this one go last, and the dependency that it was for."""
         found: HostState | None = None
         title = ""
-        spread = {(r.group, r.control): r.across_racks for r in host.group.requires}
-        for wait in self._state.dependencies.of[host.host.name]:
+        name = host.host.name
+        hosts = self._state.hosts
+        for wait in self._state.dependencies.of[name]:
             if wait.status is not Status.HOLDS:
                 continue
-            across = 0 if isinstance(wait, Order) else max(
-                (racks for (group, _), racks in spread.items() if group == wait.parent), default=0
-            )  # fmt: skip
-            members = [self._state.hosts[name] for name in wait.members]
-            if isinstance(wait, Order):
-                turned = max((m for m in members if m.outcome is not None), key=_when, default=None)
-            else:
-                turned = _turned([m for m in members if m.outcome in GOOD], wait.needed, across)
+            match wait:
+                case Leader():
+                    turned = hosts[wait.chosen] if wait.chosen and wait.chosen != name else None
+                case Order():
+                    settled = (hosts[m] for m in wait.members if hosts[m].outcome is not None)
+                    turned = max(settled, key=_when, default=None)
+                case Need():
+                    ready = [hosts[m] for m in wait.members if hosts[m].outcome in GOOD]
+                    turned = _turned(ready, wait.needed, wait.across)
             if turned is not None and (found is None or _when(turned) > _when(found)):
                 found, title = turned, wait.title
-        if found is not None and host.started_t is not None and found.settled_t > host.settled_t:
-            return None, ""
+        if found is not None and found.settled_t > host.settled_t:
+            return None, ""  # it went before: what was ready then went dark, or another member was first
         return found, title
 
     def _leg(self, host: HostState, before: HostState | None, waited_for: str) -> Leg:
@@ -358,7 +364,12 @@ def binding(path: Sequence[Leg]) -> Binding | None:
 
 
 def _kind(title: str) -> str:
-    words = (("budget of feed", "feed"), ("ramp of feed", "ramp"), ("gate", "gate"), ("breaker", "breaker"))
+    words = (
+        ("budget of", "feed"), ("power kept", "feed"), ("ramp of", "ramp"), ("inrush of", "inrush"), ("gate", "gate"),
+        ("breaker", "breaker"), ("first member", "first"), ("nobody has chosen", "first"),
+    )  # fmt: skip
+    if title.endswith("without electricity"):
+        return "dark"
     return next((kind for word, kind in words if title.startswith(word)), "slot")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,20 @@ from bootorch.core.gauge import Gauge, Sample, followed_feeds
 from bootorch.core.plan import Plan
 from bootorch.core.recovery import replay
 from bootorch.core.state import State
-from bootorch.core.whatif import BootSlow, Chance, ModelDead, ShareChange, WhatIf, apply, darken, happenings, held_gates
+from bootorch.core.whatif import (
+    BootSlow,
+    Chance,
+    FeedOutage,
+    ModelDead,
+    ShareChange,
+    WhatIf,
+    apply,
+    darken,
+    happenings,
+    held_gates,
+)
 from bootorch.ops.forks import share_out
+from bootorch.sim.bounds import lower_bound
 from bootorch.sim.conditioned import condition, remaining
 from bootorch.sim.parameters import ModelParameters, Parameters
 from bootorch.sim.run import Simulation
@@ -183,7 +196,7 @@ def sample(scenario: Scenario, index: int) -> Sample:
         for event in scenario.outages:
             _electricity(world, event)
         condition(world, engine.state, scenario.now, seed)
-    bound = None if running else lower_bound(plan, world)
+    bound = _bound(scenario, world)
     trial = _Trial(engine, world)
     held = held_gates(scenario.what)
     if running:
@@ -307,15 +320,18 @@ def _slower(parameters: Parameters, factor: float) -> Parameters:
     )
 
 
-def lower_bound(plan: Plan, world: World) -> tuple[float, str] | None:
-    """The least that this world's recovery can take, and what says so; None where that cannot be computed."""
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    if find_spec("bootorch.sim.bounds") is None:
+def _bound(scenario: Scenario, world: World) -> tuple[float, str] | None:
+    """The least that this world's recovery can take, and what says so. None where part of the plan does not take part,
+    or none can ever end."""
+    plan, what = scenario.plan, scenario.what
+    partial = scenario.options.selected or any(limit.dark for limit in plan.limits.feeds.values())
+    if scenario.state is not None or partial or any(isinstance(change, FeedOutage) for change in what.changes):
         return None
-    bound = import_module("bootorch.sim.bounds").lower_bound(plan, world)
-    return float(bound.seconds), str(bound.binding)
+    bound = lower_bound(plan, world.durations())
+    if not math.isfinite(bound.seconds):
+        return None
+    detail = f" ({bound.binding.detail})" if bound.binding.detail else ""
+    return bound.seconds, bound.binding.what + detail
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import cached_property
 
 from bootorch.core.events import Intent, Kind
+from bootorch.core.hoststate import HostState
 from bootorch.core.model import Outcome, Stage
-from bootorch.core.state import HostState, State
+from bootorch.core.state import State
 from bootorch.sim.fate import NEVER_S, Server
 from bootorch.sim.machine import BootFailure, draw
 from bootorch.sim.world import HostTimes, World

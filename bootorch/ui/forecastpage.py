@@ -11,7 +11,7 @@ from bootorch.core.critical import where_time_went
 from bootorch.core.forecast import Forecast, Outcomes, PassageForecast, difference
 from bootorch.core.timeline import resource_title
 from bootorch.ui import charts, forecastcharts
-from bootorch.ui.forecastview import SCHEMA, Times, _later, _length, _more, assumptions, times_of, verdict
+from bootorch.ui.forecastview import SCHEMA, Times, _later, _length, _more, assumptions, mean, times_of, verdict
 from bootorch.ui.html import Cell, _legend, _section, _table
 from bootorch.ui.lines import clock, hosts, span, text_of
 from bootorch.ui.summary import PHASE_WORDS
@@ -88,7 +88,7 @@ def _tiles(forecast: Forecast, times: Times) -> str:
     base = forecast.base
     whole, at = base.whole, base.whole.ready_at
     tiles = [
-        ("Ready", f"{whole.ready:,.0f}", f"of {hosts(whole.size)}", "ok"),
+        ("Ready", mean(whole.ready), f"of {hosts(whole.size)}", "ok"),
         ("Median", times.span(at.p50), times.day(at.p50) or "P50 of the last ready host", ""),
         ("At worst", times.span(at.p90), times.day(at.p90) or "P90 of the last ready host", ""),
         ("Quarantined", f"{whole.quarantined:,.1f}", "on average", "bad" if whole.quarantined >= 0.05 else ""),
@@ -98,7 +98,9 @@ def _tiles(forecast: Forecast, times: Times) -> str:
         bound = base.bindings[0]
         tiles.append(("Binding", f"{bound.share:.0%}", bound.title, ""))
     if base.bound is not None and base.bound.p50 is not None:
-        ratio = "" if base.ratio is None or base.ratio.p50 is None else f"{base.ratio.p50:.2f} × of it: "
+        ratio = (
+            "" if base.ratio is None or base.ratio.p50 is None else f"the run ends at {base.ratio.p50:.2f} × of it: "
+        )
         tiles.append(("Lower bound", span(base.bound.p50), f"{ratio}{base.bound_by}", ""))
     cells = "".join(
         f'<div class="tile"><div class="what">{escape(what)}</div><div class="value {cls}">{escape(value)}</div>'

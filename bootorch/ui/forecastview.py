@@ -55,6 +55,11 @@ class Times:
         return f"{self.span(t)} ({day})" if day else self.span(t)
 
 
+def mean(count: float) -> str:
+    """Hosts on average over the samples: whole where it is, or where a tenth of a host says nothing."""
+    return f"{count:,.0f}" if count >= 1000 or abs(count - round(count)) < 0.005 else f"{count:,.1f}"
+
+
 def times_of(forecast: Forecast) -> Times:
     return Times(forecast.start, forecast.began_s)
 
@@ -91,13 +96,13 @@ def lines(forecast: Forecast, next_command: str = "") -> Lines:
 def verdict(outcomes: Outcomes, times: Times) -> list[Piece]:
     """The sum, in one line: how many become ready, and when, or that it does not end."""
     whole, count = outcomes.whole, len(outcomes.samples)
-    pieces: list[Piece] = [(f"{whole.ready:,.0f} of {hosts(whole.size)} ready", "bold")]
+    pieces: list[Piece] = [(f"{mean(whole.ready)} of {hosts(whole.size)} ready", "bold")]
     for number, word, style in (
         (whole.quarantined, "quarantined", "red"), (whole.blocked, "blocked", "yellow"), (whole.left, "left", "red"),
         (whole.skipped, "skipped", "dim"),
     ):  # fmt: skip
         if number >= 0.05:
-            pieces += [", ", (f"{number:,.{0 if number >= 10 else 1}f} {word}", style)]
+            pieces += [", ", (f"{mean(number)} {word}", style)]
     at = whole.ready_at
     if outcomes.unfinished:
         share = "" if outcomes.unfinished == count else f" in {outcomes.unfinished} of {count} samples"
@@ -149,7 +154,7 @@ def _is_back(group: PassageForecast, began_s: float) -> bool:
 
 
 def _row(part: PassageForecast, times: Times) -> tuple[Piece, ...]:
-    short: Piece = (f"{part.short:,.{0 if part.short >= 10 else 1}f}", "red") if part.short >= 0.05 else ""
+    short: Piece = (mean(part.short), "red") if part.short >= 0.05 else ""
     at = part.ready_at
     row: list[Piece] = [(part.name, "bold"), f"{part.size:,}", short, _length(part.usable_at, 0.5, times)]
     row += [_length(at, 0.5, times), _length(at, 0.9, times)]
@@ -181,7 +186,7 @@ def _binding(outcomes: Outcomes, times: Times, page: Lines) -> None:
         rows.append((("breaker", "bold") if not index else "", scope.replace(":", " ", 1), (words, "dim")))
     bound_at, ratio = outcomes.bound, outcomes.ratio
     if bound_at is not None and bound_at.p50 is not None:
-        words = "" if ratio is None or ratio.p50 is None else f"the median is {ratio.p50:.2f} × of it"
+        words = "" if ratio is None or ratio.p50 is None else f"the run ends at {ratio.p50:.2f} × of it"
         rows.append((("lower bound", "bold"), f"{span(bound_at.p50)}: {outcomes.bound_by}", (words, "dim")))
     page.table(rows, indent=0)
 
@@ -200,24 +205,32 @@ def _what_ifs(forecast: Forecast, times: Times, page: Lines) -> None:
             why = f": {other.left[0].why}" if other.left else ""
             when = f"cannot be finished in {other.unfinished} of {len(other.samples)} samples{why}"
         bound = f"binding: {other.bindings[0].title}" if other.bindings else ""
-        rows.append(((other.what, "bold"), _later(change.ready), _more(change.hosts), when, (bound, "dim")))
+        rows.append(
+            (
+                (other.what, "bold"),
+                _later(change.ready, fewer=change.hosts < -0.05),
+                _more(change.hosts),
+                when,
+                (bound, "dim"),
+            )
+        )
     page.table(rows)
 
 
-def _later(change: Estimate) -> Piece:
+def _later(change: Estimate, *, fewer: bool = False) -> Piece:
+    """``fewer``: hosts become ready; earlier is no gain then."""
     if change.p50 is None:
         return ("not comparable", "red") if change.never == change.samples else ""
     if abs(change.p50) < 0.05:
         return "no later"
     words = f"{'+' if change.p50 > 0 else '−'}{span(abs(change.p50))}"
-    return (words, "red" if change.p50 > 0 else "green")
+    return (words, "red" if change.p50 > 0 else "" if fewer else "green")
 
 
 def _more(change: float) -> Piece:
     if abs(change) < 0.05:
         return "as many hosts ready"
-    count = f"{abs(change):,.{0 if abs(change) >= 10 else 1}f}"
-    return (f"{count} hosts {'more' if change > 0 else 'fewer'} ready", "" if change > 0 else "red")
+    return (f"{mean(abs(change))} hosts {'more' if change > 0 else 'fewer'} ready", "" if change > 0 else "red")
 
 
 def assumptions(forecast: Forecast) -> list[str]:
