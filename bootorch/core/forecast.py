@@ -64,7 +64,7 @@ def estimate(values: Iterable[float | None]) -> Estimate:
 @dataclass(frozen=True, slots=True)
 class PassageForecast:
     """A group, a tier or the whole. Counts are means over the samples; ``ready_at``: its last host that becomes ready
-    is; ``usable_at``: as many as those that depend on it ask for are."""
+    is; ``usable_at``: as many are as make it usable (``gauge.quorums``)."""
 
     name: str
     tier: int

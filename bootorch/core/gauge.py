@@ -17,7 +17,7 @@ from bootorch.core.dependencies import Leader, Need, Order, Status
 from bootorch.core.events import Event, Intent, Kind
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource, feed_path
-from bootorch.core.model import Outcome, Stage
+from bootorch.core.model import Outcome, Quorum, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.state import State
 from bootorch.core.timeline import Phase, resource_title
@@ -25,8 +25,9 @@ from bootorch.core.timeline import Phase, resource_title
 POINTS = 320  # of a series: finer than a screen shows
 MOST_FEEDS = 8  # whose draw is followed: those whose hosts ask for most of their budget
 EXACT_FEEDS = 12  # with at most so many limited feeds, the draw is read after every decision that switched a host on
-LOOKS = 64  # at who is held back, before the time between two looks is doubled
-FIRST_LOOK_S = 5.0
+LOOKS = 24  # at who is held back, before the time between two looks is doubled
+FIRST_LOOK_S = 10.0
+USABLE_SHARE = 0.9  # a service that nobody requires counts as usable with so many of its hosts
 MOST_LEFT = 12  # reasons of hosts without an outcome
 
 SURVEY = ("slot", "survey")
@@ -78,7 +79,7 @@ class Passage:
     skipped: int
     left: int  # without an outcome as the run stood still
     ready_s: float | None  # its last host that becomes ready is
-    quorum_s: float | None  # as many as those that depend on it ask for are ready; nobody asks: all
+    quorum_s: float | None  # usable: see ``quorums``
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +157,19 @@ def followed_feeds(plan: Plan) -> tuple[str, ...]:
 
 
 def quorums(plan: Plan) -> Mapping[str, int]:
-    """How many members of each group have to be ready before every group that requires it may go."""
+    """How many members make each group usable: as many as the groups that require it ask for; ``USABLE_SHARE`` of them
+    where nobody asks, or each host asks only for its own (``per_host``)."""
     asked: dict[str, int] = {}
     for group in plan.groups.values():
         for requirement in group.requires:
-            size = len(plan.groups[requirement.group].hosts)
-            needed = size if requirement.per_host else requirement.quorum.needed(size)
-            asked[requirement.group] = max(asked.get(requirement.group, 0), needed)
-    return {name: min(asked.get(name) or len(group.hosts), len(group.hosts)) for name, group in plan.groups.items()}
+            if not requirement.per_host:
+                needed = requirement.quorum.needed(len(plan.groups[requirement.group].hosts))
+                asked[requirement.group] = max(asked.get(requirement.group, 0), needed)
+    usual = Quorum(share=USABLE_SHARE)
+    return {
+        name: min(asked.get(name) or usual.needed(len(group.hosts)), len(group.hosts))
+        for name, group in plan.groups.items()
+    }
 
 
 class Gauge:
@@ -207,13 +213,15 @@ class Gauge:
         counts: dict[Resource, int] = {}
         parked = self._parked
         self._active = active = [host for host in self._active if host.outcome is None]
-        forks = ("slot", "forks") if "redeploy_forks" in self._state.plan.limits.slots else ("slice", "")
-        for host in active:
+        queued = ("slot", "forks") if "redeploy_forks" in self._state.plan.limits.slots else ("slice", "")
+        redeploy = Stage.REDEPLOY
+        waiting = [h for h in active if h.parked is not None or (h.stage is redeploy and not h.inflight)]
+        for host in waiting:
             resource = host.parked
             if resource is None:
-                if host.stage is not Stage.REDEPLOY or host.inflight or host.next_t > now:
-                    continue
-                resource = forks
+                if host.next_t > now:
+                    continue  # pauses after a failure
+                resource = queued
             elif resource == SURVEY:
                 continue  # looked at ahead of its turn: that holds nobody back
             counts[resource] = counts.get(resource, 0) + 1

@@ -194,7 +194,10 @@ def _groups(forecast: Forecast, times: Times, scale: charts.Scale) -> str:
         for part in parts
     ]
     head = ("Group", "Hosts", "Ready", "Not ready", "Usable", "P10", "P50", "P90", "At, at worst")
-    note = "Usable: as many members are ready as those that depend on the group ask for. Back: the last that will be."
+    note = (
+        "Usable: as many members are ready as those that depend on the group ask for, or nine of ten where nobody"
+        " does. P10 to P90: when the last that will be ready is."
+    )
     picture = forecastcharts.passages(parts, scale, forecast.began_s, "When each group is back, P10 to P90")
     return _section("Groups", note, picture, _table(head, rows, numbers=(1, 2, 3, 4, 5, 6, 7)))
 
