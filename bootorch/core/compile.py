@@ -57,7 +57,8 @@ def compile_plan(spec: PlanSpec, inventory: Inventory) -> Compiled:
     controlled = spec.control != NO_CONTROL
     control = controlpath.read(spec, inventory, hosts, findings, warnings) if controlled else controlpath.Control()
     groups = {
-        name: _group(name, group, members[name], control.requires.get(name, ())) for name, group in spec.groups.items()
+        name: _group(name, group, members[name], control.requires.get(name, ()))
+        for name, group in spec.groups.items()
     }
     # Circles are looked for only among groups that exist; with an unknown one there is a problem to solve first.
     known = all(parent in spec.groups for parents in links.values() for parent in parents)

@@ -59,7 +59,9 @@ def _check_slots(
 class _Feeds:
     """Sums over hosts: what each feed carries when all are up, and how much more while one boots."""
 
-    def __init__(self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings) -> None:
+    def __init__(
+        self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings
+    ) -> None:
         self.spec, self.feeds = spec, feeds
         self.findings, self.warnings = findings, warnings
         self.steady: Counter[str] = Counter()
@@ -90,7 +92,9 @@ class _Feeds:
     def _electricity(self, host: Host) -> None:
         where = self.spec.inventory_name
         if not host.feeds:
-            self.findings.host(host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3")
+            self.findings.host(
+                host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3"
+            )
             return
         limited = self._limited(host.feeds)
         if any(_needs_watts(self.feeds[path]) for path, _ in limited) and not host.watts_boot_peak:

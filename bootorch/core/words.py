@@ -128,9 +128,7 @@ def _limit(order: Order) -> LimitSet:
             raise InvalidInput(Problem("a slot is a plain count: no ramp, no inrush", where, "leave them out"))
         if not value:
             raise InvalidInput(Problem("how many?", where, f"write limit set slot {name} 100"))
-        return LimitSet(
-            0.0, kind, _resource(name), float(_whole(value[0], where, MOST_SLOTS)), None, None, order.by, order.why
-        )
+        return LimitSet(0.0, kind, _resource(name), float(_whole(value[0], where, MOST_SLOTS)), None, None, order.by, order.why)
     given = [(value[0] if value else "", "budget"), (order.ramp, "ramp"), (order.inrush, "inrush")]
     problems, amounts = [], []
     for text, what in given:
