@@ -21,6 +21,7 @@ from bootorch.ui.services import (
     History,
     LoadRequest,
     Observer,
+    OutlookObserver,
     PlanView,
     ResumeRequest,
     RunRequest,
@@ -75,14 +76,16 @@ class Runs:
     def dry_run(self, request: RunRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
         from bootorch.sim.run import Simulation
+        from bootorch.ops.forecastcommand import read_world
         from bootorch.sim.world import CALM, World
 
         # Nothing is sent, so a snapshot that has aged is worth a warning and no refusal.
         loaded = _load(replace(request.load, allow_stale=True), require_snapshot=True)
         selected = _select(loaded, request.limit)
         dark = _dark(loaded, request)
+        world = CALM if request.parameters is None else read_world(request.parameters)
         engine = Engine(loaded.plan)
-        simulation = Simulation(engine, World(loaded.plan, request.seed, CALM))
+        simulation = Simulation(engine, World(loaded.plan, request.seed, world))
         events: list[Event] = simulation.start(request.seed, request.limit or "", selected)
         for lost in dark:
             engine.apply(lost)
@@ -203,6 +206,7 @@ class Runs:
         import asyncio
 
         from bootorch.core.events import RunEnded
+        from bootorch.ops.estimator import Estimator
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.runner import Runner
 
@@ -224,7 +228,11 @@ class Runs:
             finally:
                 await drivers.aclose()
 
-        verdict = asyncio.run(drive())
+        tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
+        with ExitStack() as beside:
+            if request.forecast:
+                beside.enter_context(Estimator(journal.path.parent, len(loaded.plan.hosts), tell))
+            verdict = asyncio.run(drive())
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())
             engine.apply(end)

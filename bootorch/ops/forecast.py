@@ -52,6 +52,7 @@ class Options:
     samples: int = 20
     seed: int = 0
     jobs: int = 1
+    bounds: int = 3  # samples of each world that the lower bound is reckoned for
     what_ifs: Sequence[WhatIf] = ()
     dark: Sequence[str] = ()
     limit: str = ""
@@ -196,7 +197,7 @@ def sample(scenario: Scenario, index: int) -> Sample:
         for event in scenario.outages:
             _electricity(world, event)
         condition(world, engine.state, scenario.now, seed)
-    bound = _bound(scenario, world)
+    bound = _bound(scenario, world) if index < scenario.options.bounds else None
     trial = _Trial(engine, world)
     held = held_gates(scenario.what)
     if running:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bootorch.sim.parameters import Parameters
 
 SAMPLES = 20
+BOUNDS = 3  # a lower bound costs half of what a sample does, and differs little from one to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Request:
     dark: tuple[str, ...] = ()
     start: str = ""
     jobs: int = 0  # 0: as many as there are cores
+    bounds: int = BOUNDS
 
 
 def add_to(app: typer.Typer, services: Services) -> None:
@@ -70,6 +72,8 @@ def add_to(app: typer.Typer, services: Services) -> None:
         json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
         html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page to this file.")] = None,
         jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")] = 0,
+        bounds: Annotated[int, typer.Option(min=0, help="Samples to reckon the lower bound of.")] = BOUNDS,
+        child: Annotated[bool, typer.Option("--child", hidden=True, help="End with the parent process.")] = False,
         fit: Annotated[
             bool, typer.Option("--fit", help="Fit the world's parameters from these runs' journals.")
         ] = False,
@@ -78,6 +82,10 @@ def add_to(app: typer.Typer, services: Services) -> None:
         ] = None,
     ) -> None:
         """When is what back? The engine of real runs over simulated worlds, many times. Sends nothing."""
+        if child:
+            from bootorch.ops.forks import end_with_parent
+
+            end_with_parent()
         if fit or output is not None:
             if not fit or output is None:
                 problem = Problem("--fit and -o FILE belong together", "", "bootorch forecast --fit RUN... -o FILE")
@@ -88,7 +96,7 @@ def add_to(app: typer.Typer, services: Services) -> None:
             remedy = "give one plan or run; several runs are for --fit"
             raise InvalidInput(Problem(f"{len(targets)} targets: a forecast is of one", "", remedy))
         request = Request(
-            targets[0], samples, seed, tuple(what_if or ()), parameters, limit, tuple(dark or ()), start, jobs
+            targets[0], samples, seed, tuple(what_if or ()), parameters, limit, tuple(dark or ()), start, jobs, bounds
         )
         raise typer.Exit(show(services, request, as_json=json, html=html))
 
@@ -194,6 +202,7 @@ def _options(usual: Options, request: Request, what_ifs: Sequence[WhatIf]) -> Op
         samples=request.samples,
         seed=request.seed,
         jobs=request.jobs or cores(),
+        bounds=request.bounds,
         what_ifs=tuple(what_ifs),
         dark=request.dark,
         parameters_file=str(request.parameters or ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import selectors
@@ -18,6 +19,13 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _READ = 1 << 16
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends (prctl(2), PR_SET_PDEATHSIG; Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def cores() -> int:
@@ -73,6 +81,7 @@ def _fork(task: Task, work: Callable[[Task], Result]) -> tuple[int, int]:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says what was interrupted
+        end_with_parent()
         os.close(read_end)
         try:
             said = pickle.dumps((True, work(task)))
@@ -94,5 +103,6 @@ def _result(written: bytes, status: int) -> Result:  # type: ignore[type-var]
     good, value = pickle.loads(written)  # noqa: S301 - written by our own child a moment ago
     if not good:
         last = str(value).strip().splitlines()[-1]
-        raise ToolError(Problem(f"a sample failed: {last}", "", f"report this: {value}"))
+        remedy = "this is a fault of bootorch: run it again with --debug --jobs 1 and report what it prints"
+        raise ToolError(Problem(f"a sample failed: {last}", "", remedy)) from RuntimeError(str(value))
     return value  # type: ignore[no-any-return]
