@@ -129,8 +129,7 @@ def _slot_title(name: str, value: str) -> str:
         case "image" | "image_server":
             return f"boots per image server {value}"
         case "logins" | "boots" | "survey":
-            words = {"logins": "logins", "boots": "boots", "survey": "BMCs looked at"}
-            return f"{words[name]} at the same time"
+            return "BMCs read ahead" if name == "survey" else f"{name} at the same time"
         case _:
             return f"boots per {name} {value}" if value else f"slot {name}"
 

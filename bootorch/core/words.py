@@ -22,8 +22,7 @@ from bootorch.core.units import watts
 
 Select = Callable[[str], tuple[str, ...]]  # an Ansible host pattern -> the inventory's hosts; InvalidInput for none
 
-FACTS = ("rack", "feed", "model", "firmware")  # facts that every host has, beside those that the plan keeps
-COUNTED = ("bmc_per_subnet", "image_server", "redeploy_forks", "consoles", "logins", "boots", "survey")
+FIXED = ("consoles",)  # slots that a process takes when it begins
 MOST_TIER = 1000  # a tier is a rank that people count by hand
 MOST_SLOTS = 1_000_000  # more than hosts: a slip of the keyboard
 _MOST_COMPARED = 2_000  # names compared to guess a slip of the keyboard: difflib takes some 20 µs for each
@@ -128,7 +127,9 @@ def _limit(order: Order) -> LimitSet:
             raise InvalidInput(Problem("a slot is a plain count: no ramp, no inrush", where, "leave them out"))
         if not value:
             raise InvalidInput(Problem("how many?", where, f"write limit set slot {name} 100"))
-        return LimitSet(0.0, kind, _resource(name), float(_whole(value[0], where, MOST_SLOTS)), None, None, order.by, order.why)
+        return LimitSet(
+            0.0, kind, _resource(name), float(_whole(value[0], where, MOST_SLOTS)), None, None, order.by, order.why
+        )
     given = [(value[0] if value else "", "budget"), (order.ramp, "ramp"), (order.inrush, "inrush")]
     problems, amounts = [], []
     for text, what in given:
@@ -243,8 +244,8 @@ def _check_slot(event: LimitSet, changes: Changes) -> str:
     _, colon, value = event.name.partition(":")
     base = kind_of(event.name)
     plan = changes.plan
-    facts = dict.fromkeys((*FACTS, *(fact for host in plan.hosts.values() for fact in host.facts)))
-    known = dict.fromkeys((*plan.limits.slots, *COUNTED, *facts))
+    # As with feeds: what was never counted cannot be limited while the run goes on.
+    known = [slot for slot in plan.limits.slots if slot not in FIXED]
     if base not in known and event.name not in known:
         raise InvalidInput(_unknown("slot", event.name, known))
     if colon and event.name not in plan.limits.slots:

@@ -78,7 +78,7 @@ class Runner:
 
     async def _loop(self) -> str:
         engine = self._engine
-        heard_t = self._clock()
+        heard_t = self._clock() - COMMAND_POLL_S  # what was said while the process began comes before the first packet
         while True:
             now = self._clock()
             events: list[Event] = []

@@ -149,7 +149,7 @@ def _finish(result: RunResult, *, events: str, as_json: bool) -> int:
     if as_json:
         print_json(report.to_json())
     else:
-        page = summary.lines(report, _next(result, report))
+        page = summary.lines(report, next_command(result, report))
         page.write(_summary_stream(events))
     if where is not None:
         say(("report: ", "dim"), str(where))
@@ -172,15 +172,15 @@ def _keep(report: Report, result: RunResult) -> Path | None:
     return result.run_dir / PAGE
 
 
-def _next(result: RunResult, report: Report) -> str:
+def next_command(result: RunResult, report: Report) -> str:
     """The command that most likely comes next."""
     if result.run_dir is None:
         return ""
     where = quoted(result.run_dir)
     if result.exit_code is Exit.STOPPED:
         closed = [gate.name for gate in report.gates if gate.opened_s is None]
-        if waiting := [feed.feed for feed in report.dark if feed.hosts]:
-            return f"bootorch resume {where} --returned {shlex.quote(waiting[0])}"
+        if feed := _waited_for(report):
+            return f"bootorch resume {where} --returned {feed}"
         if report.tripped:
             return f"bootorch resume {where} --reset-breakers"
         if closed:
@@ -234,12 +234,20 @@ def show_report(services: Services, target: Path, *, html: Path | None, as_json:
 
 def _next_for(history: History, report: Report) -> str:
     where = quoted(history.run_dir)
+    feed = _waited_for(report)
     if not history.running:
-        return f"bootorch report {where} --html report.html" if report.done else f"bootorch resume {where}"
+        if report.done:
+            return f"bootorch report {where} --html report.html"
+        return f"bootorch resume {where}" + (f" --returned {feed}" if feed else "")
     for gate in report.gates:
         if gate.opened_s is None and gate.ask:
             return f"bootorch gate approve {where} {shlex.quote(gate.name)} --by PERSON"
-    return f"bootorch pause {where}"
+    return f"bootorch feed returned {feed} --run {where}" if feed else f"bootorch pause {where}"
+
+
+def _waited_for(report: Report) -> str:
+    """The first dark feed that hosts wait for, as an argument; empty: none."""
+    return next((shlex.quote(feed.feed) for feed in report.dark if feed.hosts), "")
 
 
 # -- streams ---------------------------------------------------------------------

@@ -35,11 +35,15 @@ from tests.plans import group, make_plan
 
 def a_plan() -> Plan:
     """Hosts on ``hall/row-0`` and ``hall/row-1``, web1 on both; a cooling supply; an image server as a fact."""
-    both = {"feeds": ("hall/row-0", "hall/row-1"), "loads": (Load("cooling:crac-1", 2.0, 1.0),)}
-    facts = {"web1": both, "web2": {"facts": {"image_server": "pxe-1"}}}
+    both: dict[str, object] = {"feeds": ("hall/row-0", "hall/row-1"), "loads": (Load("cooling:crac-1", 2.0, 1.0),)}
+    facts: dict[str, dict[str, object]] = {"web1": both, "web2": {"facts": {"image_server": "pxe-1"}}}
     limits = Limits(
-        feeds={"hall": FeedLimit(budget_watts=9000.0), "hall/row-0": FeedLimit(dark=True)},
-        slots={"image_server": 50, "bmc_per_subnet": 64},
+        feeds={
+            "hall": FeedLimit(budget_watts=9000.0),
+            "hall/row-0": FeedLimit(dark=True),
+            "cooling:crac-1": FeedLimit(budget_watts=200.0),
+        },
+        slots={"image_server": 50, "bmc_per_subnet": 64, "rack": 4, "consoles": 8},
     )
     groups = {"store": (3, group(first=First(ask="Who has the newest copy?"))), "web": (4, group(tier=2))}
     return make_plan(groups, limits, facts=facts)
@@ -73,12 +77,12 @@ def read(*typed: str, now: Changes | None = None, ramp: str = "", inrush: str = 
     [
         (("limit", "feed", "hall", "300kW"), limit("feed", "hall", 300_000.0)),
         (("limit", "feed", "hall", "0"), limit("feed", "hall", 0.0)),
-        (("limit", "feed", "hall/row-1", "1 MW"), limit("feed", "hall/row-1", 1e6)),
+        (("limit", "feed", "hall/row-0", "1 MW"), limit("feed", "hall/row-0", 1e6)),
         (("limit", "feed", "cooling:crac-1", "150"), limit("feed", "cooling:crac-1", 150.0)),
         (("limit", "slot", "image_server", "100"), limit("slot", "image_server", 100.0)),
         (("limit", "slot", "image_server:pxe-1", "8"), limit("slot", "image_server:pxe-1", 8.0)),
         (("limit", "slot", "rack:r3", "2"), limit("slot", "rack:r3", 2.0)),
-        (("limit", "slot", "bmc_per_subnet:127.1.0", "2"), limit("slot", "bmc_per_subnet:127.1.0", 2.0)),
+        (("limit", "slot", "bmc_per_subnet:127.1.0", "2"), limit("slot", "bmc:127.1.0", 2.0)),
         (("lost", "hall/row-1"), FeedLost(0.0, "hall/row-1", "kim", "drill")),
         (("returned", "hall/row-0"), FeedReturned(0.0, "hall/row-0", "kim", "drill")),
         (("tier", "web", "0"), TierSet(0.0, "web", 0, "kim", "drill")),
@@ -112,6 +116,9 @@ def test_ramp_and_inrush_go_with_a_budget_or_alone() -> None:
         (("limit", "feed", "hall", "-5kW"), "below zero"),
         (("limit", "feed", "hall", "nan"), "is no power"),
         (("limit", "feed", "hall"), "nothing is set"),
+        (("limit", "feed", "hall/row-1", "3kW"), "has no limit in the plan.*set that of hall"),
+        (("limit", "slot", "model:m1", "3"), "no slot 'model:m1'.*the plan has image_server, bmc_per_subnet, rack$"),
+        (("limit", "slot", "consoles", "3"), "no slot 'consoles'"),
         (("limit", "fed", "hall", "3kW"), "'fed' is no kind of limit"),
         (("limit", "slot", "image_servr", "3"), "no slot 'image_servr'.*did you mean image_server"),
         (("limit", "slot", "image_server:pxe-2", "3"), "no image_server 'pxe-2'.*did you mean pxe-1"),
