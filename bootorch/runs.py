@@ -75,8 +75,8 @@ class Runs:
 
     def dry_run(self, request: RunRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
-        from bootorch.sim.run import Simulation
         from bootorch.ops.forecastcommand import read_world
+        from bootorch.sim.run import Simulation
         from bootorch.sim.world import CALM, World
 
         # Nothing is sent, so a snapshot that has aged is worth a warning and no refusal.

@@ -50,7 +50,7 @@ class FeedChange:
 
 @dataclass(frozen=True, slots=True)
 class FeedOutage:
-    """The feed is lost at run time ``at_s`` (0: dark from the beginning), or, with ``returned``, there again."""
+    """The feed is lost at run time ``at_s`` (0: as the forecast begins), or, with ``returned``, there again."""
 
     name: str
     at_s: float = 0.0
@@ -208,11 +208,10 @@ def _examples(words: str) -> tuple[str, ...]:
 # -- what concerns the plan ---------------------------------------------------------------------
 
 
-def apply(what: WhatIf, plan: Plan, where: str = "--what-if", *, running: bool = False) -> Plan:
+def apply(what: WhatIf, plan: Plan, where: str = "--what-if") -> Plan:
     """The plan with other limits and gates. Raises InvalidInput with every name that the plan does not have.
 
-    A gate that ``opens at`` a time becomes one that asks, and ``happenings`` answers it then. ``running``: the plan is
-    of a run that goes on; a feed without a time is lost now rather than dark from the beginning.
+    A gate that ``opens at`` a time becomes one that asks, and ``happenings`` answers it then.
     """
     found = _unknown(what.changes, plan, where)
     if found:
@@ -222,8 +221,6 @@ def apply(what: WhatIf, plan: Plan, where: str = "--what-if", *, running: bool =
         match change:
             case FeedChange():
                 feeds[change.name] = _limited(feeds.get(change.name, FeedLimit()), change)
-            case FeedOutage(at_s=0.0, returned=False) if not running:
-                feeds[change.name] = replace(feeds.get(change.name, FeedLimit()), dark=True)
             case SlotChange():
                 slots[change.name] = change.count
             case GateOpens():
@@ -235,13 +232,15 @@ def apply(what: WhatIf, plan: Plan, where: str = "--what-if", *, running: bool =
     return replace(plan, limits=replace(plan.limits, feeds=feeds, slots=slots), gates=gates)
 
 
-def darken(feeds: Iterable[str], plan: Plan, where: str = "--dark") -> Plan:
-    """The plan with these feeds without electricity from the beginning. Raises InvalidInput for feeds it lacks."""
+def outages(feeds: Iterable[str], plan: Plan, where: str = "--dark") -> tuple[Change, ...]:
+    """These feeds are without electricity from the beginning. Raises InvalidInput for feeds that the plan lacks."""
     changes = tuple(FeedOutage(name) for name in feeds)
-    return apply(WhatIf(", ".join(f"feed {change.name} lost" for change in changes), changes), plan, where)
+    if found := _unknown(changes, plan, where):
+        raise InvalidInput(found)
+    return changes
 
 
-def happenings(what: WhatIf, now: float = 0.0, *, running: bool = False) -> tuple[Event, ...]:
+def happenings(what: WhatIf, now: float = 0.0) -> tuple[Event, ...]:
     """What happens at a time of the run, in order of time: events from outside, for whoever runs the simulation. What
     should have happened before ``now`` happens then."""
     events: list[Event] = []
@@ -249,7 +248,7 @@ def happenings(what: WhatIf, now: float = 0.0, *, running: bool = False) -> tupl
         match change:
             case FeedOutage(returned=True):
                 events.append(FeedReturned(max(now, change.at_s), change.name, BY))
-            case FeedOutage() if running or change.at_s > 0:
+            case FeedOutage():
                 events.append(FeedLost(max(now, change.at_s), change.name, BY))
             case GateOpens():
                 events.append(GateOpened(max(now, change.at_s), change.name, BY))

@@ -26,14 +26,15 @@ from bootorch.core.state import State
 from bootorch.core.whatif import (
     BootSlow,
     Chance,
+    Change,
     FeedOutage,
     ModelDead,
     ShareChange,
     WhatIf,
     apply,
-    darken,
     happenings,
     held_gates,
+    outages,
 )
 from bootorch.ops.forks import share_out
 from bootorch.sim.bounds import lower_bound
@@ -148,24 +149,23 @@ def _scenarios(
     """One for each world; every name that the plan does not have is said at once."""
     found: list[Problem] = []
     scenarios: list[Scenario] = []
-    if options.dark:
-        try:
-            plan = darken(options.dark, plan)
-        except InvalidInput as error:
-            found += error.problems
+    dark: tuple[Change, ...] = ()
+    try:
+        dark = outages(options.dark, plan)
+    except InvalidInput as error:
+        found += error.problems
     for what in worlds:
         try:
-            changed = apply(what, plan, running=stand is not None)
+            changed = apply(what, plan)
         except InvalidInput as error:
             found += error.problems
             continue
         state = replay(changed, stand.events) if stand is not None else None
         imagined = imagine(parameters, what)
         now = stand.now if stand is not None else 0.0
-        outages = [event for event in stand.events if isinstance(event, FeedLost | FeedReturned)] if stand else []
-        scenarios.append(
-            Scenario(changed, imagined, options, followed_feeds(changed), what, state, now, tuple(outages))
-        )
+        what = replace(what, changes=(*dark, *what.changes))
+        outage = [event for event in stand.events if isinstance(event, FeedLost | FeedReturned)] if stand else []
+        scenarios.append(Scenario(changed, imagined, options, followed_feeds(changed), what, state, now, tuple(outage)))
     if found:
         raise InvalidInput(found)
     return scenarios
@@ -204,7 +204,7 @@ def sample(scenario: Scenario, index: int) -> Sample:
         trial.go_on(scenario.now, held)
     else:
         trial.begin(seed, scenario.options, held)
-    verdict = trial.to_the_end(happenings(scenario.what, scenario.now, running=running))
+    verdict = trial.to_the_end(happenings(scenario.what, scenario.now))
     measured = engine.gauge.measure(seed, verdict)
     return measured if bound is None else measured.with_bound(*bound)
 
