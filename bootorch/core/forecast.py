@@ -313,6 +313,7 @@ class Forecast:
     limit: str = ""
     dark: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()  # that ask, and are taken as answered as the forecast begins
+    firsts: tuple[str, ...] = ()  # groups whose first member a person names: taken to be the first by name
     parameters: str = ""  # the file that the world's parameters come from; empty: the usual ones
     notes: tuple[str, ...] = field(default=())
 

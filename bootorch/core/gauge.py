@@ -462,13 +462,18 @@ def _left(state: State, resource_of: Callable[[HostState], Resource | None]) -> 
         resource = resource_of(host)
         if state.paused:
             key = (False, f"paused by {state.paused}")
+        elif host.dark:
+            key = (False, resource_title(("dark", host.dark)))
         elif resource is not None:
             key = (False, resource_title(resource))
         elif host.stage is Stage.WAIT and host.waits:
             wait = next((w for w in state.dependencies.of[name] if w.status is Status.PENDING), None)
-            key = (True, wait.title if wait is not None else "dependencies")
+            if isinstance(wait, Leader) and wait.ask and not wait.chosen:
+                key = (False, resource_title(("choice", wait.parent)))
+            else:
+                key = (True, wait.title if wait is not None else "dependencies")
         else:
-            key = (False, f"nothing that will come: stopped in stage {host.stage}")
+            key = (False, f"nothing that would come: stopped in stage {host.stage}")
         found.setdefault(key, []).append(name)
     ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
     return tuple(

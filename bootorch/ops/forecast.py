@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from heapq import heappush
 
+from bootorch.core.dependencies import Status
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput, Problem
-from bootorch.core.events import Event, FeedLost, FeedReturned, GateOpened, RunResumed, RunStarted
+from bootorch.core.events import Chosen, Event, FeedLost, FeedReturned, GateOpened, RunResumed, RunStarted
 from bootorch.core.forecast import Forecast, Outcomes
 from bootorch.core.gauge import Gauge, Sample, followed_feeds
 from bootorch.core.plan import Plan
@@ -123,6 +124,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
         for number, scenario in enumerate(scenarios)
     ]
     started = next((event for event in stand.events if isinstance(event, RunStarted)), None) if stand else None
+    asked = tuple(group.name for group in plan.groups.values() if group.first is not None and group.first.ask)
     open_gates = first.state.gates_open if first.state is not None else {}
     return Forecast(
         plan=plan.name,
@@ -138,6 +140,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
         limit=started.limit if started is not None else options.limit,
         dark=tuple(options.dark),
         gates=tuple(gate.name for gate in plan.gates.values() if gate.ask and gate.name not in open_gates),
+        firsts=asked,
         parameters=options.parameters_file,
         notes=options.notes,
     )
@@ -233,6 +236,7 @@ class _Trial(Simulation):
             )
         )
         self._open_gates(held)
+        self._choose()
 
     def go_on(self, now: float, held: frozenset[str]) -> None:
         """From a replayed state: what was under way goes on, what waits is looked at again."""
@@ -241,6 +245,19 @@ class _Trial(Simulation):
             heappush(self._under_way, (remaining(self.world, intent, self.now), intent.id, intent))
         self.engine.apply(RunResumed(self.now, 0.0, "", BY))
         self._open_gates(held)
+        self._choose()
+
+    def _choose(self) -> bool:
+        """Where a person names the first member: the first by name that is still to come. False: nobody was asked."""
+        chosen = False
+        for group, leader in self.engine.state.dependencies.leaders.items():
+            if leader.ask and not leader.chosen and leader.status is Status.PENDING:
+                for name in leader.members:
+                    if name not in leader.settled:
+                        self.engine.apply(Chosen(self.now, group, name, BY))
+                        chosen = True
+                        break
+        return chosen
 
     def _open_gates(self, held: frozenset[str]) -> None:
         for gate in self.engine.plan.gates.values():
@@ -254,7 +271,7 @@ class _Trial(Simulation):
         for event in happenings:
             engine.state.wake_at(event.t, "")
         self._happen(pending)
-        while not (verdict := engine.verdict()):
+        while not (verdict := engine.verdict()) or (verdict == "stopped" and self._choose()):
             before = self.now
             moved = self.step()
             if pending:

@@ -246,7 +246,9 @@ def assumptions(forecast: Forecast) -> list[str]:
         names = ", ".join(forecast.gates)
         when = f"at {clock(forecast.began_s)}"
         found.append(f"gate{'s' * plural} {names} {'are' if plural else 'is'} answered {when}")
-    source = forecast.parameters or "the usual ones, not fitted to this site"
+    if forecast.firsts:
+        found.append(f"the first member of {', '.join(forecast.firsts)} is the first by name, chosen at once")
+    source = forecast.parameters or "those of mass cold boots in the field, not fitted to this site"
     found.append(f"parameters of the world: {source}")
     return [*found, *forecast.notes]
 
@@ -279,6 +281,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "began_s": round(forecast.began_s, 3),
         "start_wall": forecast.start or None,
         "gates_taken_as_answered": list(forecast.gates),
+        "firsts_taken_as_chosen": list(forecast.firsts),
         "assumptions": assumptions(forecast),
         "base": _outcomes_json(forecast.base, times),
         "what_ifs": [
