@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist, fmean, median
+from typing import Any
 
 from bootorch.core.events import Event
 from bootorch.core.plan import Plan
@@ -91,7 +92,9 @@ class _Fit:
             models=self._models(boot),
             hosts=hosts,
         )
-        return replace(self._redeploy(fitted), samples=self._samples)
+        fitted = self._redeploy(fitted)
+        tidy = {item.name: _tidied(getattr(fitted, item.name)) for item in fields(Parameters)}
+        return Parameters(**{**tidy, "samples": self._samples})
 
     # -- times ----------------------------------------------------------------------------------
 
@@ -229,6 +232,20 @@ class _Fit:
             pace=Lognormal(1.0, math.exp(_Z95 * model.between), 0.95) if o.runs > 1 else base.pace,
             playbooks=playbooks,
         )
+
+
+def _tidied(value: Any) -> Any:
+    """Numbers with the digits that samples can bear."""
+    match value:
+        case bool() | int() | str() | None:
+            return value
+        case float():
+            return float(f"{value:.5g}")
+        case Mapping():
+            return {key: _tidied(entry) for key, entry in value.items()}
+        case tuple():
+            return tuple(_tidied(entry) for entry in value)
+    return type(value)(**{item.name: _tidied(getattr(value, item.name)) for item in fields(value) if item.init})
 
 
 # -- distributions ----------------------------------------------------------------------------------
