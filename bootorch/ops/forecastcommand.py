@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bootorch.core.errors import Exit, InvalidInput, Problem, ToolError
-from bootorch.ui.lines import say
+from bootorch.ui.lines import Lines, say
 from bootorch.ui.services import History, Services
 
 if TYPE_CHECKING:
@@ -255,27 +255,32 @@ def start_of(text: str, now: datetime) -> str:
 
 
 def read_world(path: Path | None) -> Parameters:
-    """The parameters of a file, or the usual ones. Raises InvalidInput for a file that holds none."""
-    from bootorch.sim.parameters import Parameters
+    """The parameters of a file, or those of the field. Raises InvalidInput for a file that holds none."""
+    from bootorch.sim.parameters import FIELD
 
     if path is None:
-        return Parameters()
-    return _module("bootorch.runtime.parameterfile").read_parameters(path)  # type: ignore[attr-defined, no-any-return]
+        return FIELD
+    from bootorch.runtime.parameterfile import read_parameters
+
+    return read_parameters(path)
 
 
 def fit_runs(services: Services, targets: Sequence[Path], output: Path) -> None:
     """Fit the parameters from the journals of runs, and write them where ``forecast --parameters`` reads them."""
+    from bootorch.runtime.parameterfile import write_parameters
+    from bootorch.sim.fit import fit
+    from bootorch.sim.parameters import FIELD
+
     histories = [services.history(target) for target in targets]
-    fitted = _module("bootorch.sim.fit").fit(  # type: ignore[attr-defined]
-        [(history.state.plan, history.events) for history in histories]
-    )
-    _module("bootorch.runtime.parameterfile").write_parameters(output, fitted)  # type: ignore[attr-defined]
-
-
-def _module(name: str) -> object:
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    if find_spec(name) is None:
-        raise ToolError(Problem(f"this bootorch was built without {name}", "", "install the whole package"))
-    return import_module(name)
+    fitted = fit([(history.state.plan, history.events) for history in histories], FIELD)
+    try:
+        output.write_text(write_parameters(fitted.parameters), encoding="utf-8")
+    except OSError as error:
+        problem = Problem(f"cannot write the parameters: {error.strerror}", str(output), "choose another file")
+        raise ToolError(problem) from error
+    page = Lines()
+    samples = fitted.parameters.samples.items()
+    page.table([(name, f"{count:,} samples") for name, count in samples], right=(1,))
+    page.add(f"fitted from {len(histories)} run{'' if len(histories) == 1 else 's'}: ", (str(output), "bold"))
+    page.add(("next: ", "dim"), f"bootorch forecast PLAN --parameters {shlex.quote(str(output))}")
+    page.write(sys.stdout)
