@@ -49,8 +49,8 @@ def feed_weights(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit], live: 
 class Feed:
     """One limited feed or supply: what is drawn now, and what was switched on a moment ago."""
 
-    __slots__ = ("base", "budget", "draw", "inrush", "inrush_now", "inrush_window", "kept", "meter_s", "metered", "metered_t",
-                 "name", "ramp", "steady", "surge", "window", "window_now")  # fmt: skip
+    __slots__ = ("base", "budget", "draw", "inrush", "inrush_now", "inrush_window", "kept", "meter_s", "metered",
+                 "metered_t", "name", "ramp", "steady", "surge", "window", "window_now")  # fmt: skip
 
     def __init__(self, name: str, limit: FeedLimit) -> None:
         self.name = name
