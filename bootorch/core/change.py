@@ -179,5 +179,5 @@ def waits_change(state: State, wait: Wait, changed: Change) -> None:
             child.impossible = child.impossible or changed.impossible
         if (child.outcome is None and (child.waits == 0 or child.impossible)) or isinstance(wait, Leader):
             state.dirty[name] = None
-        elif changed.more < 0 and child.control_waits == 0:
-            state.dirty[name] = None
+        elif wait.control and child.control_waits == 0:
+            state.dirty[name] = None  # its BMC can be reached from now on
