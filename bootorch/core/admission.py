@@ -14,13 +14,13 @@ from bootorch.core.clusters import scopes_of
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource
 from bootorch.core.plan import Plan
-from bootorch.core.state import State, bmc_slot
+from bootorch.core.state import State
 from bootorch.core.urgency import Priority
 
 TIMED = ("ramp", "inrush")  # resources that time alone frees
 # Waiting hosts whose power state is read ahead, so that dead BMCs and running servers are known early: as many at once
-# as cost those whose turn it is nothing (the IPMI engine begins with 256 in flight).
-SURVEYS = 128
+# as the IPMI engine has in flight at most. BMCs that are not up yet are most of them, and cost it nothing.
+SURVEYS = 1024
 
 
 class Admission:
@@ -51,8 +51,6 @@ class Admission:
         for slot in host.boot_slots:
             if slots.full(slot) or self._somebody_ahead(("slot", slot), host):
                 return ("slot", slot)
-        if state.bmcs_limited and (slots.full(slot := bmc_slot(host)) or self._somebody_ahead(("slot", slot), host)):
-            return ("slot", slot)
         for resource, full in state.feeds.held_back(host.draw, now):
             if full or self._somebody_ahead(resource, host):
                 return resource
@@ -90,9 +88,8 @@ class Admission:
 
     def bmc_slot(self, host: HostState) -> Resource | None:
         """The slot to wait for before a packet may go to this host's BMC, or None."""
-        if not self._state.bmcs_limited or not self._state.slots.full(slot := bmc_slot(host)):
-            return None
-        return ("slot", slot)
+        slot = host.bmc_slot
+        return ("slot", slot) if slot and self._state.slots.full(slot) else None
 
     def login_slot(self) -> Resource | None:
         """The slot to wait for before a login may be tried, or None."""
@@ -107,7 +104,9 @@ class Admission:
         if host.parked == resource:
             return
         host.parked = resource
-        heappush(self._waiting.setdefault(resource, []), (host.priority, host.host.name))
+        queue = queue_of(resource)
+        self._state.wanted.add(queue)
+        heappush(self._waiting.setdefault(queue, []), (host.priority, host.host.name))
         if resource[0] in TIMED:
             self.wake_for(resource)
 
@@ -119,17 +118,20 @@ class Admission:
             self._state.wake_at(frees_t, "")
 
     def pop(self, resource: Resource) -> HostState | None:
-        """The most urgent host that waits for ``resource``, no longer parked."""
-        waiting = self._prune(resource)
+        """The most urgent host that waits in the queue of ``resource``, no longer parked."""
+        waiting = self._prune(queue_of(resource))
         if not waiting:
             return None
         host = self._state.hosts[heappop(waiting)[1]]
         host.parked = None
         return host
 
-    def timed(self) -> list[Resource]:
-        """The ramps and inrush limits that somebody waits for."""
-        return [resource for resource in self._waiting if resource[0] in TIMED and self._prune(resource)]
+    def timed(self, now: float) -> list[Resource]:
+        """The ramps and inrush limits whose time has come."""
+        due = [resource for resource, t in self._wake_t.items() if t <= now]
+        for resource in due:
+            del self._wake_t[resource]
+        return due
 
     def waiting(self) -> dict[Resource, int]:
         """How many hosts each resource holds back: what an operator wants to know first."""
@@ -139,23 +141,31 @@ class Admission:
                 counts[host.parked] = counts.get(host.parked, 0) + 1
         return counts
 
-    def _prune(self, resource: Resource) -> list[tuple[Priority, str]]:
-        waiting = self._waiting.get(resource)
+    def _prune(self, queue: Resource) -> list[tuple[Priority, str]]:
+        waiting = self._waiting.get(queue)
         if not waiting:
             return []
         hosts = self._state.hosts
         while waiting:
             priority, name = waiting[0]
             host = hosts[name]
-            if host.parked == resource and host.outcome is None and host.priority == priority:
-                break
+            parked = host.parked
+            if parked is not None and queue_of(parked) == queue and host.outcome is None and host.priority == priority:
+                return waiting
             heappop(waiting)
+        self._state.wanted.discard(queue)
         return waiting
 
     def _somebody_ahead(self, resource: Resource, host: HostState) -> bool:
         """A more urgent host waits for this resource already: a smaller one does not slip past and starve it."""
-        waiting = self._waiting.get(resource)
-        if not waiting:
+        queue = queue_of(resource)
+        if not self._waiting.get(queue):
             return False
-        waiting = self._prune(resource)
+        waiting = self._prune(queue)
         return bool(waiting) and waiting[0][0] < host.priority
+
+
+def queue_of(resource: Resource) -> Resource:
+    """A feed has one queue for its budget, its ramp and its inrush: whoever is held by one of them would only wander
+    from queue to queue when another one is short too."""
+    return ("feed", resource[1]) if resource[0] in TIMED else resource

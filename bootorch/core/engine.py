@@ -24,10 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 
-from bootorch.core.admission import Admission
+from bootorch.core.admission import Admission, queue_of
 from bootorch.core.diagnosis import diagnose
-from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
+from bootorch.core.events import READ_ONLY, Admitted, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
 from bootorch.core.evidence import bounded
+from bootorch.core.limits import Resource
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
@@ -54,7 +55,12 @@ SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost pa
 DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
 READ_TRIES = 3  # power reads that may fail when a failed boot is judged
 KNOWN_SILENT_S = 60.0  # a BMC that was silent all the time that its host waited gets no new deadline, but this
+MOST_ELSEWHERE = 64  # hosts in a row that wait for something else too: a decision is done in milliseconds
+UNFINISHED_S = 0.05  # and the rest of them a moment later
+SURVEY_PAUSE_S = 1.0  # a subnet that is busy with those whose turn it is is left alone for a while
 METER_CHANGE = 0.05  # a feed's reading is worth a journal line when it has changed by so much
+
+_OK, _POWER_READ, _EVIDENCE = Reason.OK, Kind.POWER_READ, Kind.EVIDENCE  # attributes of an enum class are slow
 
 # Nothing that time heals: end at once rather than at the deadline.
 FATAL = frozenset(
@@ -84,6 +90,7 @@ class Engine:
         self._out: list[Event] = []
         self._now = 0.0
         self.admission = Admission(plan, self.state)
+        self._unfinished: dict[Resource, None] = {}  # has room, and more in its queue than one decision may look at
         self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state)
         self._oversight = Oversight(plan, self.state, self._emit)
@@ -113,24 +120,26 @@ class Engine:
         verdicts: Mapping[str, tuple[str, str]] | None = None,
     ) -> Answer:
         """The event for the end of an effect. An answer of a watch that says what the last one said is not durable."""
-        durable = True
+        kind = intent.kind
         evidence = data or {}
-        if intent.kind is Kind.EVIDENCE:
+        # What was said to begin is said to have ended.
+        durable = intent.durable or self._says_something(intent, kind, reason, evidence)
+        if kind is _EVIDENCE:
             evidence = bounded(evidence)
-        elif intent.kind in READ_ONLY:
-            if intent.kind is Kind.GATE_CHECK:
-                durable = reason is Reason.OK
-            elif intent.kind is Kind.FEED_METER:
-                said = self.state.meter_said.get(intent.target)
-                watts = float(evidence.get("watts", 0.0))
-                durable = reason is Reason.OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
-            else:
-                host = self.state.hosts[intent.target]
-                key = self.state.answer_key(host, intent.kind, reason, evidence.get("power"))
-                # A success ends the watch, so it is always worth a line.
-                durable = key != host.answer or (reason is Reason.OK and intent.kind is not Kind.POWER_READ)
-            durable = durable or intent.durable  # what was said to begin is said to have ended
-        return Answer(now, intent.id, intent.kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
+        return Answer(now, intent.id, kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
+
+    def _says_something(self, intent: Intent, kind: Kind, reason: Reason, data: Mapping[str, Scalar]) -> bool:
+        """Whether the answer of a repeated look is news."""
+        if kind is Kind.GATE_CHECK:
+            return reason is _OK
+        if kind is Kind.FEED_METER:
+            said = self.state.meter_said.get(intent.target)
+            watts = float(data.get("watts", 0.0))
+            return reason is _OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
+        if reason is _OK and kind is not _POWER_READ:
+            return True  # a success ends the watch, so it is always worth a line
+        host = self.state.hosts[intent.target]
+        return self.state.answer_key(host, kind, reason, data.get("power")) != host.answer
 
     def decide(self, now: float) -> list[Event]:
         """All that can be decided at ``now``: intents to commit and start, and outcomes. Already folded."""
@@ -139,17 +148,21 @@ class Engine:
         state = self.state
         if state.ended or not state.started:
             return self._out
-        state.advance(now)
+        if state.feeds.steps:
+            state.advance(now)
         timers = state.timers
         while timers and timers[0][0] <= now:
-            _, name = heappop(timers)
+            name = heappop(timers)[1]
             if name:
                 state.dirty[name] = None
             else:
                 state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
-                state.freed.update(dict.fromkeys(self.admission.timed()))
-        self._oversight.look(now)
-        hosts = state.hosts
+                state.freed.update(dict.fromkeys(self.admission.timed(now)))
+                state.freed.update(self._unfinished)
+                self._unfinished = {}
+        if self._oversight.watches or state.suspects or state.overloads or state.grown:
+            self._oversight.look(now)
+        hosts, steps = state.hosts, self._steps
         while state.dirty or state.freed or state.dirty_groups:
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
             if state.dirty:
@@ -157,7 +170,7 @@ class Engine:
                 for name in dirty:
                     host = hosts[name]
                     if host.outcome is None and not host.inflight and not host.dark:
-                        self._steps[host.stage](host)
+                        steps[host.stage](host)
                 if self._candidates:
                     self._admit_candidates()
             if state.freed:
@@ -172,18 +185,28 @@ class Engine:
                 self._oversight.look(now)
         return self._out
 
-    def _give_away(self, resource: tuple[str, str]) -> None:
+    def _give_away(self, resource: Resource) -> None:
         """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
         state = self.state
         if resource == ("slot", "forks"):
             state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
-        while not state.paused and (waiter := self.admission.pop(resource)) is not None:
+        queue = queue_of(resource)
+        elsewhere = 0
+        while not state.paused and (waiter := self.admission.pop(queue)) is not None:
             if waiter.inflight or waiter.dark:
                 continue
             self._steps[waiter.stage](waiter)
             self._admit_candidates()
-            if waiter.parked == resource:
+            if waiter.parked is None:
+                elsewhere = 0
+            elif queue_of(waiter.parked) == queue:
                 break
+            else:
+                elsewhere += 1
+                if elsewhere == MOST_ELSEWHERE:
+                    self._unfinished[queue] = None
+                    state.wake_at(self._now + UNFINISHED_S, "")
+                    break
 
     def _urgency(self, group: str) -> tuple[int, int, str]:
         return (self.state.tiers[group], self.plan.wave_of[group], group)
@@ -220,17 +243,22 @@ class Engine:
         self._settle(host, Outcome.QUARANTINED, reason, detail)
 
     def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
-        state = self.state
-        turn = host.stage is Stage.WAIT and "survey" not in args  # its own, after it was read ahead
-        durable = kind not in READ_ONLY or turn or "admit" in args or host.watched != state.watch_key(host, kind)
-        args["timeout_s"] = round(max(1.0, min(EXCHANGE_S[kind], deadline_t - self._now)), 1)
+        state, now = self.state, self._now
+        durable = (
+            kind not in READ_ONLY
+            or (host.stage is Stage.WAIT and "survey" not in args)  # its own turn, after it was read ahead
+            or "admit" in args
+            or host.watched != state.watch_key(host, kind)
+        )
+        limit_s = EXCHANGE_S[kind]
+        args["timeout_s"] = limit_s if now + limit_s <= deadline_t else round(max(1.0, deadline_t - now), 1)
         if kind is Kind.POWER_ON:
             attempt = host.on_attempts + 1
         elif kind is Kind.POWER_CYCLE:
             attempt = host.boots + 1
         else:
             attempt = host.tries + 1
-        self._emit(Intent(self._now, state.next_id, kind, host.host.name, attempt, (), args, durable))
+        self._emit(Intent(now, state.next_id, kind, host.host.name, attempt, (), args, durable))
 
     def _later(self, host: HostState, t: float) -> None:
         """Look at the host again at ``t``."""
@@ -272,9 +300,11 @@ class Engine:
         if now < host.next_t:
             self._later(host, min(host.next_t, until_t))
             return
-        slot = self.admission.survey_slot() or self.admission.bmc_slot(host)
+        slot = self.admission.survey_slot()
         if slot is not None:
             self.admission.park(host, slot)
+        elif self.admission.bmc_slot(host) is not None:
+            self._later(host, now + SURVEY_PAUSE_S)
         else:
             self._start(host, Kind.POWER_READ, until_t, survey=True)
 
@@ -368,9 +398,11 @@ class Engine:
         """Most urgent first: start the power-on, or park the host on the one resource that holds it back."""
         while self._candidates:
             host = self.state.hosts[heappop(self._candidates)[1]]
-            if host.inflight:
-                continue  # asked twice, and started already
+            if host.inflight or host.parked is not None:
+                continue  # asked twice: started already, or held
             held = self.admission.held_back(host, self._now)
+            if held is None and not host.reserved and (held := self.admission.bmc_slot(host)) is not None:
+                self._emit(Admitted(self._now, host.host.name))
             if held is not None:
                 self.admission.park(host, held)
             else:

@@ -13,6 +13,7 @@ from bootorch.core.hostfacts import is_name
 from bootorch.core.model import BootDevice, Check, Console, Group, Host, SshCheck, describe
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
+from bootorch.drivers.meter import read_meter
 from bootorch.drivers.names import Names, Unresolved
 from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
 
@@ -70,6 +71,11 @@ class Executor:
             return _result(await self._drivers.reach.check_url(check, timeout_s))
         if intent.kind is Kind.REDEPLOY:
             return await self._redeploy(intent, timeout_s)
+        if intent.kind is Kind.FEED_METER:
+            meter = self._plan.limits.feeds[intent.target].meter
+            if meter is None:
+                raise AssertionError(f"feed {intent.target} has no meter")
+            return _result(await read_meter(meter, timeout_s))
         host = await self._resolved(self._plan.hosts[intent.target], timeout_s, bmc=intent.kind in _OF_BMC)
         if isinstance(host, Reply):
             return _result(host)
@@ -102,6 +108,8 @@ class Executor:
                 self._booting.discard(host.name)
                 console = group.console is Console.BOOT
                 return await power.evidence(host, float(intent.args["since_s"]), timeout_s, console=console)
+            case Kind.METER:
+                return await power.meter(host, timeout_s)
             case Kind.BOOT_DEVICE:
                 return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
             case Kind.BOOT_PROBE:
