@@ -21,6 +21,7 @@ from bootorch.ui.services import (
     History,
     LoadRequest,
     Observer,
+    OutlookObserver,
     PlanView,
     ResumeRequest,
     RunRequest,
@@ -74,6 +75,7 @@ class Runs:
 
     def dry_run(self, request: RunRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
+        from bootorch.ops.forecastcommand import read_world
         from bootorch.sim.run import Simulation
         from bootorch.sim.world import CALM, World
 
@@ -81,8 +83,9 @@ class Runs:
         loaded = _load(replace(request.load, allow_stale=True), require_snapshot=True)
         selected = _select(loaded, request.limit)
         dark = _dark(loaded, request)
+        world = CALM if request.parameters is None else read_world(request.parameters)
         engine = Engine(loaded.plan)
-        simulation = Simulation(engine, World(loaded.plan, request.seed, CALM))
+        simulation = Simulation(engine, World(loaded.plan, request.seed, world))
         events: list[Event] = simulation.start(request.seed, request.limit or "", selected)
         for lost in dark:
             engine.apply(lost)
@@ -203,6 +206,7 @@ class Runs:
         import asyncio
 
         from bootorch.core.events import RunEnded
+        from bootorch.ops.estimator import Estimator
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.runner import Runner
 
@@ -224,7 +228,11 @@ class Runs:
             finally:
                 await drivers.aclose()
 
-        verdict = asyncio.run(drive())
+        tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
+        with ExitStack() as beside:
+            if request.forecast:
+                beside.enter_context(Estimator(journal.path.parent, len(loaded.plan.hosts), tell))
+            verdict = asyncio.run(drive())
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())
             engine.apply(end)
@@ -335,19 +343,9 @@ def _origin(loaded: LoadedPlan) -> str:
 
 
 def _select(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
-    """The plan's hosts that ``--limit`` means; empty only when no limit was given. An empty limit never means all."""
-    from bootorch.core.patterns import select
+    from bootorch.runtime.load import select_limit
 
-    if pattern is None:
-        return ()
-    if not pattern.strip():
-        remedy = "give a host pattern, or leave --limit out for the whole plan"
-        raise InvalidInput(Problem("the limit is empty; an empty limit never means all", "--limit", remedy))
-    chosen = tuple(name for name in select(loaded.inventory, pattern) if name in loaded.plan.hosts)
-    if not chosen:
-        remedy = "bootorch plan shows the plan's groups"
-        raise InvalidInput(Problem(f"{pattern!r} means no host of the plan", "--limit", remedy))
-    return chosen
+    return select_limit(loaded, pattern)
 
 
 def _selecting(loaded: LoadedPlan) -> Select:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
 from bootorch.core.hostfacts import OWN_FACTS, Findings
 from bootorch.core.inventory import Inventory
-from bootorch.core.limits import feed_path
+from bootorch.core.limits import feed_weights
 from bootorch.core.model import FeedLimit, Host, Limits
 from bootorch.core.spec import PlanSpec
 
@@ -143,7 +143,7 @@ class _Feeds:
     def _limited(self, feeds: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
         found = self._paths.get(feeds)
         if found is None:
-            found = self._paths[feeds] = tuple(shares(feeds, self.feeds))
+            found = self._paths[feeds] = tuple(feed_weights(feeds, self.feeds).items())
         return found
 
     def _where(self, path: str) -> str:
@@ -151,21 +151,6 @@ class _Feeds:
         if colon:
             return self.spec.where("limits", "supplies", supply, "budgets", name)
         return self.spec.where("limits", "feeds", path)
-
-
-def shares(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit]) -> Iterator[tuple[str, float]]:
-    """The limited feeds that a host's cords hang on, and how much of the host counts on each.
-
-    With failover the whole host, because its other cord may fail; without, the share of its cords that hang there. A
-    feed that several cords hang on is given once.
-
-    >>> limits = {"hall": FeedLimit(1e5), "hall/a": FeedLimit(5e4, failover=False), "hall/b": FeedLimit(5e4)}
-    >>> list(shares(("hall/a/1", "hall/b/1"), limits))
-    [('hall', 1.0), ('hall/a', 0.5), ('hall/b', 1.0)]
-    """
-    cords = Counter(path for feed in feeds for path in feed_path(feed) if path in limits)
-    for path, count in cords.items():
-        yield path, 1.0 if limits[path].failover else count / len(feeds)
 
 
 def _what(path: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ switch of the same group.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -162,7 +163,8 @@ class _Reader:
                 names,
             )
         if switch.group and self._group(GroupNeed(switch.group, switch.quorum), "switch", sizes=False):
-            known = {self.hosts[name].fact(switch.per_host) for name in self.members[switch.group]} - {""}
+            known = Counter(self.hosts[name].fact(switch.per_host) for name in self.members[switch.group])
+            del known[""]
             names = []
             for host in rest:
                 value = host.fact(switch.per_host)
@@ -170,6 +172,10 @@ class _Reader:
                     continue  # what a switch hangs on is said by ``fact`` only: never itself, because of its rack
                 if value in known:
                     names.append(host.name)
+                    if switch.quorum.needed(known[value]) > known[value]:
+                        message = f"control.switch needs {switch.quorum} of {switch.group} per {switch.per_host}"
+                        has = f"{switch.per_host} {value} has {known[value]}"
+                        self.findings.host(host.name, f"{message}, and there are fewer", where, "lower the quorum", has)
                 else:
                     why = f"{switch.per_host} {value}" if value else f"no {switch.per_host}"
                     message = f"hosts without a {switch.group} of their own {switch.per_host} wait for no switch"

@@ -79,6 +79,9 @@ class Executor:
         host = await self._resolved(self._plan.hosts[intent.target], timeout_s, bmc=intent.kind in _OF_BMC)
         if isinstance(host, Reply):
             return _result(host)
+        if intent.kind is Kind.BOOT_PROBE and host.name in self._booting:  # its console is watched at its BMC
+            known = await self._resolved(host, timeout_s, bmc=True)
+            host = known if isinstance(known, Host) else host
         return _result(await self._on_host(intent, host, self._plan.groups[host.group], timeout_s))
 
     async def _resolved(self, host: Host, timeout_s: float, *, bmc: bool) -> Host | Reply:

@@ -13,6 +13,7 @@ from bootorch.core.compile import compile_plan
 from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
 from bootorch.core.inventory import Inventory
 from bootorch.core.model import Environment
+from bootorch.core.patterns import select
 from bootorch.core.plan import Plan
 from bootorch.core.spec import PlanSpec
 from bootorch.runtime import snapshot as snapshots
@@ -85,6 +86,20 @@ def load_from_parts(
         spec = parse_plan(plan_text, plan_dir, name)
         snapshot = snapshots.parse(content, "the journal's snapshot")
         return _checked(spec, plan_text, snapshot, from_file=True, files=not to_read)
+
+
+def select_limit(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
+    """The plan's hosts that ``--limit`` means; empty only when no limit was given. An empty limit never means all."""
+    if pattern is None:
+        return ()
+    if not pattern.strip():
+        remedy = "give a host pattern, or leave --limit out for the whole plan"
+        raise InvalidInput(Problem("the limit is empty; an empty limit never means all", "--limit", remedy))
+    chosen = tuple(name for name in select(loaded.inventory, pattern) if name in loaded.plan.hosts)
+    if not chosen:
+        remedy = "bootorch plan shows the plan's groups"
+        raise InvalidInput(Problem(f"{pattern!r} means no host of the plan", "--limit", remedy))
+    return chosen
 
 
 @contextmanager

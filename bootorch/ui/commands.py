@@ -205,14 +205,17 @@ def next_command(result: RunResult, report: Report) -> str:
 def show_status(services: Services, target: Path, *, as_json: bool) -> None:
     from bootorch.core.report import Report
     from bootorch.ui import summary
+    from bootorch.ui.forecastview import kept_outlook
 
     history = services.history(target)
     report = Report.of(history.state.plan, history.events)
+    outlook = kept_outlook(history.run_dir) if history.running else ""
     if as_json:
         document = {**report.to_json(), "running": history.running, "run_dir": str(history.run_dir)}
+        document["outlook"] = outlook
         print_json(document)
     else:
-        summary.status_lines(report, history.running, _next_for(history, report)).write(sys.stdout)
+        summary.status_lines(report, history.running, _next_for(history, report), outlook).write(sys.stdout)
 
 
 def show_report(services: Services, target: Path, *, html: Path | None, as_json: bool) -> None:

@@ -144,6 +144,7 @@ class LiveProgress(Ticking):
             (clock(now), "bold"),
             f"  {settled_share(state)}",
             ("  paused" if state.paused else "", "yellow"),
+            (f"  {self.outlook}" if self.outlook and not state.ended else "", "bold"),
         )
         yield _groups(state, tally, now)
         yield from _feeds(state, self._changes or Changes(state.plan))

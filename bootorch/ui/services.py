@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from bootorch.core.errors import Exit, Problem
 
@@ -21,6 +21,13 @@ class Observer(Protocol):
     """Is told what was committed, in order, right after the commit. Must return at once."""
 
     def on_events(self, events: Sequence[Event], state: State) -> None: ...
+
+
+@runtime_checkable
+class OutlookObserver(Protocol):
+    """An observer that also shows when the run is expected to be done. Called from another thread, at any time."""
+
+    def on_outlook(self, words: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class RunRequest:
     approve: Mapping[str, str] = field(default_factory=dict)  # gate -> who attests
     dark: tuple[str, ...] = ()  # feeds without electricity as the run begins
     wait_gates: bool = True  # False: stop with exit 4 when only an unanswered gate is left
+    forecast: bool = True  # renew the estimate of its end while it goes on
+    parameters: Path | None = None  # of the simulated world, for a dry run
     by: str = ""
 
 
@@ -53,6 +62,7 @@ class ResumeRequest:
     approve: Mapping[str, str] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()  # said right after the resume
     wait_gates: bool = True
+    forecast: bool = True
     by: str = ""
 
 

@@ -239,10 +239,12 @@ def standing(report: Report, running: bool) -> str:
     return f"{report.verdict or 'cut off'}, can be resumed"
 
 
-def status_lines(report: Report, running: bool, next_command: str) -> Lines:
-    """Where a run stands."""
+def status_lines(report: Report, running: bool, next_command: str, outlook: str = "") -> Lines:
+    """Where a run stands. ``outlook``: when it is expected to be done."""
     page = Lines()
     page.add((report.plan, "bold"), headline(report), f" · {standing(report, running)} · {clock(report.elapsed_s)}")
+    if outlook:
+        page.add((outlook, "bold"))
     page.blank()
     rows: list[tuple[Piece, ...]] = [("", "hosts", "ready", "quarantined", "blocked", "now")]
     for group in report.groups:

@@ -93,6 +93,15 @@ def test_a_rack_without_a_switch_is_a_warning() -> None:
     assert [need.hosts for need in needs] == [("web1", "web2")]
 
 
+def test_a_quorum_of_switches_that_no_rack_has() -> None:
+    two = ControlSpec(switch=SwitchSpec("tor", "rack", Quorum(count=2)))
+    problem = invalid(RACKS, two)
+    assert "control.switch needs 2 of tor per rack, and there are fewer (web1: rack r1 has 1)" in problem.message
+    assert problem.hosts == ("web1", "web2")
+    one = ControlSpec(switch=SwitchSpec("tor", "rack", Quorum(count=1)))
+    assert control_of(compiled({**RACKS, "tor3": {"rack": "r1"}}, one), "web")[0].quorum == Quorum(count=1)
+
+
 def test_a_switch_by_name_may_hang_on_another_of_the_same_group() -> None:
     hosts = {"tor1": {}, "tor2": {"bmc_switch": "tor1"}, "web1": {"bmc_switch": "tor2"}, "web2": {"bmc_switch": "tor1"}}
     plan = compiled(hosts, BY_NAME)

@@ -157,9 +157,12 @@ class Seen:
         self.bmcs.append(host.bmc.address)
         return Reply(Reason.OK, data={"power": "off"})
 
+    def watch(self, host: Host, *, anew: bool) -> None:
+        self.bmcs.append(f"watched at {host.bmc.address}")
+
     async def boot_evidence(self, host: Host, timeout_s: float) -> Reply:
         self.hosts.append(host.address)
-        return Reply(Reason.OK)
+        return Reply(Reason.OK if host.name == "web1" else Reason.UNREACHABLE)
 
     async def run(self, work: Slice, timeout_s: float) -> SliceReply:
         self.slices.append(work)
@@ -183,6 +186,20 @@ async def test_drivers_are_given_addresses_and_never_names() -> None:
         assert "its name has no address: gone.internal: 127.0.0.1:" in lost.detail
         assert (await executor.perform(intent(Kind.BOOT_PROBE, "web2"))).reason is Reason.UNREACHABLE
         assert len(seen.bmcs) == 2
+
+
+async def test_a_console_that_another_process_watched_is_found_by_the_address_of_its_bmc() -> None:
+    seen = Seen()
+    async with served(Zone()) as plan:
+        hosts = {**plan.hosts, "web3": replace(plan.hosts["web3"], bmc=Endpoint("bmc.internal", 20623))}
+        executor = Executor(
+            replace(plan, hosts=hosts),
+            Drivers({"ipmi": seen}, seen, seen),  # type: ignore[arg-type, dict-item]
+            "run",
+            booting=["web3"],
+        )
+        assert (await executor.perform(intent(Kind.BOOT_PROBE, "web3"))).reason is Reason.UNREACHABLE
+        assert seen.bmcs == ["watched at 127.20.0.7"]
 
 
 async def test_a_slice_runs_without_the_hosts_whose_names_nobody_knows() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -451,6 +452,30 @@ def test_the_schedule_of_a_plan() -> None:
             BreakSpec("switch", "tor-1", "manual_step", "Plug the laptop in"),
         ),
     )
+
+
+def test_the_examples_of_the_reference_are_plans() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "plan-reference.md").read_text()
+    head = MINIMAL.partition("groups:")[0]
+    found = []
+    for example in re.findall(r"```yaml\n(.*?)```", reference, re.DOTALL):
+        key = example.partition(":")[0]
+        found.append(key)
+        if key in ("limits", "gates", "control"):
+            parse_plan(f"{head}{example}groups: {{a: {{hosts: a}}}}\n", Path("/site"))
+        elif key == "first":
+            for line in example.splitlines():
+                parse_plan(f"{head}groups: {{a: {{hosts: a, {line.partition('  #')[0]}}}}}\n", Path("/site"))
+        else:
+            inner = "".join(f"    {line}\n" for line in example.splitlines())
+            parse_plan(f"{head}groups:\n  a:\n    hosts: a\n{inner}", Path("/site"))
+    assert found == ["requires", "first", "ready", "limits", "gates", "control"]
+
+
+def test_the_reference_names_every_key() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "plan-reference.md").read_text()
+    keys = {key for form in plan_schema()["$defs"].values() for key in form.get("properties", {})}
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", reference)] == []
 
 
 HOSTS = """\
