@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+from bootorch.core.dependencies import Status
 from bootorch.core.events import (
     Adapted,
     Chosen,
@@ -25,6 +27,9 @@ from bootorch.core.events import (
 from bootorch.core.limits import feed_path
 from bootorch.core.model import FeedLimit, Host
 from bootorch.core.plan import Plan
+
+if TYPE_CHECKING:
+    from bootorch.core.state import State
 
 Change = Chosen | LimitSet | FeedLost | FeedReturned | ScopeAdded | TierSet  # what a person may say while a run goes on
 CHANGES: tuple[type[Change], ...] = (Chosen, LimitSet, FeedLost, FeedReturned, ScopeAdded, TierSet)
@@ -67,6 +72,7 @@ class Changes:
             for name, limit in plan.limits.feeds.items()
             if limit.dark
         }
+        self._above: dict[str, str] = {}  # answers of ``dark_above``: a site has far fewer feeds than hosts
         self.chosen: dict[str, str] = {}
         self.scope: frozenset[str] | None = None  # None: every host of the plan
         self.budgets: dict[str, list[tuple[float, float | None]]] = {
@@ -96,8 +102,10 @@ class Changes:
                 self.adapted.pop(event.name, None)
             case FeedLost():
                 self.dark[event.feed] = Dark(event.feed, event.t, event.by, event.why)
+                self._above.clear()
             case FeedReturned():
                 self.dark.pop(event.feed, None)
+                self._above.clear()
             case ScopeAdded():
                 if self.scope is not None:
                     self.scope |= frozenset(event.hosts)
@@ -135,7 +143,10 @@ class Changes:
 
     def dark_above(self, feed: str) -> str:
         """The feed itself or the one above it that is dark; empty: neither is."""
-        return next((part for part in feed_path(feed) if part in self.dark), "")
+        above = self._above.get(feed)
+        if above is None:
+            above = self._above[feed] = next((part for part in feed_path(feed) if part in self.dark), "")
+        return above
 
     def dark_hosts(self) -> Iterator[str]:
         """Names of the hosts that are dark, in the plan's order. Looks at every host of the plan."""
@@ -145,8 +156,35 @@ class Changes:
     def below(self, feed: str) -> Iterator[str]:
         """Hosts with a cord (or a load) on the feed or on one that hangs on it."""
         for name, host in self.plan.hosts.items():
-            if any(feed in feed_path(path) for path in _paths(host)):
+            if any(under(path, feed) for path in _paths(host)):
                 yield name
+
+
+def under(path: str, feed: str) -> bool:
+    """``path`` is the feed, or hangs on it."""
+    return path == feed or (path.startswith(feed) and path[len(feed)] == "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A person has to name the first member of ``group`` before anything of it can start."""
+
+    group: str
+    ask: str
+    candidates: tuple[str, ...]  # who may be named
+
+
+def choices(state: State) -> Iterator[Choice]:
+    """Questions for a person that members wait for, and for nothing else."""
+    for group, leader in state.dependencies.leaders.items():
+        if not leader.ask or leader.chosen or leader.status is not Status.PENDING:
+            continue
+        waiting = (state.hosts[name] for name in leader.members if name not in leader.settled)
+        if any(host.outcome is None and host.waits == 1 and not host.dark for host in waiting):
+            first = state.plan.groups[group].first
+            named = first.candidates if first is not None else ()
+            candidates = tuple(name for name in named or leader.members if name not in leader.settled)
+            yield Choice(group, leader.ask, candidates)
 
 
 def _paths(host: Host) -> Iterator[str]:

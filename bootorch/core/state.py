@@ -95,9 +95,7 @@ class State:
             bmc = names.setdefault(bmc, bmc)
             slots = boot_slots(host, kinds)
             slots = alike.setdefault(slots, slots)
-            state = HostState(
-                host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible
-            )
+            state = HostState(host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible)
             self.hosts[name] = state
             self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}

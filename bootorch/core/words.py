@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from bootorch.core.changes import Change, Changes, describe, quantity, title
+from bootorch.core.changes import Change, Changes, describe, quantity, title, under
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.events import Chosen, FeedLost, FeedReturned, LimitSet, ScopeAdded, TierSet
 from bootorch.core.limits import feed_path
@@ -279,6 +279,10 @@ def _check_chosen(event: Chosen, changes: Changes) -> str:
     if group.first is None:
         remedy = "its members start without a first one: give the group first: in the plan"
         raise InvalidInput(Problem("has no first-member rule", f"group {event.group}", remedy))
+    if (named := group.first.candidates) and event.host not in named:
+        raise InvalidInput(
+            _unknown("host", event.host, named, f"is no candidate for the first member of {event.group}")
+        )
     same = changes.chosen.get(event.group) == event.host
     return f"{event.host} is the first member of {event.group} already" if same else ""
 
@@ -346,7 +350,7 @@ def effect(event: Change, changes: Changes, draws: Mapping[str, float]) -> str:
 
 def _below(feed: str, changes: Changes) -> tuple[int, int]:
     """How many hosts with a cord on the feed are dark, and how many are not."""
-    hosts = [host for host in changes.plan.hosts.values() if any(feed in feed_path(path) for path in host.feeds)]
+    hosts = [host for host in changes.plan.hosts.values() if any(under(path, feed) for path in host.feeds)]
     dark = sum(1 for host in hosts if changes.is_dark(host))
     return dark, len(hosts) - dark
 
