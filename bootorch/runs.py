@@ -16,17 +16,31 @@ from typing import TYPE_CHECKING
 
 from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
 from bootorch.core.model import Environment, Outcome
-from bootorch.ui.services import History, LoadRequest, Observer, PlanView, ResumeRequest, RunRequest, RunResult
+from bootorch.ui.services import (
+    Answered,
+    History,
+    LoadRequest,
+    Observer,
+    OutlookObserver,
+    PlanView,
+    ResumeRequest,
+    RunRequest,
+    RunResult,
+)
 
 if TYPE_CHECKING:
+    from bootorch.core.changes import Change
     from bootorch.core.engine import Engine
     from bootorch.core.events import Event
     from bootorch.core.plan import Plan
     from bootorch.core.state import State
+    from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.journal import Journal, Moment
     from bootorch.runtime.load import LoadedPlan
     from bootorch.runtime.secrets import Secrets
+
+ANSWER_S = 3.0  # how long a command waits for the running process, which looks for words four times a second
 
 # What a journal keeps besides its events: enough to load the same plan on another machine.
 _PLAN, _PLAN_PATH, _SNAPSHOT, _MACHINE_BOOT = "plan", "plan_path", "snapshot", "machine_boot"
@@ -61,15 +75,21 @@ class Runs:
 
     def dry_run(self, request: RunRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
+        from bootorch.ops.forecastcommand import read_world
         from bootorch.sim.run import Simulation
         from bootorch.sim.world import CALM, World
 
         # Nothing is sent, so a snapshot that has aged is worth a warning and no refusal.
         loaded = _load(replace(request.load, allow_stale=True), require_snapshot=True)
         selected = _select(loaded, request.limit)
+        dark = _dark(loaded, request)
+        world = CALM if request.parameters is None else read_world(request.parameters)
         engine = Engine(loaded.plan)
-        simulation = Simulation(engine, World(loaded.plan, request.seed, CALM))
+        simulation = Simulation(engine, World(loaded.plan, request.seed, world))
         events: list[Event] = simulation.start(request.seed, request.limit or "", selected)
+        for lost in dark:
+            engine.apply(lost)
+        events += dark
         observer.on_events(events, engine.state)
         events.extend(simulation.run(lambda batch: observer.on_events(batch, engine.state)))
         observer.on_events(events[-1:], engine.state)
@@ -90,6 +110,7 @@ class Runs:
         selected = _select(loaded, request.limit)
         _confirmed(plan, request.confirm)
         _check_gates(plan, request.approve)
+        dark = _dark(loaded, request)
         _check_ansible(plan)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
@@ -124,6 +145,7 @@ class Runs:
             first: list[Event] = [
                 started,
                 *(GateOpened(0.0, gate, person) for gate, person in request.approve.items()),
+                *dark,
             ]
             for event in first:
                 engine.apply(event)
@@ -156,6 +178,7 @@ class Runs:
                 remedy = f"bootorch report {path.parent}; bootorch run --new begins another run"
                 raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
             _same_plan(plan, past, path)
+            said = _events_of(request.orders, loaded, past)
             engine = Engine(plan, state)
             journal.forget_commands()
             gap_s = _gap_s(journal, Moment.now())
@@ -164,6 +187,9 @@ class Runs:
                 opened = GateOpened(state.t, gate, person)
                 engine.apply(opened)
                 first.append(opened)
+            for change in said:
+                engine.apply(change)
+            first += said
             journal.append(first)
             return self._drive(engine, journal, loaded, [*past, *first], observer, request, request.vault_password_file)
 
@@ -180,6 +206,7 @@ class Runs:
         import asyncio
 
         from bootorch.core.events import RunEnded
+        from bootorch.ops.estimator import Estimator
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.runner import Runner
 
@@ -201,7 +228,11 @@ class Runs:
             finally:
                 await drivers.aclose()
 
-        verdict = asyncio.run(drive())
+        tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
+        with ExitStack() as beside:
+            if request.forecast:
+                beside.enter_context(Estimator(journal.path.parent, len(loaded.plan.hosts), tell))
+            verdict = asyncio.run(drive())
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())
             engine.apply(end)
@@ -233,6 +264,42 @@ class Runs:
 
     def pause(self, target: Path, by: str, why: str) -> str:
         return self._say(self.history(target), {"command": "pause", "by": by, "why": why}, "the run pauses")
+
+    def running(self, directory: Path) -> Sequence[Path]:
+        from bootorch.runtime.rundir import running
+
+        return running(directory)
+
+    def change(self, target: Path, order: Order) -> Answered:
+        from bootorch.core import words
+        from bootorch.core.changes import FOLDED, Changes
+        from bootorch.core.events import encode
+        from bootorch.runtime.journal import Journal
+        from bootorch.runtime.rundir import is_held
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            loaded = _load_from(journal, to_read=True)
+            changes = Changes.of(loaded.plan, journal.events(*FOLDED))
+            finished = _has_ended(journal)
+        event = words.event(order, changes, _selecting(loaded))
+        if already := words.check(event, changes):
+            return Answered(path.parent, "already", already)
+        if not is_held(path.parent):
+            again = f"bootorch resume {path.parent} {order.option()}"
+            remedy = "bootorch run --new begins another run" if finished else again
+            raise InvalidInput(
+                Problem("no process runs this journal now; nothing was changed", str(path.parent), remedy)
+            )
+        with Journal.open(path) as journal:
+            ident = journal.say({"command": "change", "event": encode(event)})
+            give_up = time.monotonic() + ANSWER_S
+            while (answer := journal.answer(ident)) is None and time.monotonic() < give_up:
+                time.sleep(0.05)
+        if answer is None:
+            said = f"left for the process that runs {path.parent}, which has not taken it within {ANSWER_S:g} s"
+            return Answered(path.parent, "left", said, event)
+        return Answered(path.parent, answer["status"], answer["said"], event)
 
     def _say(self, history: History, command: Mapping[str, str], what: str) -> str:
         from bootorch.runtime.journal import Journal
@@ -276,19 +343,45 @@ def _origin(loaded: LoadedPlan) -> str:
 
 
 def _select(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
-    """The plan's hosts that ``--limit`` means; empty only when no limit was given. An empty limit never means all."""
+    from bootorch.runtime.load import select_limit
+
+    return select_limit(loaded, pattern)
+
+
+def _selecting(loaded: LoadedPlan) -> Select:
     from bootorch.core.patterns import select
 
-    if pattern is None:
-        return ()
-    if not pattern.strip():
-        remedy = "give a host pattern, or leave --limit out for the whole plan"
-        raise InvalidInput(Problem("the limit is empty; an empty limit never means all", "--limit", remedy))
-    chosen = tuple(name for name in select(loaded.inventory, pattern) if name in loaded.plan.hosts)
-    if not chosen:
-        remedy = "bootorch plan shows the plan's groups"
-        raise InvalidInput(Problem(f"{pattern!r} means no host of the plan", "--limit", remedy))
-    return chosen
+    return lambda pattern: select(loaded.inventory, pattern)
+
+
+def _dark(loaded: LoadedPlan, request: RunRequest) -> list[Change]:
+    """The feeds that ``--dark`` names, as events of the run's beginning."""
+    from bootorch.core.words import Order
+
+    orders = tuple(Order(("lost", feed), by=request.by, why="dark at the start") for feed in request.dark)
+    return _events_of(orders, loaded, ())
+
+
+def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event]) -> list[Change]:
+    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event."""
+    from bootorch.core import words
+    from bootorch.core.changes import Changes
+
+    changes = Changes.of(loaded.plan, past)
+    now = past[-1].t if past else 0.0
+    found: list[Change] = []
+    problems: list[Problem] = []
+    for order in orders:
+        try:
+            event = replace(words.event(order, changes, _selecting(loaded)), t=now)
+            if not words.check(event, changes):
+                changes.fold(event)
+                found.append(event)
+        except InvalidInput as error:
+            problems += error.problems
+    if problems:
+        raise InvalidInput(problems)
+    return found
 
 
 def _journal(target: Path, *, unfinished: bool = False) -> Path:
@@ -310,11 +403,16 @@ def _journal(target: Path, *, unfinished: bool = False) -> Path:
 
 
 def _finished(journal: Path) -> bool:
-    from bootorch.core.events import RunEnded
     from bootorch.runtime.journal import Journal
 
     with Journal.open(journal, readonly=True) as opened:
-        last = opened.last_event()
+        return _has_ended(opened)
+
+
+def _has_ended(journal: Journal) -> bool:
+    from bootorch.core.events import RunEnded
+
+    last = journal.last_event()
     return isinstance(last, RunEnded) and last.verdict == "done"
 
 

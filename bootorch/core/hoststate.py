@@ -22,6 +22,7 @@ class HostState:
     host: Host
     group: Group
     draw: Draw
+    bmc_slot: str  # what an exchange with its BMC takes; empty where that is not limited
     boot_slots: tuple[str, ...]  # what it holds from its power-on to the proof of its boot
     waits: int  # dependencies that do not hold yet
     control_waits: int  # those of them that the recovery itself needs to reach its BMC
@@ -86,7 +87,7 @@ class HostState:
         self.examined = False
 
     def begin_anew(self, t: float) -> None:
-        """Nothing is known any more, the electricity is gone. Playbooks that were done are on its disks, and stay done."""
+        """The electricity is gone, and nothing is known any more. Playbooks that were done are on its disks."""
         self.stage = Stage.WAIT
         self.stage_t = self.next_t = self.void_t = t
         self.outcome = None

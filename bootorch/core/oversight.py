@@ -122,7 +122,7 @@ class Oversight:
 
 
 def next_time(at: str, after: datetime) -> datetime:
-    """``06:00`` → the next such time after ``after``, in its time zone; an ISO 8601 date and time with offset is itself.
+    """``06:00`` → the next such time after ``after``, in its time zone; an ISO 8601 time with offset is itself.
 
     Raises ValueError for anything else.
     """

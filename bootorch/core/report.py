@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from bootorch.core.causes import Blocked, Failure, blocked_hosts, failures
+from bootorch.core.changes import Said
 from bootorch.core.critical import Leg, critical_path
 from bootorch.core.events import Event, Kind, Scalar
 from bootorch.core.model import Outcome, describe
@@ -102,6 +103,17 @@ class PowerReport:
     peak_watts: float
     peak_s: float
     points: tuple[tuple[float, float], ...]
+    budgets: tuple[tuple[float, float | None], ...] = ()  # from when which budget held; ``budget_watts`` is the last
+
+    @property
+    def peak_share(self) -> float | None:
+        """The highest draw as a share of the budget of its time; None: no budget held then."""
+        held = [budget for t, budget in self.budgets if t <= self.peak_s] or [self.budget_watts]
+        return self.peak_watts / held[-1] if held[-1] else None
+
+    @property
+    def highest_budget(self) -> float:
+        return max((budget or 0.0 for _, budget in self.budgets), default=self.budget_watts or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,30 @@ class Hold:
     hosts: int
     longest_s: float
     total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DarkReport:
+    """A feed without electricity at the end of what is reported. ``hosts`` hang on it alone and have no outcome."""
+
+    feed: str
+    since_s: float
+    by: str
+    why: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReport:
+    """A limit as it is now. ``kind``: feed or slot. ``planned``: what the plan says; ``draw``: of a feed, modelled."""
+
+    kind: str
+    name: str
+    value: float | None
+    planned: float | None
+    ramp: float | None = None
+    inrush: float | None = None
+    draw: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +205,9 @@ class Report:
     holds: tuple[Hold, ...]
     tripped: tuple[tuple[float, str, str], ...]
     resumes: tuple[Resume, ...]
+    changes: tuple[Said, ...]  # of limits, feeds, scope, tiers and first members while the run went on
+    limits: tuple[LimitReport, ...]
+    dark: tuple[DarkReport, ...]
     power_ons: int
     cycles: int
     by_name: Mapping[str, HostReport] = field(repr=False)
@@ -224,6 +263,9 @@ class Report:
             holds=_holds(timeline),
             tripped=tuple((event.t, event.scope, event.detail) for event in timeline.tripped),
             resumes=tuple(Resume(event.t, event.gap_s, event.by, event.wall) for event in timeline.resumes),
+            changes=tuple(timeline.changes.said),
+            limits=_limits(timeline),
+            dark=_dark(timeline),
             power_ons=actions.count(Kind.POWER_ON),
             cycles=actions.count(Kind.POWER_CYCLE),
             by_name=hosts,
@@ -372,7 +414,7 @@ def waits_for(plan: Plan, group: str) -> tuple[str, ...]:
 
 def _power(timeline: Timeline) -> tuple[PowerReport, ...]:
     reports = []
-    limits = timeline.plan.limits.feeds
+    limits = timeline.changes.feeds
     for name, points in timeline.power.items():
         peak_s, peak_watts = max(points, key=lambda point: point[1])
         limit = limits.get(name)
@@ -386,9 +428,42 @@ def _power(timeline: Timeline) -> tuple[PowerReport, ...]:
                 peak_watts=peak_watts,
                 peak_s=peak_s,
                 points=downsample(points, timeline.state.t),
+                budgets=tuple(timeline.changes.budgets.get(name, ())),
             )
         )
     return tuple(reports)
+
+
+def _limits(timeline: Timeline) -> tuple[LimitReport, ...]:
+    changes, planned = timeline.changes, timeline.plan.limits
+    feeds = [
+        LimitReport(
+            kind="feed",
+            name=name,
+            value=limit.budget_watts,
+            planned=planned.feeds[name].budget_watts if name in planned.feeds else None,
+            ramp=limit.ramp_watts_per_min,
+            inrush=limit.inrush_amps,
+            draw=timeline.power[name][-1][1] if name in timeline.power else None,
+        )
+        for name, limit in changes.feeds.items()
+    ]
+    slots = {**changes.slots, **changes.adapted}
+    return (*feeds, *(LimitReport("slot", name, slots[name], planned.slots.get(name)) for name in slots))
+
+
+def _dark(timeline: Timeline) -> tuple[DarkReport, ...]:
+    """Dark feeds, each with the hosts that wait for it; a host of two dark feeds stands at both."""
+    changes, state = timeline.changes, timeline.state
+    waiting: dict[str, list[str]] = {name: [] for name in changes.dark}
+    for name in changes.dark_hosts():
+        if state.hosts[name].outcome is None:
+            for feed in dict.fromkeys(changes.dark_above(cord) for cord in state.hosts[name].host.feeds):
+                waiting[feed].append(name)
+    return tuple(
+        DarkReport(dark.feed, dark.since_s, dark.by, dark.why, tuple(waiting[dark.feed]))
+        for dark in changes.dark.values()
+    )
 
 
 def downsample(points: list[tuple[float, float]], end_s: float) -> tuple[tuple[float, float], ...]:

@@ -12,20 +12,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bootorch.core.admission import Admission
+from bootorch.core.changes import FOLDED, Changes, title
 from bootorch.core.diagnosis import Diagnosis, diagnose
 from bootorch.core.events import (
+    Admitted,
     Answer,
     BootFailed,
     Event,
+    FeedLost,
+    FeedReturned,
     GateOpened,
     Intent,
     Kind,
+    LimitSet,
     Paused,
     RunEnded,
     RunResumed,
     RunStarted,
     Scalar,
+    ScopeAdded,
     Settled,
+    TierSet,
     Tripped,
 )
 from bootorch.core.limits import Resource, feed_path
@@ -58,7 +65,7 @@ _PHASE_OF_STAGE = {stage: Phase(stage.value) for stage in Stage}
 def phase_of(host: HostState) -> Phase:
     """The phase that an unsettled host is in."""
     if host.stage is Stage.POWER and host.admitted_t is None:
-        return Phase.WAIT if host.waits or host.dark else Phase.HELD
+        return Phase.HELD
     if host.stage is Stage.REDEPLOY and host.redeploy_t is None:
         return Phase.HELD
     return _PHASE_OF_STAGE[host.stage]
@@ -67,7 +74,7 @@ def phase_of(host: HostState) -> Phase:
 def touched(event: Event) -> tuple[str, ...]:
     """The hosts that an event is about."""
     match event:
-        case Intent(kind=Kind.GATE_CHECK) | Answer(kind=Kind.GATE_CHECK):
+        case Intent(kind=Kind.GATE_CHECK | Kind.FEED_METER) | Answer(kind=Kind.GATE_CHECK | Kind.FEED_METER):
             return ()
         case Intent(kind=Kind.REDEPLOY):
             return event.hosts
@@ -75,8 +82,10 @@ def touched(event: Event) -> tuple[str, ...]:
             return tuple(event.verdicts)
         case Intent() | Answer():
             return (event.target,)
-        case Settled() | BootFailed():
+        case Settled() | BootFailed() | Admitted():
             return (event.host,)
+        case ScopeAdded():
+            return event.hosts
         case _:
             return ()
 
@@ -86,23 +95,44 @@ def resource_title(resource: tuple[str, str]) -> str:
     kind, name = resource
     match kind:
         case "feed":
-            return f"budget of feed {name}"
+            return f"budget of {title(name)}"
         case "ramp":
-            return f"ramp of feed {name}"
-        case "slot" if name == "forks":
-            return "playbook forks"
-        case "slot" if name.startswith("bmc:"):
-            return f"BMC slots of subnet {name[4:]}"
-        case "slot" if name.startswith("image:"):
-            return f"boots per image server {name[6:]}"
+            return f"ramp of {title(name)}"
+        case "inrush":
+            return f"inrush of {title(name)}"
+        case "tier":
+            return f"power kept for more urgent tiers on {title(name)}"
+        case "dark":
+            return f"{title(name)} without electricity"
+        case "first":
+            return f"first member of {name}"
+        case "choice":
+            return f"nobody has chosen the first member of {name}"
+        case "slot":
+            return _slot_title(*name.partition(":")[::2])
         case "slice":
             return "gathering hosts for one playbook run"
         case "breaker":
-            return f"breaker of {name.replace(':', ' ', 1)}"
+            what, _, value = name.partition(":")
+            return f"breaker of {what} {value}" if what != "class" else f"breaker of {value.replace('=', ' ')}"
         case "pause":
             return f"paused by {name}"
         case _:
             return f"{kind} {name}"
+
+
+def _slot_title(name: str, value: str) -> str:
+    match name:
+        case "forks" | "redeploy_forks":
+            return "playbook forks"
+        case "bmc" | "bmc_per_subnet":
+            return f"BMC slots of subnet {value}"
+        case "image" | "image_server":
+            return f"boots per image server {value}"
+        case "logins" | "boots" | "survey":
+            return "BMCs read ahead" if name == "survey" else f"{name} at the same time"
+        case _:
+            return f"boots per {name} {value}" if value else f"slot {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +210,7 @@ class Timeline:
         self.pauses: list[Paused] = []
         self.tripped: list[Tripped] = []
         self.gates = {name: GateMark() for name in plan.gates}
+        self.changes = Changes(plan)
         self.power: dict[str, list[tuple[float, float]]] = {name: [(0.0, 0.0)] for name in (SITE, *plan.limits.feeds)}
         self._chains: dict[str, tuple[str, ...]] = {}
         self._watts: dict[str, float] = {}
@@ -197,6 +228,8 @@ class Timeline:
         state.fold(event)
         for name in touched(event):
             self._look(name, event)
+        if isinstance(event, FOLDED):
+            self._change(event)
         match event:
             case Settled():
                 for name in state.dirty:
@@ -229,6 +262,15 @@ class Timeline:
             case _:
                 pass
 
+    def _change(self, event: Event) -> None:
+        self.changes.fold(event)
+        match event:
+            case FeedLost() | FeedReturned():
+                for name in self.changes.below(event.feed):
+                    self._look(name, event)
+        if isinstance(event, LimitSet | FeedLost | FeedReturned | TierSet):
+            self._explain_again()
+
     # -- one host ---------------------------------------------------------------------
 
     def _look(self, name: str, event: Event) -> None:
@@ -236,6 +278,7 @@ class Timeline:
         if host.outcome is not None:
             track.settled_t = host.settled_t
         else:
+            track.settled_t = None  # a host that was outside --limit may belong to the run again
             phase = phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
@@ -284,6 +327,8 @@ class Timeline:
             if event.reason is Reason.OK:
                 gate.opened_t, gate.by, gate.why = event.t, "check", event.detail
                 self._explain_again()
+        elif event.kind is Kind.FEED_METER:
+            return
         elif event.kind is Kind.REDEPLOY:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:

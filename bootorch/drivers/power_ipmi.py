@@ -27,6 +27,7 @@ from bootorch.ipmi.login import Credentials
 from bootorch.ipmi.login15 import check_password
 from bootorch.ipmi.messages import Action, BootSource, Policy
 from bootorch.ipmi.pacing import Pacing
+from bootorch.ipmi.sensors import Power, power_reading
 
 SEL_STEP_S: Final = 1.0  # an event's time is cut to whole seconds (37.1): it may seem older than the request
 _SOURCES: Final = {
@@ -97,6 +98,18 @@ class IpmiPower:
         assert isinstance(done, scripts.BootSet), "a script that ends well returns its value"
         note = f"; {done.note}" if done.note else ""
         return Reply(Reason.OK, f"next boot from {device}{note}", {"suite": result.suite})
+
+    async def meter(self, host: Host, timeout_s: float) -> Reply:
+        """DCMI's power reading, or else the BMC's sensors in watts. ``data``: ``watts``, ``source`` (what was read).
+
+        ``BMC_UNSUPPORTED`` where it has neither.
+        """
+        result = await self._call(host, power_reading, timeout_s)
+        if isinstance(result, Reply):
+            return result
+        power = result.value
+        assert isinstance(power, Power), "a script that ends well returns its value"
+        return Reply(Reason.OK, f"draws {power.watts:g} W", {"watts": power.watts, "source": power.source})
 
     def watch(self, host: Host, *, anew: bool) -> None:
         """Keep the end of what the host writes to its serial console, until ``unwatch`` or ``evidence``."""

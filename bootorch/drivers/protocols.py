@@ -54,6 +54,10 @@ class PowerDriver(Protocol):
         """Set the boot option for the next boot only."""
         ...
 
+    async def meter(self, host: Host, timeout_s: float) -> Reply:
+        """What the host draws now: ``data["watts"]`` (float). ``BMC_UNSUPPORTED`` where its BMC does not measure it."""
+        ...
+
     def watch(self, host: Host, *, anew: bool) -> None:
         """Keep the tail of the host's console from now on. Returns at once; that there is no console, or no room for
         another one, is no error.

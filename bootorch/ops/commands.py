@@ -1,4 +1,4 @@
-"""``bootorch lab``, with the demo that needs more than the lab."""
+"""Commands made of the parts below: ``bootorch lab`` with the demo that needs more than the lab, and ``forecast``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from bootorch.lab.commands import add_to as add_lab
+from bootorch.ops.forecastcommand import add_to as add_forecast
 from bootorch.ui.services import Services
 
 
 def add_to(app: typer.Typer, services: Services) -> None:
-    """Add the ``lab`` commands and the demo to the application."""
+    """Add the ``lab`` commands, the demo and the forecast to the application."""
+    add_forecast(app, services)
     lab = add_lab(app)
 
     @lab.command()

@@ -1,7 +1,8 @@
 """The journal of a run: one SQLite file that holds everything needed to go on, on this laptop or another.
 
 Tables: ``meta`` (plan text, inventory snapshot, versions), ``events`` (append-only, see ``core.events``), ``commands``
-(words of other processes to the running one: pause, gate). WAL mode with full sync: when ``append`` returns, what it
+(words of other processes to the running one: pause, gate, change), ``taken`` (what the running one said to each of
+them, in the same transaction as the events that came of it). WAL mode with full sync: when ``append`` returns, what it
 was given survives a power cut (sqlite.org/wal.html, "synchronous=FULL"). One append is one transaction, however many
 events it holds.
 """
@@ -27,6 +28,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, wall_s REAL NOT NULL, boot_s REAL NOT NULL);
 CREATE TABLE commands (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 """
+_TAKEN = "CREATE TABLE IF NOT EXISTS taken (id INTEGER PRIMARY KEY, body TEXT NOT NULL)"  # older journals have none
 
 
 class JournalError(OperatorError):
@@ -71,7 +73,7 @@ class Journal:
             path.touch(mode=0o600, exist_ok=False)
             journal = cls(_connect(path, "rw"), path)
             with journal._db:
-                journal._db.executescript(_SCHEMA)
+                journal._db.executescript(_SCHEMA + _TAKEN)
                 journal._db.execute(f"PRAGMA user_version={FORMAT}")
                 journal._db.executemany(
                     "INSERT INTO meta VALUES (?, ?)", [(key, zlib.compress(value)) for key, value in meta.items()]
@@ -99,6 +101,9 @@ class Journal:
             journal.close()
             message = f"the journal has format {found}, this bootorch reads up to {FORMAT}"
             raise InvalidInput(Problem(message, str(path), "use the bootorch that wrote it, or a newer one"))
+        if not readonly:
+            with journal._db:
+                journal._db.execute(_TAKEN)
         return journal
 
     def __enter__(self) -> Journal:
@@ -120,24 +125,35 @@ class Journal:
 
     # -- events -----------------------------------------------------------------
 
-    def append(self, events: Iterable[Event], at: Moment | None = None) -> None:
-        """Durable when this returns. Events that are not durable by their own word are left out."""
+    def append(
+        self, events: Iterable[Event], at: Moment | None = None, taken: Mapping[int, Mapping[str, str]] | None = None
+    ) -> None:
+        """Durable when this returns. Events that are not durable by their own word are left out.
+
+        ``taken``: what is said to the commands (by their numbers) that were heard, committed with the events.
+        """
         moment = at if at is not None else Moment.now()
         lasting = (event for event in events if getattr(event, "durable", True))
         rows = [(encode(event), moment.wall_s, moment.boot_s) for event in lasting]
-        if not rows:
+        marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
+        if not rows and not marks:
             return
         try:
             with self._db:
                 self._db.executemany("INSERT INTO events (body, wall_s, boot_s) VALUES (?, ?, ?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", marks)
         except sqlite3.Error as error:
             remedy = "free space or repair the disk, then bootorch resume; nothing was sent without a record"
             raise JournalError(Problem(f"the journal cannot be written: {error}", str(self.path), remedy)) from error
 
-    def events(self) -> Iterator[Event]:
-        """All events in order. Raises InvalidInput naming the one that cannot be read."""
+    def events(self, *kinds: type[Event]) -> Iterator[Event]:
+        """All events in order, or those of some ``kinds``. Raises InvalidInput naming the one that cannot be read."""
+        # ``encode`` writes the type first, so that the few that are wanted are found without decoding the many.
+        which = " OR ".join("body GLOB ?" for _ in kinds)
+        query = f"SELECT seq, body FROM events {'WHERE ' + which if kinds else ''} ORDER BY seq"  # noqa: S608
+        heads = [f'{{"e":"{kind.type}",*' for kind in kinds]
         try:
-            for seq, body in self._db.execute("SELECT seq, body FROM events ORDER BY seq"):
+            for seq, body in self._db.execute(query, heads):
                 try:
                     yield decode(body)
                 except EventError as error:
@@ -156,13 +172,20 @@ class Journal:
 
     # -- words from other processes -------------------------------------------------
 
-    def say(self, command: Mapping[str, str]) -> None:
-        """Leave a command for the process that runs this journal."""
+    def say(self, command: Mapping[str, str]) -> int:
+        """Leave a command for the process that runs this journal. Its number, for ``answer``."""
         with self._db:
-            self._db.execute("INSERT INTO commands (body) VALUES (?)", (json.dumps(command),))
+            done = self._db.execute("INSERT INTO commands (body) VALUES (?)", (json.dumps(command),))
+        assert done.lastrowid is not None, "a row was inserted"
+        return done.lastrowid
 
-    def heard(self) -> list[Mapping[str, str]]:
-        """Commands said since the last call. Costs one pragma when nobody wrote."""
+    def answer(self, ident: int) -> Mapping[str, str] | None:
+        """What the running process said to the command; None: it has not taken it (yet)."""
+        row = self._db.execute("SELECT body FROM taken WHERE id = ?", (ident,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def heard(self) -> list[tuple[int, Mapping[str, str]]]:
+        """Commands said since the last call, with their numbers. Costs one pragma when nobody wrote."""
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
         if version == self._data_version:
             return []
@@ -172,7 +195,7 @@ class Journal:
         ).fetchall()
         if rows:
             self._command_seen = rows[-1][0]
-        return [json.loads(body) for _, body in rows]
+        return [(ident, json.loads(body)) for ident, body in rows]
 
     def forget_commands(self) -> None:
         """Commands to a process that is gone do not speak to this one."""

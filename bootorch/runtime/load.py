@@ -6,17 +6,18 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootorch.core.compile import compile_plan
 from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
 from bootorch.core.inventory import Inventory
 from bootorch.core.model import Environment
+from bootorch.core.patterns import select
 from bootorch.core.plan import Plan
 from bootorch.core.spec import PlanSpec
 from bootorch.runtime import snapshot as snapshots
-from bootorch.runtime.planfile import missing_files, parse_plan, read_plan
+from bootorch.runtime.planfile import missing_files, parse_plan, read_plan, with_names
 from bootorch.runtime.snapshot import Snapshot
 from bootorch.runtime.sources import Change
 
@@ -87,6 +88,20 @@ def load_from_parts(
         return _checked(spec, plan_text, snapshot, from_file=True, files=not to_read)
 
 
+def select_limit(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
+    """The plan's hosts that ``--limit`` means; empty only when no limit was given. An empty limit never means all."""
+    if pattern is None:
+        return ()
+    if not pattern.strip():
+        remedy = "give a host pattern, or leave --limit out for the whole plan"
+        raise InvalidInput(Problem("the limit is empty; an empty limit never means all", "--limit", remedy))
+    chosen = tuple(name for name in select(loaded.inventory, pattern) if name in loaded.plan.hosts)
+    if not chosen:
+        remedy = "bootorch plan shows the plan's groups"
+        raise InvalidInput(Problem(f"{pattern!r} means no host of the plan", "--limit", remedy))
+    return chosen
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Nothing that is loaded becomes garbage: looking for it costs a third of the time (as Mercurial's util.nogc)."""
@@ -137,9 +152,14 @@ def _checked(
 ) -> LoadedPlan:
     problems = missing_files(spec) if files else []
     try:
+        spec = with_names(spec if files else replace(spec, to_read=True))
         compiled = compile_plan(spec, snapshot.inventory)
     except InvalidInput as error:
         raise InvalidInput([*problems, *error.problems]) from None
+    except SafetyRefusal as error:
+        if problems:
+            raise InvalidInput([*problems, *error.problems]) from None
+        raise
     if problems:
         raise InvalidInput(problems)
     warnings = [Problem(f"Ansible: {said}", ", ".join(snapshot.paths)) for said in snapshot.warnings]

@@ -60,6 +60,13 @@ def find_journal(target: Path) -> Path | None:
     return target if target.name == JOURNAL or target.suffix == ".sqlite" else None
 
 
+def running(directory: Path) -> list[Path]:
+    """Directories of the runs that go on now, by name: ``directory`` itself, its runs, and those of the directories in
+    it. A run that was given a ``--run-dir`` elsewhere is not found."""
+    places = [directory, *sorted(directory.glob(f"{RUNS}/*")), *sorted(directory.glob(f"*/{RUNS}/*"))]
+    return [place for place in dict.fromkeys(places) if (place / JOURNAL).exists() and is_held(place)]
+
+
 @contextmanager
 def held(directory: Path, what: str) -> Iterator[None]:
     """Hold the lock of a run or a plan. Raises SafetyRefusal naming the holder when another process has it.

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from bootorch.core import words
+from bootorch.core.changes import CHANGES, Changes
 from bootorch.core.engine import Engine
-from bootorch.core.events import Event, GateOpened, Intent, Paused
+from bootorch.core.errors import InvalidInput
+from bootorch.core.events import Event, EventError, GateOpened, Intent, Paused, decode
 from bootorch.core.state import State
 from bootorch.runtime.executor import Executor, Result
 from bootorch.runtime.journal import Journal
 
-COMMAND_POLL_S = 0.5  # how often words from other processes are looked for: a person does not notice half a second
+# How often words from other processes are looked for: what is said has effect within a second, however busy the loop.
+COMMAND_POLL_S = 0.25
 CLOSE_S = 10.0  # cancelled effects must let go of sockets and processes within this
 
 
@@ -52,10 +57,14 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
         self._words: list[Event] = []
+        self._changes = Changes(engine.plan)
+        self._taken: dict[int, dict[str, str]] = {}  # command -> what is said to it, with the next commit
         self._wake = asyncio.Event()
 
     async def run(self, first: Sequence[Event] = ()) -> str:
-        """``first``: events that were folded and committed before the loop starts, for the observer to see."""
+        """``first``: all events of the run so far, folded and committed before the loop starts, for the observer."""
+        for event in first:
+            self._changes.fold(event)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
@@ -69,7 +78,7 @@ class Runner:
 
     async def _loop(self) -> str:
         engine = self._engine
-        heard_t = self._clock()
+        heard_t = self._clock() - COMMAND_POLL_S  # what was said while the process began comes before the first packet
         while True:
             now = self._clock()
             events: list[Event] = []
@@ -86,8 +95,12 @@ class Runner:
                 engine.apply(word)
                 events.append(word)
             self._words.clear()
-            events += engine.decide(now)
-            self._journal.append(events)
+            decided = engine.decide(now)
+            for event in decided:
+                self._changes.fold(event)
+            events += decided
+            self._journal.append(events, taken=self._taken)
+            self._taken.clear()
             if events:
                 self._observer.on_events(events, engine.state)
             for event in events:
@@ -124,22 +137,51 @@ class Runner:
         self._wake.clear()
 
     def _gate_may_open(self) -> bool:
-        """Hosts wait for a person's word, and the operator wants to wait with them."""
+        """Hosts wait for a person's word (a gate, a first member to choose), and the operator waits with them."""
         state = self._engine.state
         return (
             self._wait_gates
-            and any(kind == "gate" for kind, _ in self._engine.admission.waiting())
+            and any(kind in ("gate", "choice") for kind, _ in self._engine.admission.waiting())
             and not state.paused
         )
 
     def _hear(self, now: float) -> None:
-        for command in self._journal.heard():
-            match command.get("command"):
-                case "pause":
-                    self._words.append(Paused(now, command["by"], command.get("why", "")))
-                case "gate":
-                    if command["gate"] not in self._engine.state.gates_open:
-                        self._words.append(GateOpened(now, command["gate"], command["by"], command.get("why", "")))
+        """Take the commands of other processes: each becomes an event of this turn, or is told why not."""
+        for ident, command in self._journal.heard():
+            try:
+                status, said = self._obey(command, now)
+            except InvalidInput as error:
+                status = "refused"
+                said = "; ".join(f"{problem.message}: {problem.remedy}" for problem in error.problems)
+            except (EventError, KeyError) as error:
+                # Another process's words, perhaps of another version: no reason to stop the run.
+                status, said = "refused", str(error)
+            self._taken[ident] = {"status": status, "said": said}
+
+    def _obey(self, command: Mapping[str, str], now: float) -> tuple[str, str]:
+        """``effective`` with what holds now, or ``already``. Raises where the command cannot be obeyed."""
+        match command["command"]:
+            case "pause":
+                self._words.append(Paused(now, command["by"], command.get("why", "")))
+                return "effective", "the run pauses"
+            case "gate":
+                gate = command["gate"]
+                if gate in self._engine.state.gates_open:
+                    return "already", f"gate {gate} is open already"
+                self._words.append(GateOpened(now, gate, command["by"], command.get("why", "")))
+                return "effective", f"gate {gate} is open"
+            case "change":
+                event = decode(command["event"])
+                if not isinstance(event, CHANGES):
+                    raise EventError(f"{event.type} is nothing that a person may say to a run")
+                if why := words.check(event, self._changes):
+                    return "already", why
+                event = replace(event, t=now)
+                self._changes.fold(event)
+                self._words.append(event)
+                return "effective", words.effect(event, self._changes, self._engine.state.feeds.draw_watts())
+            case word:
+                raise EventError(f"unknown command {word!r}: said by a newer bootorch?")
 
     def _signalled(self, number: int) -> None:
         """First: finish what is under way and start nothing. Second, or SIGTERM: leave at once, resumable."""

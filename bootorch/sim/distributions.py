@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
+_inv_cdf = _NORMAL.inv_cdf
 _EDGE = 1e-6  # a lognormal has no end: one in a million is as far as it is asked
 
 
@@ -31,10 +32,11 @@ class Lognormal:
         object.__setattr__(self, "sigma", math.log(self.high / self.median) / _NORMAL.inv_cdf(self.at))
 
     def quantile(self, p: float) -> float:
-        return self.median * math.exp(self.sigma * _NORMAL.inv_cdf(min(max(p, _EDGE), 1 - _EDGE)))
+        if not _EDGE < p < 1 - _EDGE:
+            p = min(max(p, _EDGE), 1 - _EDGE)
+        return self.median * math.exp(self.sigma * _inv_cdf(p))
 
-    def sample(self, uniform: float) -> float:
-        return self.quantile(uniform)
+    sample = quantile
 
     def scaled(self, factor: float) -> Lognormal:
         return Lognormal(self.median * factor, self.high * factor, self.at)

@@ -16,11 +16,11 @@ from zlib import crc32
     REBOOT_S,
 ) = range(16)  # fmt: skip
 
-_MASK = 0xFFFFFFFF
+UNIT = 1 / 4294967296  # times 32 bits: a number in [0, 1)
 
 
 class Draws:
-    """Every number is in [0, 1)."""
+    """Numbers in [0, 1), or the 32 bits that they are made from."""
 
     __slots__ = ("_key", "seed")
 
@@ -28,18 +28,21 @@ class Draws:
         self._key = seed.to_bytes(16, "big", signed=True)
         self.seed = crc32(self._key)
 
-    def host(self, name: str) -> tuple[float, ...]:
-        """The 16 numbers of a host; see the places above."""
-        words = unpack("<16I", blake2b(name.encode(), key=self._key).digest())
-        return tuple([word / 4294967296 for word in words])
+    def host(self, name: str) -> tuple[int, ...]:
+        """The 16 numbers of a host, of 32 bits each; see the places above."""
+        return unpack("<16I", blake2b(name.encode(), key=self._key).digest())
+
+    def bits(self, a: int, b: int = 0) -> int:
+        """32 bits by two integers; an exchange has its id, an attempt the hash of its host's name."""
+        # The mix of MurmurHash3 (Appleby, 2011), over 32 bits: Python's integers are slow above.
+        z = (a * 0xCC9E2D51 + b * 0x9E3779B1 + self.seed) & 0xFFFFFFFF
+        z = (z ^ z >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+        z = (z ^ z >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+        return z ^ z >> 16
 
     def number(self, a: int, b: int = 0) -> float:
-        """By two integers; an exchange has its id, an attempt the hash of its host's name."""
-        # The mix of MurmurHash3 (Appleby, 2011), over 32 bits: Python's integers are slow above.
-        z = (a * 0xCC9E2D51 + b * 0x9E3779B1 + self.seed) & _MASK
-        z = (z ^ z >> 16) * 0x85EBCA6B & _MASK
-        z = (z ^ z >> 13) * 0xC2B2AE35 & _MASK
-        return (z ^ z >> 16) / 4294967296
+        """The same as a number in [0, 1)."""
+        return self.bits(a, b) * UNIT
 
     def named(self, word: str, name: str = "", number: int = 0) -> float:
         """By words and a number."""

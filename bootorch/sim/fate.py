@@ -6,15 +6,16 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import PurePath
+from typing import NamedTuple
 from zlib import crc32
 
 from bootorch.core.model import Deadlines, Group, Host
 from bootorch.core.plan import Plan
 from bootorch.sim import draws as place
 from bootorch.sim.distributions import Distribution
-from bootorch.sim.draws import Draws
+from bootorch.sim.draws import UNIT, Draws
 from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, MachineSpec, PowerEvent
-from bootorch.sim.parameters import ModelParameters, Parameters
+from bootorch.sim.parameters import ModelParameters, Parameters, PlaybookParameters
 
 NEVER_S = 1e9
 _USUAL = Deadlines()
@@ -89,6 +90,17 @@ class Profile:
         self.epidemics = epidemics
 
 
+class PlaybookFate(NamedTuple):
+    """What a playbook of a group is like."""
+
+    takes: Distribution
+    scale: float
+    host_share: float
+    round_share: float
+    failed_share: float
+    word: int
+
+
 class Fates:
     """Draws what is drawn once for a host, and what is drawn for the fleet."""
 
@@ -98,10 +110,12 @@ class Fates:
         self._p = p
         self._specs = specs
         self._profiles: dict[tuple[str, ...], Profile] = {}
-        self._playbooks: dict[tuple[str, int], tuple[Distribution, float, float, int]] = {}
+        self._playbooks: dict[tuple[str, int], PlaybookFate] = {}
         weights = {failure: weight for failure, weight in p.failures.items() if weight > 0}
         self._failures = tuple(weights) or (BootFailure.NO_POST,)
         self._failure_ends = list(accumulate(weights.values())) or [1.0]
+        self._ready_delays = p.ready.quantile(1.0) > 0
+        self._self_starts = p.restore_last_share + p.restore_on_share > 0
         self.epidemics = tuple(self._epidemics())
         self.storms = tuple(self._storms())
 
@@ -164,11 +178,12 @@ class Fates:
         else:
             server = self._drawn(profile, host, drawn)
         p = self._p
-        if drawn[place.BUSY] < p.busy_share:
+        if drawn[place.BUSY] * UNIT < p.busy_share:
             server.busy_left = 1
-        server.ready_s = p.ready.sample(drawn[place.READY])
-        if server.on_at is None and (p.restore_last_share or p.restore_on_share):
-            starts_at = self._starts_at(profile, drawn, drawn[place.WAS_ON] < p.was_on_share, 0.0)
+        if self._ready_delays:
+            server.ready_s = p.ready.sample(drawn[place.READY] * UNIT)
+        if self._self_starts and server.on_at is None:
+            starts_at = self._starts_at(profile, drawn, drawn[place.WAS_ON] * UNIT < p.was_on_share, 0.0)
             if starts_at is not None:
                 server.on_at, server.boots = starts_at, 1
         return server
@@ -181,20 +196,20 @@ class Fates:
             server.on_at, server.boots = -(spec.initial_uptime_s + spec.boot_s * FIRMWARE_SHARE), 1
         return server
 
-    def _drawn(self, profile: Profile, host: Host, drawn: tuple[float, ...]) -> Server:
+    def _drawn(self, profile: Profile, host: Host, drawn: tuple[int, ...]) -> Server:
         p = self._p
-        if drawn[place.DEAD_BMC] < p.dead_bmc_share:
+        if drawn[place.DEAD_BMC] * UNIT < p.dead_bmc_share:
             bmc_at = NEVER_S
         else:
-            bmc_at = profile.bmc_boot.sample(drawn[place.BMC]) * profile.bmc_scale
+            bmc_at = profile.bmc_boot.sample(drawn[place.BMC] * UNIT) * profile.bmc_scale
         server = Server(profile, self._boot_s(profile, host, drawn), bmc_at)
-        if drawn[place.SILENT] < p.silent_power_share:
+        if drawn[place.SILENT] * UNIT < p.silent_power_share:
             server.silent_left = 1
-        if drawn[place.ON] < p.on_share:
+        if drawn[place.ON] * UNIT < p.on_share:
             server.on_at, server.boots = -(_UPTIME_S + server.boot_s * FIRMWARE_SHARE), 1
             return server
-        if drawn[place.DEAD] < profile.dead_share:
-            drawn_failure = drawn[place.FAILURE] * self._failure_ends[-1]
+        if drawn[place.DEAD] * UNIT < profile.dead_share:
+            drawn_failure = drawn[place.FAILURE] * UNIT * self._failure_ends[-1]
             server.failure = self._failures[
                 min(bisect_right(self._failure_ends, drawn_failure), len(self._failures) - 1)
             ]
@@ -203,8 +218,8 @@ class Fates:
                 server.failure = BootFailure.NO_POST
         return server
 
-    def _boot_s(self, profile: Profile, host: Host, drawn: tuple[float, ...]) -> float:
-        p, uniform = self._p, drawn[place.BOOT]
+    def _boot_s(self, profile: Profile, host: Host, drawn: tuple[int, ...]) -> float:
+        p, uniform = self._p, drawn[place.BOOT] * UNIT
         known_s = (p.hosts.get(host.name, 0.0) or host.boot_s) if p.repeat is not None else 0.0
         if p.repeat is not None and known_s > 0:
             boot_s = known_s * p.repeat.sample(uniform)
@@ -213,12 +228,14 @@ class Fates:
         else:
             rest = (uniform - profile.tail_share) / (1 - profile.tail_share)
             boot_s = profile.boot.sample(rest) * profile.boot_scale
-        if drawn[place.REBOOT] < p.firmware_reboot_share:
-            boot_s += p.firmware_reboot.sample(drawn[place.REBOOT_S]) * profile.boot_scale
+        if drawn[place.REBOOT] * UNIT < p.firmware_reboot_share:
+            boot_s += p.firmware_reboot.sample(drawn[place.REBOOT_S] * UNIT) * profile.boot_scale
         return boot_s
 
     def _profile(self, host: Host) -> Profile:
-        key = (host.group, host.model, host.firmware, host.fact("age"), host.fact("vendor"))
+        key: tuple[str, ...] = (host.group, host.model, host.firmware)
+        if host.facts:
+            key = (*key, host.facts.get("age", ""), host.facts.get("vendor", ""))
         profile = self._profiles.get(key)
         if profile is None:
             epidemics = tuple(
@@ -230,9 +247,9 @@ class Fates:
             self._profiles[key] = profile
         return profile
 
-    def _starts_at(self, profile: Profile, drawn: tuple[float, ...], was_on: bool, ac_at: float) -> float | None:
+    def _starts_at(self, profile: Profile, drawn: tuple[int, ...], was_on: bool, ac_at: float) -> float | None:
         """When its restore policy starts it (IPMI 2.0, 28.8): always on, last state, or stay off."""
-        p, policy = self._p, drawn[place.POLICY]
+        p, policy = self._p, drawn[place.POLICY] * UNIT
         acts = was_on if policy < p.restore_last_share else policy < p.restore_last_share + p.restore_on_share
         if not acts:
             return None
@@ -241,19 +258,21 @@ class Fates:
             if not p.auto_on:
                 return ac_at
             vendors = tuple(p.auto_on.values())
-            delays = vendors[int(drawn[place.VENDOR] * len(vendors))]
-        return ac_at + delays.sample(drawn[place.AUTO_ON])
+            delays = vendors[int(drawn[place.VENDOR] * UNIT * len(vendors))]
+        return ac_at + delays.sample(drawn[place.AUTO_ON] * UNIT)
 
     def electricity_returns(self, name: str, server: Server, now: float) -> float | None:
         """Its BMC boots again. Gives the time at which its restore policy starts it, if it does."""
         drawn = self._draws.host(name)
         profile, p = server.profile, self._p
         spec = self._specs[name] if self._specs is not None else None
-        dead = spec.dead_bmc if spec is not None else drawn[place.DEAD_BMC] < p.dead_bmc_share
+        dead = spec.dead_bmc if spec is not None else drawn[place.DEAD_BMC] * UNIT < p.dead_bmc_share
         if not dead:
-            bmc_boot_s = spec.bmc_boot_s if spec else profile.bmc_boot.sample(drawn[place.BMC]) * profile.bmc_scale
+            bmc_boot_s = (
+                spec.bmc_boot_s if spec else profile.bmc_boot.sample(drawn[place.BMC] * UNIT) * profile.bmc_scale
+            )
             server.bmc_at = now + bmc_boot_s
-        was_on = server.was_on or (server.boots == 0 and drawn[place.WAS_ON] < p.was_on_share)
+        was_on = server.was_on or (server.boots == 0 and drawn[place.WAS_ON] * UNIT < p.was_on_share)
         server.was_on = False
         return self._starts_at(profile, drawn, was_on, now)
 
@@ -270,14 +289,14 @@ class Fates:
         return host.watts_steady * self.watts_factor(host.name)
 
     def watts_factor(self, name: str) -> float:
-        return self._p.meter_factor.sample(self._draws.host(name)[place.METER])
+        return self._p.meter_factor.sample(self._draws.host(name)[place.METER] * UNIT)
 
     def spec(self, name: str, server: Server) -> MachineSpec:
         """The server in the words of ``sim.machine``."""
         drawn = self._draws.host(name)
         given = self._specs[name] if self._specs is not None else None
-        dead = given.dead_bmc if given is not None else drawn[place.DEAD_BMC] < self._p.dead_bmc_share
-        on = given.initially_on if given is not None else drawn[place.ON] < self._p.on_share
+        dead = given.dead_bmc if given is not None else drawn[place.DEAD_BMC] * UNIT < self._p.dead_bmc_share
+        on = given.initially_on if given is not None else drawn[place.ON] * UNIT < self._p.on_share
         return MachineSpec(
             name=name,
             boot_s=server.boot_s,
@@ -293,29 +312,27 @@ class Fates:
 
     def playbook_s(self, group: Group, playbook: int, leader: str, attempt: int) -> float:
         """A slice of the one host ``leader``, in seconds."""
-        takes, scale, _, word = self._playbook(group, playbook)
-        return takes.sample(self._draws.number(crc32(leader.encode()) ^ word, attempt * 16 + 9)) * scale
-
-    def failed_share(self, group: Group, playbook: int) -> float:
-        return self._playbook(group, playbook)[2]
+        fate = self.playbook(group, playbook)
+        return fate.takes.sample(self._draws.number(crc32(leader.encode()) ^ fate.word, attempt * 16 + 9)) * fate.scale
 
     def planned_failures(self, name: str) -> int:
         return self._specs[name].playbook_failures if self._specs is not None else 0
 
-    def _playbook(self, group: Group, playbook: int) -> tuple[Distribution, float, float, int]:
+    def playbook(self, group: Group, playbook: int) -> PlaybookFate:
         found = self._playbooks.get((group.name, playbook))
         if found is None:
             p = self._p
             path = group.redeploy[playbook] if playbook < len(group.redeploy) else ""
-            own = p.playbooks.get(PurePath(path).name)
-            takes = own.takes if own is not None else None
-            scale = 1.0
-            if takes is None:
-                takes = p.playbook
-                scale = group.deadlines.redeploy / _USUAL.redeploy if p.scale_to_deadlines else 1.0
-            failed = own.failed_share if own is not None else None
-            word = crc32(f"{group.name}\0{playbook}".encode())
-            found = (takes, scale, p.task_failed_share if failed is None else failed, word)
+            own = p.playbooks.get(PurePath(path).name, PlaybookParameters())
+            scale = group.deadlines.redeploy / _USUAL.redeploy if p.scale_to_deadlines else 1.0
+            found = PlaybookFate(
+                takes=p.playbook if own.takes is None else own.takes,
+                scale=scale if own.takes is None else 1.0,
+                host_share=p.playbook_host_share if own.host_share is None else own.host_share,
+                round_share=p.playbook_round_share if own.round_share is None else own.round_share,
+                failed_share=p.task_failed_share if own.failed_share is None else own.failed_share,
+                word=crc32(f"{group.name}\0{playbook}".encode()),
+            )
             self._playbooks[group.name, playbook] = found
         return found
 

@@ -68,7 +68,9 @@ class ModelParameters:
 class PlaybookParameters:
     """What one playbook (by its file name, such as ``web.yml``) does otherwise. None: as all others."""
 
-    takes: Distribution | None = None
+    takes: Distribution | None = None  # seconds, on one host, absolute: no scale
+    host_share: float | None = None
+    round_share: float | None = None
     failed_share: float | None = None
 
 
@@ -179,6 +181,11 @@ class Parameters:
     playbook_host_share: float = _said(0.0, FACTOR, "each further host of the slice adds this share of it")
     playbook_round_share: float = _said(0.0, FACTOR, "each further round (hosts / forks) adds this share of it")
     playbook_slice_share: float = _said(0.0, FACTOR, "each other slice under way adds this share of it")
+    pace: Distribution = _said(
+        ONE,
+        FACTOR,
+        "drawn once a run: all playbooks and checks take so many times as long (what else the machine does)",
+    )
     task_failed_share: float = _said(0.01, SHARE, "a host's playbook fails, at each attempt")
     dark_share: float = _said(0.0, SHARE, "a playbook loses a host, at each attempt")
     playbooks: Mapping[str, PlaybookParameters] = _said({}, WORD, "what single playbooks do otherwise")
@@ -212,5 +219,6 @@ FIELD = replace(
     restore_on_share=0.1,
     storms=(Storm(0.05),),
     dark_share=0.002,
+    pace=Lognormal(1.0, 1.2, 0.95),
     meter_factor=Lognormal(1.0, 1.15, 0.95),
 )

@@ -32,12 +32,25 @@ from bootorch.sim.parameters import CALM, FIELD, Parameters
 __all__ = ["CALM", "FIELD", "NEVER_S", "HostTimes", "Lognormal", "Parameters", "World"]
 
 _PACKETS = 8  # of an exchange, login included: any of them may be lost
-_PARTS = 1024  # of a table of latencies: exchanges are too many for a logarithm each
+_PARTS, _PART_SHIFT = 1024, 22  # of a table of latencies: exchanges are too many for a logarithm each
 _READ_CAP_S = 15.0  # the engine's own backoff between reads of a BMC that does not answer
 _FIRST_LOOK_S = 0.2  # the engine's first look after an accepted power-on
 _RESTART_CAUSES = {0: "unknown", 1: "chassis control command", 6: "always on by restore policy"}  # IPMI 2.0, 28.11
 _CHECKS = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
+_NO_HOST = frozenset({Kind.GATE_CHECK, Kind.REDEPLOY, Kind.FEED_METER})
 _COMMANDS = frozenset({Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE})
+
+# Members of enumerations by names of their own: Python looks an attribute of an Enum up in 50 ns, several a call.
+_OK = Reason.OK
+_GATE_CHECK = Kind.GATE_CHECK
+_REDEPLOY = Kind.REDEPLOY
+_FEED_METER = Kind.FEED_METER
+_EVIDENCE = Kind.EVIDENCE
+_BOOT_PROBE = Kind.BOOT_PROBE
+_POWER_READ = Kind.POWER_READ
+_POWER_ON = Kind.POWER_ON
+_POWER_CYCLE = Kind.POWER_CYCLE
+_METER = Kind.METER
 
 Finished = tuple[Reason, str, dict[str, Scalar], dict[str, tuple[str, str]]]
 
@@ -88,7 +101,8 @@ class World:
         command = p.command if p.command is not None else p.exchange
         self._command = self._exchange if command == p.exchange else _Line(command, p.exchange_slowdown)
         login = p.login if p.login is not None else p.exchange
-        self._login = _Line(login, p.login_slowdown)
+        self._pace = p.pace.sample(self._draws.named("pace"))
+        self._login = _Line(login.scaled(self._pace), p.login_slowdown)
         self._refusal = _Constant(p.refusal, self._draws)
         self._silence = _Constant(p.silence, self._draws)
         self._storms = bool(self._fates.storms)
@@ -106,34 +120,35 @@ class World:
     def ends_at(self, intent: Intent, now: float) -> float:
         """Run time at which the effect's answer is there."""
         kind = intent.kind
-        if kind is Kind.REDEPLOY:
+        if kind is _REDEPLOY:
             return now + self._slice_s(intent, now)
         number = intent.id
-        if kind is Kind.GATE_CHECK or kind is Kind.FEED_METER:
-            return now + self._exchange.plain_s(self._draws.number(number))
+        if kind is _GATE_CHECK or kind is _FEED_METER:
+            return now + self._exchange.plain_s(self._draws.bits(number))
         timeout_s: float = intent.args["timeout_s"]  # type: ignore[assignment]
         name = intent.target
         server = self._servers.get(name) or self.server(name)
         if kind in _CHECKS:
-            up_at = server.os_up_at
-            if up_at is None or now < up_at:
+            if server.on_at is None or server.failure is not None or now < server.on_at + server.boot_s:
                 takes_s = self._refusal.plain_s(number)
             else:
-                takes_s = self._login.takes_s(self._draws.number(number), now)
+                takes_s = self._login.takes_s(self._draws.bits(number))
         elif server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
             takes_s = self._silence.plain_s(number)
-        elif kind is Kind.EVIDENCE:
+        elif kind is _EVIDENCE:
             takes_s = self._p.evidence.sample(self._draws.number(number))
         else:
             line = self._command if kind in _COMMANDS else self._exchange
-            takes_s = line.takes_s(self._draws.number(number), now)
+            bits = self._draws.bits(number)
+            takes_s = line.takes_s(bits)
             if self._loss:
-                takes_s += self._resends_s(number, line.under_way)
+                # The low bits; the high ones have chosen the latency.
+                takes_s += self._resends_s((bits & 0x3FFFFF) / 0x400000, line.under_way)
                 if takes_s >= timeout_s:
                     self._given_up.add(number)
         return now + (takes_s if takes_s < timeout_s else timeout_s)
 
-    def _resends_s(self, number: int, under_way: int) -> float:
+    def _resends_s(self, uniform: float, under_way: int) -> float:
         """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
         step = under_way >> 4
         while len(self._loss) <= step:
@@ -141,7 +156,6 @@ class World:
             lost = min(0.5, p.loss_share + p.loss_per_100 * 16 * len(self._loss) / 100)
             self._loss.append(1 - (1 - lost) ** _PACKETS)
         once = self._loss[step]
-        uniform = self._draws.number(number, 1)
         cost_s = 0.0
         while uniform < once and cost_s < 1000.0:
             uniform /= once  # a number below it, and even again
@@ -158,64 +172,81 @@ class World:
             heappop(ends)
         takes_s = self._fates.playbook_s(group, playbook, intent.hosts[0], intent.attempt)
         rounds = -(-size // max(1, forks))
-        takes_s *= 1 + p.playbook_host_share * (size - 1) + p.playbook_round_share * (rounds - 1)
-        takes_s *= 1 + p.playbook_slice_share * len(ends)
+        fate = self._fates.playbook(group, playbook)
+        takes_s *= 1 + fate.host_share * (size - 1) + fate.round_share * (rounds - 1)
+        takes_s *= self._pace * (1 + p.playbook_slice_share * len(ends))
         heappush(ends, now + takes_s)
         return takes_s
 
     def finish(self, intent: Intent, now: float) -> Finished:
         """The answer at ``now``: reason, detail, data, verdicts."""
         kind, name = intent.kind, intent.target
-        if kind is Kind.GATE_CHECK:
-            return Reason.OK, "", {}, {}
-        if kind is Kind.REDEPLOY:
-            return Reason.OK, "", {}, {host: self._verdict(host, intent, now) for host in intent.hosts}
-        if kind is Kind.FEED_METER:
-            return Reason.OK, "", {"watts": round(self._feed_watts(name, now), 1)}, {}
-        server = self._servers.get(name) or self.server(name)
+        server = self._servers.get(name)
+        if server is None or kind in _NO_HOST:
+            return self._without_server(intent, now)
         if kind in _CHECKS:
+            if server.on_at is not None and intent.t >= server.on_at + server.boot_s:
+                self._login.ended()
             return self._check(name, server, kind, now)
+        if server.bmc_at <= intent.t:
+            (self._command if kind in _COMMANDS else self._exchange).ended()
         if server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
             up_at = self._bmc_up_at(name, server, now)
             delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(crc32(name.encode()), 2)
             retry_s = min(up_at - now + delay_s, NEVER_S)
-            return Reason.BMC_UNREACHABLE, "no answer", {"retry_after_s": round(retry_s, 3)}, {}
+            return Reason.BMC_UNREACHABLE, "no answer", {"retry_after_s": retry_s}, {}
         if self._given_up and intent.id in self._given_up:
             self._given_up.discard(intent.id)
             reason = Reason.BMC_LOST if kind in _COMMANDS else Reason.BMC_UNREACHABLE
             return reason, "no answer", {}, {}
-        if kind is Kind.POWER_READ:
-            return Reason.OK, "", self._power(name, server, intent, now), {}
-        if kind is Kind.EVIDENCE:
-            return Reason.OK, "", self._evidence(name, intent, now), {}
-        if kind is Kind.METER:
-            return Reason.OK, "", {"watts": round(self._fates.steady_watts(self._plan.hosts[name]), 1)}, {}
-        if kind is Kind.POWER_ON:
+        if kind is _POWER_READ:
+            return _OK, "", self._power(name, server, intent, now), {}
+        if kind is _EVIDENCE:
+            return _OK, "", self._evidence(name, intent, now), {}
+        if kind is _METER:
+            return _OK, "", {"watts": round(self._fates.steady_watts(self._plan.hosts[name]), 1)}, {}
+        if kind is _POWER_ON:
             if server.busy_left:
                 server.busy_left -= 1
                 return Reason.BMC_BUSY, "busy", {}, {}
             self._switch_on(name, server, intent.attempt, now)
-        elif kind is Kind.POWER_CYCLE and self._is_on(server, now):
+            on_at = server.on_at
+            if on_at is None:
+                return _OK, "", {"retry_after_s": NEVER_S}, {}
+            if on_at - now > _FIRST_LOOK_S:
+                return _OK, "", self._retry(name, now, now, on_at), {}
+        elif kind is _POWER_CYCLE and self._is_on(server, now):
             server.asked_at = None
             self._start(name, server, now, Change.CYCLE)
-        return Reason.OK, "", {}, {}
+        return _OK, "", {}, {}
+
+    def _without_server(self, intent: Intent, now: float) -> Finished:
+        """A slice, a gate, a feed; or a host that nobody has asked for before."""
+        if intent.kind is _GATE_CHECK:
+            return _OK, "", {}, {}
+        if intent.kind is _REDEPLOY:
+            return _OK, "", {}, {host: self._verdict(host, intent, now) for host in intent.hosts}
+        if intent.kind is _FEED_METER:
+            return _OK, "", {"watts": round(self._feed_watts(intent.target, now), 1)}, {}
+        self.server(intent.target)
+        return self.finish(intent, now)
 
     def _check(self, name: str, server: Server, kind: Kind, now: float) -> Finished:
         up_at = server.os_up_at
         if up_at is None:
             return Reason.UNREACHABLE, "connection refused", {"retry_after_s": NEVER_S}, {}
         on_at = server.on_at if server.on_at is not None else now
-        if kind is not Kind.BOOT_PROBE and server.ready_s:
+        if kind is not _BOOT_PROBE and server.ready_s:
             ready_at = up_at + server.ready_s
             if now < ready_at:
                 said = Reason.UNREACHABLE if now < up_at else Reason.CHECK_FAILED
                 return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
         if now < up_at:
             return Reason.UNREACHABLE, "connection refused", self._retry(name, now, on_at, up_at), {}
-        if kind is not Kind.BOOT_PROBE:
-            return Reason.OK, "", {}, {}
+        if kind is not _BOOT_PROBE:
+            return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
-        return Reason.OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
+        return _OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
 
     def _boot_id(self, name: str, server: Server) -> str:
         """As /proc/sys/kernel/random/boot_id: a UUID of version 4, new at every boot."""
@@ -225,11 +256,17 @@ class World:
     def _retry(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
         """When to look again: at the change, and as much later as a look in turn would have come, evenly."""
         drawn = self._draws.number(crc32(name.encode()), 3)
-        return {"retry_after_s": round(at - now + poll_s(max(0.0, at - since), 0.5) * drawn, 3)}
+        return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5) * drawn}
 
     def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
-            return {"power": "on"}
+            up_at = server.os_up_at
+            if server.asked_at is None or not self._plan.group_of(name).proof_by_ssh:
+                return {"power": "on"}  # whose proof is a check that has failed before must be looked at
+            if up_at is None:
+                return {"power": "on", "retry_after_s": NEVER_S}
+            since = server.on_at if server.on_at is not None else now
+            return {"power": "on", **self._retry(name, now, since, up_at)}
         data: dict[str, Scalar] = {"power": "off"}
         if server.asked_at is not None or intent.args.get("survey"):
             if server.on_at is None:
@@ -362,7 +399,7 @@ class World:
         playbook = int(intent.args["playbook"])
         drawn = self._draws.number(crc32(host.encode()), (playbook * 100 + intent.attempt) * 16 + 7)
         group = self._plan.groups[intent.target]
-        failed = self._fates.failed_share(group, playbook)
+        failed = self._fates.playbook(group, playbook).failed_share
         if intent.attempt <= self._fates.planned_failures(host) or drawn < failed:
             return Reason.TASK_FAILED.value, "simulated task failure"
         if drawn < failed + self._p.dark_share:
@@ -475,27 +512,29 @@ class World:
 class _Line:
     """Exchanges that share something: how many are under way, and what that does to each."""
 
-    __slots__ = ("_ends", "_slowdown", "_table", "under_way")
+    __slots__ = ("_slowdown", "_table", "under_way")
 
     def __init__(self, distribution: Distribution, slowdown: float) -> None:
         self._table = [distribution.sample((part + 0.5) / _PARTS) for part in range(_PARTS)]
         self._slowdown = slowdown
-        self._ends: list[float] = []
         self.under_way = 0
 
-    def plain_s(self, uniform: float) -> float:
-        return self._table[int(uniform * _PARTS)]
+    def plain_s(self, bits: int) -> float:
+        """By 32 bits."""
+        return self._table[bits >> _PART_SHIFT]
 
-    def takes_s(self, uniform: float, now: float) -> float:
-        takes_s = self._table[int(uniform * _PARTS)]
-        ends = self._ends
-        while ends and ends[0] <= now:
-            heappop(ends)
-        self.under_way = len(ends)
+    def takes_s(self, bits: int) -> float:
+        """The same, with the others that are under way; ``ended`` is to follow."""
+        self.under_way += 1
+        takes_s = self._table[bits >> _PART_SHIFT]
         if self._slowdown:
-            takes_s *= 1 + self._slowdown * len(ends)
-        heappush(ends, now + takes_s)
+            takes_s *= 1 + self._slowdown * (self.under_way - 1)
         return takes_s
+
+    def ended(self) -> None:
+        # A run that is cut off and gone on with in the same world has answers that nobody fetches, or twice.
+        if self.under_way:
+            self.under_way -= 1
 
 
 class _Constant:

@@ -6,10 +6,11 @@ Sizes are SVG user units, which are pixels on a wide screen. Every text is escap
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from bootorch.core.critical import Leg
+from bootorch.core.events import FeedLost, FeedReturned, LimitSet, ScopeAdded
 from bootorch.core.model import Outcome
 from bootorch.core.report import GroupReport, HostReport, PowerReport, Report
 from bootorch.core.timeline import Phase
@@ -157,6 +158,9 @@ def _marks(report: Report, scale: Scale, bottom: float) -> Iterator[str]:
     marks = [(gate.opened_s, f"gate {gate.name}", "") for gate in report.gates if gate.opened_s is not None]
     marks += [(resume.t, f"resumed after {span(resume.gap_s)}", "") for resume in report.resumes]
     marks += [(t, f"breaker {scope}", " bad") for t, scope, _ in report.tripped]
+    marks += [(said.t, said.what, " bad") for said in report.changes if said.kind == FeedLost.type]
+    shown = (FeedReturned.type, LimitSet.type, ScopeAdded.type)
+    marks += [(said.t, said.what, "") for said in report.changes if said.kind in shown]
     edge = -100.0
     for t, label, cls in sorted(marks):
         x = scale.x(t)
@@ -313,7 +317,7 @@ def _corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def power(feed: PowerReport, scale: Scale, height: float = 104.0) -> str:
     """Modelled draw of one feed against its budget."""
     top, bottom = 26.0, 26.0 + height
-    most = max(feed.peak_watts, feed.budget_watts or 0.0, 1.0) * 1.08
+    most = max(feed.peak_watts, feed.highest_budget, 1.0) * 1.08
 
     def y(value: float) -> float:
         return bottom - (bottom - top) * value / most
@@ -332,13 +336,27 @@ def power(feed: PowerReport, scale: Scale, height: float = 104.0) -> str:
     parts.append(_line(LEFT, bottom, RIGHT, bottom, "rule"))
     parts.append(_text(0, top + 12, feed.feed or "all hosts", "strong"))
     parts.append(_text(0, top + 27, f"peak {watts(feed.peak_watts)} at {clock(feed.peak_s)}", "soft"))
+    parts += _budget(feed, scale, y)
     if feed.budget_watts is not None:
-        share = feed.peak_watts / feed.budget_watts if feed.budget_watts else 0.0
-        parts.append(_line(LEFT, y(feed.budget_watts), RIGHT, y(feed.budget_watts), "budget"))
-        parts.append(_text(0, top + 42, f"budget {watts(feed.budget_watts)} ({share:.0%} used)", "soft"))
+        used = "" if feed.peak_share is None else f" ({feed.peak_share:.0%} used)"
+        parts.append(_text(0, top + 42, f"budget {watts(feed.budget_watts)}{used}", "soft"))
     if feed.ramp_watts_per_min is not None:
         parts.append(_text(0, top + 57, f"ramp {watts(feed.ramp_watts_per_min)} a minute", "soft"))
     return _svg(parts, bottom + 6, f"Power of {feed.feed or 'all hosts'} over time")
+
+
+def _budget(feed: PowerReport, scale: Scale, y: Callable[[float], float]) -> Iterator[str]:
+    """The budget over time: a level line for each value that it had, joined where it was changed."""
+    steps = feed.budgets or ((0.0, feed.budget_watts),)
+    before: float | None = None
+    for index, (t, budget) in enumerate(steps):
+        left = scale.x(t) if index else LEFT
+        right = scale.x(steps[index + 1][0]) if index + 1 < len(steps) else RIGHT
+        if budget is not None:
+            if before is not None and budget != before:
+                yield _line(left, y(before), left, y(budget), "budget")
+            yield _line(left, y(budget), right, y(budget), "budget")
+        before = budget
 
 
 # -- critical path ---------------------------------------------------------------------

@@ -39,6 +39,7 @@ Approve = Annotated[
     typer.Option("--approve", metavar="GATE=PERSON", help="PERSON attests this gate. May be given again."),
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait-gates", help="Stop (exit 4) when only an unanswered gate is left.")]
+NoForecast = Annotated[bool, typer.Option("--no-forecast", help="Renew no estimate of the end while it goes on.")]
 Confirm = Annotated[
     str, typer.Option("--confirm", metavar="NAME", help="The plan's name: needed where power is production's.")
 ]
@@ -70,6 +71,7 @@ def build(services: Services, extras: Sequence[Extra] = ()) -> typer.Typer:
     _run_commands(app, services)
     _record_commands(app, services)
     _gate_commands(app, services)
+    _change_commands(app, services)
     for extra in extras:
         extra(app)
 
@@ -122,6 +124,10 @@ def _plan_commands(app: typer.Typer, services: Services) -> None:
         plan: PlanPath,
         vault_password_file: VaultFile = None,
         allow_stale: Stale = False,
+        dark: Annotated[
+            list[str] | None,
+            typer.Option("--dark", metavar="FEED", help="As if this feed were dark. May be given again."),
+        ] = None,
         json: Json = False,
         detailed_exitcode: Annotated[
             bool,
@@ -136,7 +142,9 @@ def _plan_commands(app: typer.Typer, services: Services) -> None:
         from bootorch.ui.services import LoadRequest
 
         request = LoadRequest(plan, vault_password_file, allow_stale)
-        raise typer.Exit(commands.show_plan(services, request, as_json=json, detailed=detailed_exitcode))
+        raise typer.Exit(
+            commands.show_plan(services, request, as_json=json, detailed=detailed_exitcode, dark=dark or ())
+        )
 
     @inventory.command()
     def snapshot(plan: PlanPath, vault_password_file: VaultFile = None) -> None:
@@ -174,7 +182,17 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/ beside the plan if not given.")
         ] = None,
         approve: Approve = None,
+        dark: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--dark", metavar="FEED", help="A feed without electricity: its hosts wait. May be given again."
+            ),
+        ] = None,
         no_wait_gates: NoWait = False,
+        no_forecast: NoForecast = False,
+        parameters: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="What the world of a dry run is like (forecast --fit).")
+        ] = None,
         events: Events = "",
         json: Json = False,
         by: By = "",
@@ -193,7 +211,10 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             new=new,
             run_dir=run_dir,
             approve=_approvals(approve),
+            dark=tuple(dark or ()),
             wait_gates=not no_wait_gates,
+            forecast=not no_forecast,
+            parameters=parameters,
             by=by or commands.login_name(),
         )
         _one_document(json, events)
@@ -213,14 +234,28 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             bool, typer.Option("--reset-breakers", help="Forgive the failures that tripped a breaker.")
         ] = False,
         approve: Approve = None,
+        setting: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set", metavar="WORDS", help="Change a limit: 'feed hall-a 300kW', 'slot image_server 100'."
+            ),
+        ] = None,
+        returned: Annotated[
+            list[str] | None, typer.Option("--returned", metavar="FEED", help="This feed has electricity again.")
+        ] = None,
+        lost: Annotated[
+            list[str] | None, typer.Option("--lost", metavar="FEED", help="This feed is without electricity.")
+        ] = None,
+        why: Annotated[str, typer.Option(help="Why, for --set, --returned and --lost.")] = "",
         no_wait_gates: NoWait = False,
+        no_forecast: NoForecast = False,
         events: Events = "",
         json: Json = False,
         by: By = "",
         vault_password_file: VaultFile = None,
     ) -> None:
         """Go on with a run that was interrupted, paused or stopped."""
-        from bootorch.ui import commands
+        from bootorch.ui import changecommands, commands
         from bootorch.ui.services import ResumeRequest
 
         request = ResumeRequest(
@@ -229,7 +264,9 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             confirm=confirm,
             reset_breakers=reset_breakers,
             approve=_approvals(approve),
+            orders=changecommands.orders(setting, returned, lost, by or commands.login_name(), why),
             wait_gates=not no_wait_gates,
+            forecast=not no_forecast,
             by=by or commands.login_name(),
         )
         _one_document(json, events)
@@ -277,6 +314,12 @@ def _gate_commands(app: typer.Typer, services: Services) -> None:
     ) -> None:
         """Open a gate, in the name of a person."""
         typer.echo(services.approve(target, name, by, why), err=True)
+
+
+def _change_commands(app: typer.Typer, services: Services) -> None:
+    from bootorch.ui import changecommands
+
+    changecommands.add(app, services, _typer)
 
 
 def _approvals(given: list[str] | None) -> dict[str, str]:

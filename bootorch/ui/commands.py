@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -62,14 +62,20 @@ def login_name() -> str:
 # -- plan ---------------------------------------------------------------------
 
 
-def show_plan(services: Services, request: LoadRequest, *, as_json: bool, detailed: bool) -> int:
+def show_plan(
+    services: Services, request: LoadRequest, *, as_json: bool, detailed: bool, dark: Sequence[str] = ()
+) -> int:
     from bootorch.ui import planview
 
     view = services.plan(request)
+    if dark:
+        from bootorch.core.partial import with_dark
+
+        view = dataclasses.replace(view, plan=with_dark(view.plan, dark))
     if as_json:
         print_json(planview.to_json(view))
     else:
-        planview.lines(view, _quoted(request.plan)).write(sys.stdout)
+        planview.lines(view, quoted(request.plan)).write(sys.stdout)
     if detailed and not _nothing_to_do(services, request.plan, view.plan.digest):
         return int(Exit.INVALID)  # 2, as terraform's -detailed-exitcode: there is something to do
     return int(Exit.OK)
@@ -101,7 +107,7 @@ def dry_run(services: Services, request: RunRequest, *, events: str, as_json: bo
     else:
         page = summary.timetable(report)
         summary.outcomes(report, page)
-        summary.totals(report, page, f"bootorch run {_quoted(request.load.plan)}")
+        summary.totals(report, page, f"bootorch run {quoted(request.load.plan)}")
         page.write(_summary_stream(events))
     return int(result.exit_code)
 
@@ -149,7 +155,7 @@ def _finish(result: RunResult, *, events: str, as_json: bool) -> int:
     if as_json:
         print_json(report.to_json())
     else:
-        page = summary.lines(report, _next(result, report))
+        page = summary.lines(report, next_command(result, report))
         page.write(_summary_stream(events))
     if where is not None:
         say(("report: ", "dim"), str(where))
@@ -172,13 +178,15 @@ def _keep(report: Report, result: RunResult) -> Path | None:
     return result.run_dir / PAGE
 
 
-def _next(result: RunResult, report: Report) -> str:
+def next_command(result: RunResult, report: Report) -> str:
     """The command that most likely comes next."""
     if result.run_dir is None:
         return ""
-    where = _quoted(result.run_dir)
+    where = quoted(result.run_dir)
     if result.exit_code is Exit.STOPPED:
         closed = [gate.name for gate in report.gates if gate.opened_s is None]
+        if feed := _waited_for(report):
+            return f"bootorch resume {where} --returned {feed}"
         if report.tripped:
             return f"bootorch resume {where} --reset-breakers"
         if closed:
@@ -195,14 +203,17 @@ def _next(result: RunResult, report: Report) -> str:
 def show_status(services: Services, target: Path, *, as_json: bool) -> None:
     from bootorch.core.report import Report
     from bootorch.ui import summary
+    from bootorch.ui.forecastview import kept_outlook
 
     history = services.history(target)
     report = Report.of(history.state.plan, history.events)
+    outlook = kept_outlook(history.run_dir) if history.running else ""
     if as_json:
         document = {**report.to_json(), "running": history.running, "run_dir": str(history.run_dir)}
+        document["outlook"] = outlook
         print_json(document)
     else:
-        summary.status_lines(report, history.running, _next_for(history, report)).write(sys.stdout)
+        summary.status_lines(report, history.running, _next_for(history, report), outlook).write(sys.stdout)
 
 
 def show_report(services: Services, target: Path, *, html: Path | None, as_json: bool) -> None:
@@ -228,13 +239,21 @@ def show_report(services: Services, target: Path, *, html: Path | None, as_json:
 
 
 def _next_for(history: History, report: Report) -> str:
-    where = _quoted(history.run_dir)
+    where = quoted(history.run_dir)
+    feed = _waited_for(report)
     if not history.running:
-        return f"bootorch report {where} --html report.html" if report.done else f"bootorch resume {where}"
+        if report.done:
+            return f"bootorch report {where} --html report.html"
+        return f"bootorch resume {where}" + (f" --returned {feed}" if feed else "")
     for gate in report.gates:
         if gate.opened_s is None and gate.ask:
             return f"bootorch gate approve {where} {shlex.quote(gate.name)} --by PERSON"
-    return f"bootorch pause {where}"
+    return f"bootorch feed returned {feed} --run {where}" if feed else f"bootorch pause {where}"
+
+
+def _waited_for(report: Report) -> str:
+    """The first dark feed that hosts wait for, as an argument; empty: none."""
+    return next((shlex.quote(feed.feed) for feed in report.dark if feed.hosts), "")
 
 
 # -- streams ---------------------------------------------------------------------
@@ -273,5 +292,5 @@ def _summary_stream(events: str) -> TextIO:
     return sys.stderr if events == "-" else sys.stdout
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     return shlex.quote(str(path))

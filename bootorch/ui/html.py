@@ -43,6 +43,7 @@ def page(report: Report) -> str:
         _power(report),
         _critical(report),
         _again(report),
+        _changes(report),
         _gates(report),
         _groups(report),
         _hosts(report),
@@ -140,9 +141,7 @@ def _tiles(report: Report) -> str:
     totals = report.totals
     last_s = max((group.passage.ready_s or 0.0 for group in report.groups), default=0.0)
     retried = sum(1 for host in report.hosts if host.retries and host.outcome in charts.GOOD)
-    feed = max(
-        (f for f in report.power if f.budget_watts), key=lambda f: f.peak_watts / (f.budget_watts or 1), default=None
-    )
+    feed = max((f for f in report.power if f.budget_watts), key=lambda f: f.peak_share or 0.0, default=None)
     tiles = [
         ("Ready", f"{report.ready:,}", f"of {hosts(report.size)}", "ok" if report.ready else ""),
         ("Adopted", f"{totals[Outcome.ADOPTED]:,}", "were on, never switched", ""),
@@ -162,10 +161,8 @@ def _tiles(report: Report) -> str:
         ("Last host ready", clock(last_s) if last_s else "–", f"run took {clock(report.elapsed_s)}", ""),
     ]
     if feed is not None:
-        share = feed.peak_watts / (feed.budget_watts or 1.0)
-        tiles.append(
-            ("Peak of a feed", f"{share:.0%}", f"{watts(feed.peak_watts)} of {watts(feed.budget_watts or 0)}", "")
-        )
+        of = f" of {watts(feed.budget_watts or 0)}" if len(feed.budgets) < 2 else f" on {feed.feed}"
+        tiles.append(("Peak of a feed", f"{feed.peak_share or 0:.0%}", f"{watts(feed.peak_watts)}{of}", ""))
     cells = "".join(
         f'<div class="tile"><div class="what">{escape(what)}</div><div class="value {cls}">{escape(value)}</div>'
         f'<div class="more">{escape(more)}</div></div>'
@@ -259,7 +256,7 @@ def _timeline(report: Report) -> str:
 
 def _power(report: Report) -> str:
     limited = [feed for feed in report.power if feed.feed != SITE]
-    limited.sort(key=lambda feed: -(feed.peak_watts / feed.budget_watts if feed.budget_watts else 0.0))
+    limited.sort(key=lambda feed: -(feed.peak_share or 0.0))
     whole = [feed for feed in report.power if feed.feed == SITE]
     # One limited feed that carries everything says it all.
     shown = (
@@ -334,6 +331,27 @@ def _again(report: Report) -> str:
             ),
         ),
     )
+
+
+def _changes(report: Report) -> str:
+    """What was said to the run while it went on, and which feeds are still dark."""
+    if not (report.changes or report.dark):
+        return ""
+    body = []
+    if report.changes:
+        rows = [(("t", escape(clock(said.t))), said.what, said.by, said.why) for said in report.changes]
+        body.append(_table(("At", "What", "By", "Why"), rows[:MOST_ROWS]))
+        if more := rows[MOST_ROWS:]:
+            table = _table(("At", "What", "By", "Why"), more)
+            body.append(f"<details><summary>{len(more):,} more</summary>{table}</details>")
+    if report.dark:
+        feeds: list[Sequence[Cell | str]] = [
+            (("", f"<b>{escape(feed.feed)}</b>"), ("t", escape(clock(feed.since_s))), feed.by, feed.why,
+             _nodes(feed.hosts) if feed.hosts else "nobody")
+            for feed in report.dark
+        ]  # fmt: skip
+        body.append(_table(("Dark feed", "Since", "By", "Why", "Hosts that wait"), feeds))
+    return _section("Changed under way", "What a person said while the run went on, and limits that adapted.", *body)
 
 
 def _gates(report: Report) -> str:

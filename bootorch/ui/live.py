@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bootorch.core.events import Event
+from bootorch.core.changes import Changes
+from bootorch.core.events import Event, FeedLost, FeedReturned
 from bootorch.core.model import Outcome
 from bootorch.core.state import State
 from bootorch.core.timeline import Phase, phase_of, touched
@@ -57,7 +58,8 @@ class Tally:
             self._note(name, state)
 
     def tell(self, event: Event, state: State) -> None:
-        for name in touched(event):
+        names = state.hosts if isinstance(event, FeedLost | FeedReturned) else touched(event)
+        for name in names:
             self._note(name, state)
 
     def _note(self, name: str, state: State) -> None:
@@ -65,7 +67,9 @@ class Tally:
         group = state.groups[host.group.name]
         if host.started_t is not None:
             self.began.setdefault(host.group.name, host.started_t)
-        if group.settled == group.size and host.group.name not in self.done:
+        if group.settled < group.size:
+            self.done.pop(host.group.name, None)  # a part of it was outside --limit, and belongs to the run again
+        elif host.group.name not in self.done:
             self.done[host.group.name] = max(state.hosts[member].settled_t for member in group.group.hosts)
         place = ("=" + host.outcome) if host.outcome is not None else str(phase_of(host))
         before = self._at.get(name)
@@ -88,6 +92,7 @@ class LiveProgress(Ticking):
         self._news = News()
         self._last: deque[Text] = deque(maxlen=NEWS_LINES)
         self._tally: Tally | None = None
+        self._changes: Changes | None = None
         self._state: State | None = None
         self._stamp = 0.0
 
@@ -105,11 +110,13 @@ class LiveProgress(Ticking):
 
     def on_events(self, events: Sequence[Event], state: State) -> None:
         with self.lock:
-            if self._tally is None or self._state is not state:
+            if self._tally is None or self._changes is None or self._state is not state:
                 self._tally, self._state = Tally(state), state
+                self._changes = Changes(state.plan)
             for event in events:
                 self._news.tell(event, state)
                 self._tally.tell(event, state)
+                self._changes.fold(event)
             self._stamp = time.monotonic()
 
     def tick(self) -> None:
@@ -137,9 +144,10 @@ class LiveProgress(Ticking):
             (clock(now), "bold"),
             f"  {settled_share(state)}",
             ("  paused" if state.paused else "", "yellow"),
+            (f"  {self.outlook}" if self.outlook and not state.ended else "", "bold"),
         )
         yield _groups(state, tally, now)
-        yield from _feeds(state)
+        yield from _feeds(state, self._changes or Changes(state.plan))
         words = list(held_words(held))
         if words:
             yield Text.assemble(("held  ", "bold"), "; ".join(words))
@@ -225,13 +233,15 @@ def _now(counts: dict[str, int]) -> Text:
     return text
 
 
-def _feeds(state: State) -> Iterator[Text]:
+def _feeds(state: State, changes: Changes) -> Iterator[Text]:
     draws = state.feeds.draw_watts()
     limited = [
         (draws[name] / limit.budget_watts, name, limit.budget_watts)
-        for name, limit in state.plan.limits.feeds.items()
-        if limit.budget_watts
+        for name, limit in changes.feeds.items()
+        if limit.budget_watts and name in draws
     ]
+    if changes.dark:
+        yield Text.assemble(("dark  ", "bold red"), ", ".join(changes.dark))
     for share, name, budget in sorted(limited, reverse=True)[:MOST_FEEDS]:
         cells = min(BAR_CELLS, round(share * BAR_CELLS))
         yield Text.assemble(

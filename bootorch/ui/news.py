@@ -8,18 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bootorch.core.changes import describe
 from bootorch.core.events import (
+    Adapted,
     Answer,
     BootFailed,
+    Chosen,
     Event,
+    FeedLost,
+    FeedReturned,
     GateOpened,
     Intent,
     Kind,
+    LimitSet,
     Paused,
     RunEnded,
     RunResumed,
     RunStarted,
+    ScopeAdded,
     Settled,
+    TierSet,
     Tripped,
 )
 from bootorch.core.limits import Resource
@@ -90,13 +98,22 @@ class News:
                 self._add(event.t, "bold", f"resumed by {event.by} after {span(event.gap_s)} away", "start")
             case RunEnded():
                 self._add(event.t, "bold", f"run ended: {event.verdict}", "end")
+            case LimitSet() | FeedLost() | FeedReturned() | ScopeAdded() | TierSet() | Chosen():
+                if isinstance(event, ScopeAdded):
+                    self._done -= {state.hosts[name].group.name for name in event.hosts}
+                style = "bold red" if isinstance(event, FeedLost) else "bold yellow"
+                why = f": {event.why}" if event.why else ""
+                what = describe(event)
+                self._add(event.t, style, f"{what}, said by {event.by}{why}", event.type, what)
+            case Adapted():
+                self._add(event.t, "yellow", f"{describe(event)} by itself: {event.why}", event.type, event.slot)
             case _:
                 pass
 
     def held(self, counts: dict[Resource, int], state: State) -> None:
         """Tell what holds hosts back now; only what was not there before is news."""
         for resource, count in counts.items():
-            if resource not in self._held and resource[0] in ("gate", "breaker"):
+            if resource not in self._held and resource[0] in ("gate", "breaker", "dark", "choice"):
                 gate = state.plan.gates.get(resource[1]) if resource[0] == "gate" else None
                 ask = f": {gate.ask}" if gate and gate.ask else ""
                 title = resource_title(resource)

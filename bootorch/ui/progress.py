@@ -18,7 +18,7 @@ from bootorch.core.state import State
 from bootorch.core.timeline import phase_of
 from bootorch.ui.lines import Lines, clock
 from bootorch.ui.news import News, held_back, held_words, settled_share
-from bootorch.ui.services import Observer
+from bootorch.ui.services import Observer, OutlookObserver
 
 FLUSH_S = 1.0  # lines come at most once a second, what came together in it folded
 HEARTBEAT_S = 60.0  # a log that is silent for longer than a minute reads like a hang
@@ -33,6 +33,11 @@ class Both:
     def on_events(self, events: Sequence[Event], state: State) -> None:
         for observer in self._observers:
             observer.on_events(events, state)
+
+    def on_outlook(self, words: str) -> None:
+        for observer in self._observers:
+            if isinstance(observer, OutlookObserver):
+                observer.on_outlook(words)
 
 
 class Silent:
@@ -63,6 +68,11 @@ class Ticking(ABC):
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="progress", daemon=True)
         self.lock = threading.Lock()
+        self.outlook = ""  # when the run is expected to be done
+
+    def on_outlook(self, words: str) -> None:
+        with self.lock:
+            self.outlook = words
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,6 +104,7 @@ class PlainProgress(Ticking):
         self._news = News()
         self._wrote = time.monotonic()
         self._state: State | None = None
+        self._foretold = ""
 
     def on_events(self, events: Sequence[Event], state: State) -> None:
         with self.lock:
@@ -110,6 +121,9 @@ class PlainProgress(Ticking):
             held = held_back(state)
             self._news.held(held, state)
             now = time.monotonic()
+            if self.outlook != self._foretold and not state.ended:
+                self._foretold = self.outlook
+                self._foretell(state)
             if self._news.pending:
                 self._write()
                 self._wrote = now
@@ -121,6 +135,11 @@ class PlainProgress(Ticking):
         lines = Lines()
         for t, pieces in self._news.take():
             lines.add((f"{clock(t):>7}  ", "dim"), *pieces)
+        lines.write(self._stream)
+
+    def _foretell(self, state: State) -> None:
+        lines = Lines()
+        lines.add((f"{clock(state.t):>7}  ", "dim"), self.outlook)
         lines.write(self._stream)
 
     def _heartbeat(self, state: State, held: dict[Resource, int]) -> None:

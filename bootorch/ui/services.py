@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from bootorch.core.errors import Exit, Problem
 
 if TYPE_CHECKING:  # for words only: `--help` does not wait for the engine
+    from bootorch.core.changes import Change
     from bootorch.core.events import Event
     from bootorch.core.plan import Plan
     from bootorch.core.state import State
+    from bootorch.core.words import Order
 
 
 class Observer(Protocol):
     """Is told what was committed, in order, right after the commit. Must return at once."""
 
     def on_events(self, events: Sequence[Event], state: State) -> None: ...
+
+
+@runtime_checkable
+class OutlookObserver(Protocol):
+    """An observer that also shows when the run is expected to be done. Called from another thread, at any time."""
+
+    def on_outlook(self, words: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,10 @@ class RunRequest:
     new: bool = False  # start anew although an unfinished run of this plan exists
     run_dir: Path | None = None  # where the run is kept; None: runs/ beside the plan
     approve: Mapping[str, str] = field(default_factory=dict)  # gate -> who attests
+    dark: tuple[str, ...] = ()  # feeds without electricity as the run begins
     wait_gates: bool = True  # False: stop with exit 4 when only an unanswered gate is left
+    forecast: bool = True  # renew the estimate of its end while it goes on
+    parameters: Path | None = None  # of the simulated world, for a dry run
     by: str = ""
 
 
@@ -48,8 +60,21 @@ class ResumeRequest:
     confirm: str = ""
     reset_breakers: bool = False
     approve: Mapping[str, str] = field(default_factory=dict)
+    orders: tuple[Order, ...] = ()  # said right after the resume
     wait_gates: bool = True
+    forecast: bool = True
     by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of an order. ``status``: ``effective``, ``already`` (nothing to change), ``refused`` by the running
+    process, or ``left`` for it: it has not answered in time."""
+
+    run_dir: Path
+    status: str
+    said: str
+    event: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +134,14 @@ class Services(Protocol):
     def approve(self, target: Path, gate: str, by: str, why: str) -> str: ...
 
     def pause(self, target: Path, by: str, why: str) -> str: ...
+
+    def running(self, directory: Path) -> Sequence[Path]:
+        """Directories of the runs that go on now, kept in ``directory`` or one below it."""
+        ...
+
+    def change(self, target: Path, order: Order) -> Answered:
+        """Check the order, say it to the process that runs this journal, and wait for its answer.
+
+        InvalidInput where the order makes no sense, or no process runs the journal.
+        """
+        ...

@@ -14,6 +14,7 @@ from bootorch.core.model import Outcome
 from bootorch.core.report import GroupReport, HostReport, Report
 from bootorch.core.timeline import Phase
 from bootorch.ui import evidence
+from bootorch.ui import standing as standing_now
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import STYLES, Lines, Piece, clock, hosts, span, watts
 
@@ -48,6 +49,8 @@ def lines(report: Report, next_command: str = "") -> Lines:
     _again(report, page)
     _critical(report, page)
     _held(report, page)
+    standing_now.changes(report, page)
+    standing_now.dark(report, page)
     totals(report, page, next_command)
     return page
 
@@ -175,11 +178,10 @@ def _held(report: Report, page: Lines) -> None:
         rows.append(("nothing", "", ""))
     page.table(rows)
     for feed in power[:MOST_ROWS]:
-        budget = feed.budget_watts or 1.0
-        page.add(
-            f"  peak of feed {feed.feed}: {watts(feed.peak_watts)} of {watts(budget)}",
-            (f" ({feed.peak_watts / budget:.0%})", "dim"),
-        )
+        # Of one that was changed: the share says enough.
+        of = f" of {watts(feed.budget_watts or 0.0)}" if len(feed.budgets) < 2 else ""
+        share = "" if feed.peak_share is None else f" ({feed.peak_share:.0%})"
+        page.add(f"  peak of feed {feed.feed}: {watts(feed.peak_watts)}{of}", (share, "dim"))
 
 
 def totals(report: Report, page: Lines, next_command: str = "") -> None:
@@ -236,10 +238,12 @@ def standing(report: Report, running: bool) -> str:
     return f"{report.verdict or 'cut off'}, can be resumed"
 
 
-def status_lines(report: Report, running: bool, next_command: str) -> Lines:
-    """Where a run stands."""
+def status_lines(report: Report, running: bool, next_command: str, outlook: str = "") -> Lines:
+    """Where a run stands. ``outlook``: when it is expected to be done."""
     page = Lines()
     page.add((report.plan, "bold"), headline(report), f" · {standing(report, running)} · {clock(report.elapsed_s)}")
+    if outlook:
+        page.add((outlook, "bold"))
     page.blank()
     rows: list[tuple[Piece, ...]] = [("", "hosts", "ready", "quarantined", "blocked", "now")]
     for group in report.groups:
@@ -261,6 +265,11 @@ def status_lines(report: Report, running: bool, next_command: str) -> Lines:
     if closed and not report.done:
         page.blank()
         page.table([(("gate", "yellow"), gate.name, gate.ask or gate.last or gate.check) for gate in closed], indent=0)
+    if report.limits:
+        page.blank()
+        standing_now.limits(report, page)
+    standing_now.dark(report, page)
+    standing_now.changes(report, page)
     for failure in report.failures:
         _failure(report, failure, page)
     totals(report, page, next_command)

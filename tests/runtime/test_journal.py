@@ -13,7 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootorch.core.errors import Exit, InvalidInput
-from bootorch.core.events import TYPES, Answer, Event, EventError, Intent, Kind, Settled, decode, encode
+from bootorch.core.events import (
+    TYPES,
+    Answer,
+    Event,
+    EventError,
+    FeedLost,
+    Intent,
+    Kind,
+    LimitSet,
+    Settled,
+    decode,
+    encode,
+)
 from bootorch.core.model import Outcome
 from bootorch.core.reasons import Reason
 from bootorch.runtime.journal import Journal, JournalError
@@ -171,8 +183,62 @@ def test_words_of_another_process_are_heard_once(tmp_path: Path) -> None:
     with Journal.create(path, {}) as running, Journal.open(path) as other:
         assert running.heard() == []
         other.say({"command": "pause", "by": "kim"})
-        assert running.heard() == [{"command": "pause", "by": "kim"}]
+        assert running.heard() == [(1, {"command": "pause", "by": "kim"})]
         assert running.heard() == []
         other.say({"command": "pause", "by": "lee"})
         running.forget_commands()
         assert running.heard() == []
+
+
+def test_what_is_said_to_a_command_is_committed_with_the_events_that_come_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    lost = FeedLost(1.0, "hall-b", "kim", "fire")
+    with Journal.create(path, {}) as running, Journal.open(path) as other:
+        first, second = other.say({"command": "change"}), other.say({"command": "change"})
+        assert [ident for ident, _ in running.heard()] == [first, second]
+        assert other.answer(first) is None
+        running.append([lost], taken={first: {"status": "effective", "said": "dark now"}})
+        assert other.answer(first) == {"status": "effective", "said": "dark now"}
+        assert other.answer(second) is None
+        running.append([], taken={second: {"status": "already", "said": "so it is"}})
+        assert other.answer(second) == {"status": "already", "said": "so it is"}
+        assert list(other.events()) == [lost]
+
+
+def test_a_journal_of_an_older_version_is_answered_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal.create(path, {}).close()
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE taken")
+    database.close()
+    with Journal.open(path) as running:
+        ident = running.say({"command": "change"})
+        running.append([], taken={ident: {"status": "effective", "said": ""}})
+        assert running.answer(ident) == {"status": "effective", "said": ""}
+
+
+def test_some_kinds_of_events_are_found_among_the_others(tmp_path: Path) -> None:
+    lost, limit = FeedLost(1.0, "hall-b", "kim"), LimitSet(2.0, "slot", "image_server", 4.0)
+    # Another event's text that looks like one of them must not be taken for it.
+    other = Settled(1.5, "web1", Outcome.SKIPPED, Reason.OK, '{"e":"feed.lost",')
+    with Journal.create(tmp_path / "journal.sqlite", {}) as journal:
+        journal.append([lost, other, limit])
+        assert list(journal.events(FeedLost, LimitSet)) == [lost, limit]
+        assert list(journal.events(Settled)) == [other]
+        assert list(journal.events()) == [lost, other, limit]
+
+
+@given(
+    st.builds(
+        LimitSet,
+        moments,
+        st.sampled_from(["feed", "slot"]),
+        names,
+        st.none() | st.floats(0, 1e9),
+        st.none(),
+        st.none(),
+        names,
+    )
+)
+def test_a_limits_kind_is_a_plain_word_in_the_codec(event: LimitSet) -> None:
+    assert decode(encode(event)) == event

@@ -12,8 +12,30 @@ from pathlib import Path
 import pytest
 
 from bootorch.core.engine import Engine
-from bootorch.core.events import Answer, Event, Intent, Kind, RunStarted, Settled
-from bootorch.core.model import BootDevice, Check, Console, Deadlines, Host, Requirement
+from bootorch.core.events import (
+    Answer,
+    Event,
+    FeedLost,
+    Intent,
+    Kind,
+    LimitSet,
+    RunStarted,
+    Settled,
+    TierSet,
+    encode,
+)
+from bootorch.core.model import (
+    BootDevice,
+    Check,
+    Console,
+    Deadlines,
+    FeedLimit,
+    Host,
+    Limits,
+    Meter,
+    Outcome,
+    Requirement,
+)
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import State
@@ -60,6 +82,10 @@ class Fleet:
 
     async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         raise AssertionError("no boot device was asked for")
+
+    async def meter(self, host: Host, timeout_s: float) -> Reply:
+        self.calls.append(("meter", host.name))
+        return Reply(Reason.OK, data={"watts": 240.0 if self.machines[host.name].is_on(self.now) else 8.0})
 
     def watch(self, host: Host, *, anew: bool) -> None:
         self.calls.append(("watch" if anew else "watch on", host.name))
@@ -251,7 +277,7 @@ async def test_ctrl_c_finishes_what_is_under_way_and_starts_nothing(tmp_path: Pa
     fleet.slow_s = 0.3
     asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
     assert await runner.run() == "paused"
-    assert fleet.calls == [("read", "dns1"), ("read", "dns2")]
+    assert sorted(fleet.calls) == [("read", name) for name in ("dns1", "dns2", "web1", "web2", "web3")]
     assert not engine.state.open
     assert engine.state.hosts["dns1"].power == "off", "the answers were waited for"
     journal.close()
@@ -276,3 +302,89 @@ async def test_pause_from_another_process(tmp_path: Path) -> None:
         assert await runner.run() == "paused"
     assert engine.state.paused == "kim"
     journal.close()
+
+
+# -- changes under way ---------------------------------------------------------------------
+
+
+def change(event: Event) -> dict[str, str]:
+    return {"command": "change", "event": encode(event)}
+
+
+def two_rows() -> Plan:
+    limits = Limits(
+        feeds={"hall": FeedLimit(budget_watts=9000.0), "hall/row-0": FeedLimit(), "hall/row-1": FeedLimit()}
+    )
+    return make_plan({"web": (6, group(deadlines=QUICK))}, limits)
+
+
+async def test_words_under_way_are_journalled_with_who_and_why_and_answered(tmp_path: Path) -> None:
+    engine, journal, fleet, runner, seen = prepare(tmp_path, two_rows())
+    fleet.slow_s = 1.0
+    with Journal.open(journal.path) as other:
+        said = [
+            other.say(change(LimitSet(0.0, "feed", "hall", 1234.0, by="kim", why="chiller"))),
+            other.say(change(LimitSet(0.0, "feed", "hall", 1234.0, by="lee"))),
+            other.say(change(LimitSet(0.0, "feed", "attic", 1234.0, by="lee"))),
+            other.say(change(Settled(0.0, "web1", Outcome.READY))),
+            other.say({"command": "change", "event": "{}"}),
+            other.say({"command": "dance"}),
+            other.say({"word": "from another world"}),
+            other.say(change(TierSet(0.0, "web", 3, "kim"))),
+        ]
+        assert await runner.run() in ("done", "stopped")
+        answers = [other.answer(ident) for ident in said]
+        statuses = [answer and answer["status"] for answer in answers]
+        assert statuses == ["effective", "already", *["refused"] * 5, "effective"]
+        assert answers[0] == {"status": "effective", "said": "feed hall has 1.234 kW now (draws 0 W)"}
+        assert answers[2] is not None
+        assert "the plan has hall" in answers[2]["said"], "with the remedy"
+        stored = [event for event in other.events() if isinstance(event, LimitSet | TierSet | Settled)]
+    assert [(e.by, e.why) for e in stored if isinstance(e, LimitSet)] == [("kim", "chiller")]
+    assert [e.tier for e in stored if isinstance(e, TierSet)] == [3]
+    limit = next(e for e in stored if isinstance(e, LimitSet))
+    assert limit.t > 0.0, "run time of when it was taken"
+    assert limit in seen.events
+    assert engine.state.feeds.limit("hall")[0] == 1234.0
+    journal.close()
+
+
+async def test_a_feed_that_is_lost_under_way_gets_nothing_more_until_it_returns(tmp_path: Path) -> None:
+    plan = two_rows()
+    _, journal, fleet, runner, _ = prepare(tmp_path, plan)
+    dark = {name for name, host in plan.hosts.items() if host.feed == "hall/row-1"}
+    with Journal.open(journal.path) as other:
+        other.say(change(FeedLost(0.0, "hall/row-1", "kim", "fire")))
+        assert await runner.run() == "stopped"
+        events = list(other.events())
+    # Heard before the first packet: not even a look at the dark hosts.
+    assert {name for _, name in fleet.calls if name} == set(plan.hosts) - dark
+    assert not [event for event in events if isinstance(event, Intent) and event.target in dark]
+    assert len([event for event in events if isinstance(event, Settled)]) == len(plan.hosts) - len(dark)
+    journal.close()
+
+
+async def test_what_was_said_before_counts_when_a_run_goes_on(tmp_path: Path) -> None:
+    """A resumed process knows the limits of the one before: the same word again changes nothing."""
+    plan = two_rows()
+    engine, journal, _, runner, _ = prepare(tmp_path, plan)
+    first: list[Event] = [*journal.events(), LimitSet(0.0, "feed", "hall", 5000.0, by="kim")]
+    engine.apply(first[-1])
+    journal.append(first[-1:])
+    with Journal.open(journal.path) as other:
+        ident = other.say(change(LimitSet(0.0, "feed", "hall", 5000.0, by="lee")))
+        assert await runner.run(first) == "done"
+        assert other.answer(ident) == {"status": "already", "said": "feed hall has 5 kW already"}
+    journal.close()
+
+
+async def test_the_meters_are_asked_through_the_executor(tmp_path: Path) -> None:
+    meter = Meter(("/bin/echo", "1.5 kW"))
+    plan = make_plan({"web": (1, group(deadlines=QUICK))}, Limits(feeds={"hall": FeedLimit(9000.0, meter=meter)}))
+    fleet = Fleet(plan)
+    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
+    args = {"timeout_s": 10.0}
+    of_feed = await executor.perform(Intent(0.0, 1, Kind.FEED_METER, "hall", args=args))
+    assert (of_feed.reason, of_feed.data) == (Reason.OK, {"watts": 1500.0})
+    of_host = await executor.perform(Intent(0.0, 2, Kind.METER, "web1", args=args))
+    assert (of_host.reason, of_host.data) == (Reason.OK, {"watts": 8.0})

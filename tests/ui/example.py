@@ -1,4 +1,4 @@
-"""The recovery of issue 2's demo as the views' tests see it: 60 hosts, six groups, five injected faults."""
+"""The recovery of the demo as the views' tests see it: 60 hosts, six groups, five injected faults."""
 
 from __future__ import annotations
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bootorch.core import words
+from bootorch.core.changes import Changes
 from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
 from bootorch.core.events import Event
 from bootorch.core.model import Environment
 from bootorch.core.plan import Plan
 from bootorch.core.state import State
+from bootorch.core.words import Order
 from bootorch.ui.services import (
+    Answered,
     History,
     LoadRequest,
     Observer,
@@ -30,6 +34,9 @@ class WorldServices:
     warnings: tuple[Problem, ...] = ()
     asked: list[object] = field(default_factory=list)
     latest: History | None = None
+    going_on: tuple[str, ...] = ()  # names of runs that go on
+    said: list[Event] = field(default_factory=list)
+    deaf: bool = False  # the process that runs it does not answer
 
     def plan(self, request: LoadRequest) -> PlanView:
         self.asked.append(request)
@@ -92,6 +99,22 @@ class WorldServices:
     def pause(self, target: Path, by: str, why: str) -> str:
         self.asked.append((target, by, why))
         return f"paused by {by}"
+
+    def running(self, directory: Path) -> Sequence[Path]:
+        return [directory / name for name in self.going_on]
+
+    def change(self, target: Path, order: Order) -> Answered:
+        """As the real one, with a running process that takes what it hears at once, or never."""
+        self.asked.append((target, order))
+        changes = Changes.of(self._plan, self.said)
+        event = words.event(order, changes, lambda pattern: (pattern,))
+        if already := words.check(event, changes):
+            return Answered(target, "already", already)
+        if self.deaf:
+            return Answered(target, "left", f"left for the process that runs {target}", event)
+        self.said.append(event)
+        changes.fold(event)
+        return Answered(target, "effective", words.effect(event, changes, {"hall-a": 12000.0}), event)
 
 
 def batches(events: Sequence[Event]) -> list[list[Event]]:

@@ -1,0 +1,199 @@
+"""What of a plan is otherwise now than its file says: a fold over the events by which a run is changed under way.
+
+``Changes`` knows limits, dark feeds, tiers, chosen first members and scope as they stand, and who said so. It decides
+nothing: what the engine makes of the same events is in ``core.state``. Commands are checked against it
+(``core.words``), and the views show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from bootorch.core.events import (
+    Adapted,
+    Chosen,
+    Event,
+    FeedLost,
+    FeedReturned,
+    LimitSet,
+    RunStarted,
+    ScopeAdded,
+    TierSet,
+)
+from bootorch.core.limits import feed_path
+from bootorch.core.model import FeedLimit, Host
+from bootorch.core.plan import Plan
+
+Change = Chosen | LimitSet | FeedLost | FeedReturned | ScopeAdded | TierSet  # what a person may say while a run goes on
+CHANGES: tuple[type[Change], ...] = (Chosen, LimitSet, FeedLost, FeedReturned, ScopeAdded, TierSet)
+FOLDED: tuple[type[Event], ...] = (RunStarted, *CHANGES, Adapted)  # all that ``Changes.fold`` looks at
+ITSELF = "bootorch"  # who changed a limit that adapts by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One change, for people. ``kind`` is the event's type; ``by`` is ``bootorch`` for a limit that adapts itself."""
+
+    t: float
+    kind: str
+    what: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dark:
+    """A feed without electricity: since when (run seconds), and who said so."""
+
+    feed: str
+    since_s: float
+    by: str
+    why: str
+
+
+class Changes:
+    """Fold the events of a run, in order; read at any time. Costs nothing for events that change nothing."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.feeds: dict[str, FeedLimit] = dict(plan.limits.feeds)
+        self.slots: dict[str, int] = dict(plan.limits.slots)
+        self.adapted: dict[str, int] = {}  # slot -> what it shrank to by itself
+        self.tiers = {name: group.tier for name, group in plan.groups.items()}
+        self.dark = {
+            name: Dark(name, 0.0, "the plan", "dark in the plan file")
+            for name, limit in plan.limits.feeds.items()
+            if limit.dark
+        }
+        self.chosen: dict[str, str] = {}
+        self.scope: frozenset[str] | None = None  # None: every host of the plan
+        self.budgets: dict[str, list[tuple[float, float | None]]] = {
+            name: [(0.0, limit.budget_watts)] for name, limit in plan.limits.feeds.items()
+        }
+        self.said: list[Said] = []
+
+    @classmethod
+    def of(cls, plan: Plan, events: Iterable[Event]) -> Changes:
+        changes = cls(plan)
+        for event in events:
+            changes.fold(event)
+        return changes
+
+    def fold(self, event: Event) -> None:
+        if not isinstance(event, FOLDED):
+            return
+        match event:
+            case RunStarted():
+                self.scope = frozenset(event.selected) if event.selected else None
+                return
+            case LimitSet(kind="feed"):
+                self._feed_limit(event)
+            case LimitSet():
+                if event.value is not None:
+                    self.slots[event.name] = int(event.value)
+                self.adapted.pop(event.name, None)
+            case FeedLost():
+                self.dark[event.feed] = Dark(event.feed, event.t, event.by, event.why)
+            case FeedReturned():
+                self.dark.pop(event.feed, None)
+            case ScopeAdded():
+                if self.scope is not None:
+                    self.scope |= frozenset(event.hosts)
+            case TierSet():
+                self.tiers[event.group] = event.tier
+            case Chosen():
+                self.chosen[event.group] = event.host
+            case Adapted():
+                self.adapted[event.slot] = event.limit
+            case _:
+                raise AssertionError(event)
+        by = ITSELF if isinstance(event, Adapted) else event.by
+        self.said.append(Said(event.t, event.type, describe(event), by, event.why))
+
+    def _feed_limit(self, event: LimitSet) -> None:
+        limit = self.feeds.get(event.name, FeedLimit())
+        if event.value is not None:
+            limit = replace(limit, budget_watts=event.value)
+            self.budgets.setdefault(event.name, [(0.0, None)]).append((event.t, event.value))
+        if event.ramp is not None:
+            limit = replace(limit, ramp_watts_per_min=event.ramp)
+        if event.inrush is not None:
+            limit = replace(limit, inrush_amps=event.inrush)
+        self.feeds[event.name] = limit
+
+    @cached_property
+    def known_feeds(self) -> Mapping[str, None]:
+        """Every feed and supply of the plan: those with limits, those that hosts hang on, and all above them."""
+        paths = dict.fromkeys(path for host in self.plan.hosts.values() for path in _paths(host))
+        return dict.fromkeys((*self.plan.limits.feeds, *(part for path in paths for part in feed_path(path))))
+
+    def is_dark(self, host: Host) -> bool:
+        """Has no cord with electricity; a host that states no feed is never dark."""
+        return bool(host.feeds) and all(self.dark_above(feed) for feed in host.feeds)
+
+    def dark_above(self, feed: str) -> str:
+        """The feed itself or the one above it that is dark; empty: neither is."""
+        return next((part for part in feed_path(feed) if part in self.dark), "")
+
+    def dark_hosts(self) -> Iterator[str]:
+        """Names of the hosts that are dark, in the plan's order. Looks at every host of the plan."""
+        if self.dark:
+            yield from (name for name, host in self.plan.hosts.items() if self.is_dark(host))
+
+    def below(self, feed: str) -> Iterator[str]:
+        """Hosts with a cord (or a load) on the feed or on one that hangs on it."""
+        for name, host in self.plan.hosts.items():
+            if any(feed in feed_path(path) for path in _paths(host)):
+                yield name
+
+
+def _paths(host: Host) -> Iterator[str]:
+    yield from host.feeds
+    yield from (load.path for load in host.loads)
+
+
+def quantity(value: float, feed: str = "") -> str:
+    """An amount of a feed in its unit: ``300 kW``; of a supply such as ``cooling:crac-1`` the bare number.
+
+    >>> quantity(300000.0), quantity(1250.0), quantity(150.0, "cooling:crac-1")
+    ('300 kW', '1.25 kW', '150')
+    """
+    if ":" in feed:
+        return f"{value:,.6g}"
+    for scale, unit in ((1e6, "MW"), (1e3, "kW")):
+        if value >= scale:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value:.4g} W"
+
+
+def title(name: str) -> str:
+    """``feed hall-a``; a supply other than electricity by its own name: ``cooling:crac-1``."""
+    return name if ":" in name else f"feed {name}"
+
+
+def describe(event: Change | Adapted) -> str:
+    """The change as an operator says it, without who and why."""
+    match event:
+        case LimitSet(kind="feed"):
+            parts = [quantity(event.value, event.name)] if event.value is not None else []
+            if event.ramp is not None:
+                parts.append(f"ramp {quantity(event.ramp, event.name)} a minute")
+            if event.inrush is not None:
+                parts.append(f"inrush {event.inrush:g} A")
+            return f"{title(event.name)} has {', '.join(parts)}"
+        case LimitSet():
+            return f"slot {event.name} has {int(event.value or 0):,}"
+        case FeedLost():
+            return f"{title(event.feed)} is without electricity"
+        case FeedReturned():
+            return f"{title(event.feed)} has electricity again"
+        case ScopeAdded():
+            return f"{event.pattern} belongs to the run: {len(event.hosts):,} {'host' + 's' * (len(event.hosts) != 1)}"
+        case TierSet():
+            return f"group {event.group} has tier {event.tier}"
+        case Chosen():
+            return f"{event.host} is the first member of {event.group}"
+        case Adapted():
+            return f"slot {event.slot} has {event.limit:,}"
