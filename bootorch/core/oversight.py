@@ -29,6 +29,8 @@ class Oversight:
         self._woken: set[str] = set()
         self._meters = {name: limit.meter for name, limit in plan.limits.feeds.items() if limit.meter is not None}
 
+        self.watches = bool(self._checked or self._timed or self._meters)  # something to be asked without any event
+
     def look(self, now: float) -> None:
         """All of it, as far as there is something to see."""
         state = self._state
