@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from hypothesis import strategies as st
 
-from bootorch.core.graph import waves
+from bootorch.core.graph import levels, waves
 from bootorch.core.model import (
     Attempts,
     Breaker,
@@ -55,8 +55,11 @@ def make_plan(
     limits: Limits | None = None,
     gates: tuple[Gate, ...] = (),
     facts: dict[str, dict[str, object]] | None = None,
+    *,
+    tied: bool = False,
 ) -> Plan:
-    """``groups``: name -> (number of hosts, group without its hosts)."""
+    """``groups``: name -> (number of hosts, group without its hosts). ``tied``: groups may need each other, or
+    themselves, as long as no host does."""
     hosts: dict[str, Host] = {}
     filled: dict[str, Group] = {}
     number = 0
@@ -75,7 +78,7 @@ def make_plan(
         groups=filled,
         limits=limits or Limits(),
         gates={gate.name: gate for gate in gates},
-        waves=waves(parents),
+        waves=levels(parents) if tied else waves(parents),
         digest="0" * 64,
     )
 

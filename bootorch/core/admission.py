@@ -14,7 +14,7 @@ from bootorch.core.clusters import scopes_of
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource
 from bootorch.core.plan import Plan
-from bootorch.core.state import State, bmc_slot
+from bootorch.core.state import State
 from bootorch.core.urgency import Priority
 
 TIMED = ("ramp", "inrush")  # resources that time alone frees
@@ -33,6 +33,7 @@ class Admission:
         self._wake_t: dict[Resource, float] = {}
         self._closed: dict[str, list[str]] = {}  # gates that are not open yet, by the group that they hold back
         self._gates_seen = -1
+        self._control_gates = [gate for gate in plan.gates.values() if gate.control]
 
     def held_back(self, host: HostState, now: float) -> Resource | None:
         """The first resource that keeps the host from being switched on, or None: go.
@@ -50,8 +51,6 @@ class Admission:
         for slot in host.boot_slots:
             if slots.full(slot) or self._somebody_ahead(("slot", slot), host):
                 return ("slot", slot)
-        if state.bmcs_limited and (slots.full(slot := bmc_slot(host)) or self._somebody_ahead(("slot", slot), host)):
-            return ("slot", slot)
         for resource, full in state.feeds.held_back(host.draw, now):
             if full or self._somebody_ahead(resource, host):
                 return resource
@@ -70,6 +69,13 @@ class Admission:
         closed = self._closed[group]
         return closed[0] if closed else ""
 
+    def control_gate(self, group: str) -> str:
+        """A closed gate before the group's BMCs: a manual step of the control path."""
+        for gate in self._control_gates:
+            if gate.name not in self._state.gates_open and (not gate.groups or group in gate.groups):
+                return gate.name
+        return ""
+
     def breaker(self, host: HostState) -> Resource | None:
         """The tripped breaker that stops this host's class, or None."""
         tripped = self._state.tripped
@@ -82,9 +88,8 @@ class Admission:
 
     def bmc_slot(self, host: HostState) -> Resource | None:
         """The slot to wait for before a packet may go to this host's BMC, or None."""
-        if not self._state.bmcs_limited or not self._state.slots.full(slot := bmc_slot(host)):
-            return None
-        return ("slot", slot)
+        slot = host.bmc_slot
+        return ("slot", slot) if slot and self._state.slots.full(slot) else None
 
     def login_slot(self) -> Resource | None:
         """The slot to wait for before a login may be tried, or None."""
@@ -99,7 +104,7 @@ class Admission:
         if host.parked == resource:
             return
         host.parked = resource
-        heappush(self._waiting.setdefault(resource, []), (host.priority, host.host.name))
+        heappush(self._waiting.setdefault(queue_of(resource), []), (host.priority, host.host.name))
         if resource[0] in TIMED:
             self.wake_for(resource)
 
@@ -111,17 +116,20 @@ class Admission:
             self._state.wake_at(frees_t, "")
 
     def pop(self, resource: Resource) -> HostState | None:
-        """The most urgent host that waits for ``resource``, no longer parked."""
-        waiting = self._prune(resource)
+        """The most urgent host that waits in the queue of ``resource``, no longer parked."""
+        waiting = self._prune(queue_of(resource))
         if not waiting:
             return None
         host = self._state.hosts[heappop(waiting)[1]]
         host.parked = None
         return host
 
-    def timed(self) -> list[Resource]:
-        """The ramps and inrush limits that somebody waits for."""
-        return [resource for resource in self._waiting if resource[0] in TIMED and self._prune(resource)]
+    def timed(self, now: float) -> list[Resource]:
+        """The ramps and inrush limits whose time has come."""
+        due = [resource for resource, t in self._wake_t.items() if t <= now]
+        for resource in due:
+            del self._wake_t[resource]
+        return due
 
     def waiting(self) -> dict[Resource, int]:
         """How many hosts each resource holds back: what an operator wants to know first."""
@@ -131,23 +139,30 @@ class Admission:
                 counts[host.parked] = counts.get(host.parked, 0) + 1
         return counts
 
-    def _prune(self, resource: Resource) -> list[tuple[Priority, str]]:
-        waiting = self._waiting.get(resource)
+    def _prune(self, queue: Resource) -> list[tuple[Priority, str]]:
+        waiting = self._waiting.get(queue)
         if not waiting:
             return []
         hosts = self._state.hosts
         while waiting:
             priority, name = waiting[0]
             host = hosts[name]
-            if host.parked == resource and host.outcome is None and host.priority == priority:
+            parked = host.parked
+            if parked is not None and queue_of(parked) == queue and host.outcome is None and host.priority == priority:
                 break
             heappop(waiting)
         return waiting
 
     def _somebody_ahead(self, resource: Resource, host: HostState) -> bool:
         """A more urgent host waits for this resource already: a smaller one does not slip past and starve it."""
-        waiting = self._waiting.get(resource)
-        if not waiting:
+        queue = queue_of(resource)
+        if not self._waiting.get(queue):
             return False
-        waiting = self._prune(resource)
+        waiting = self._prune(queue)
         return bool(waiting) and waiting[0][0] < host.priority
+
+
+def queue_of(resource: Resource) -> Resource:
+    """A feed has one queue for its budget, its ramp and its inrush: whoever is held by one of them would only wander
+    from queue to queue when another one is short too."""
+    return ("feed", resource[1]) if resource[0] in TIMED else resource

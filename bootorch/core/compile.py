@@ -43,12 +43,13 @@ def compile_plan(spec: PlanSpec, inventory: Inventory) -> Compiled:
     _check_overlaps(spec, members, findings)
     hosts = _read_hosts(spec, inventory, members, findings)
     links = _check_links(spec, findings)
+    counts: dict[tuple[str, str], Counter[str]] = {}  # of a group's hosts, by a fact
     for name in spec.groups:
         _check_first(spec, name, members[name], findings)
         for index, requirement in enumerate(spec.groups[name].requires):
             if requirement.group in spec.groups:
                 place = spec.where("groups", name, "requires", index)
-                _check_requirement(name, requirement, members, hosts, place, findings, warnings)
+                _check_requirement(name, requirement, members, hosts, place, counts, findings, warnings)
     _check_cycles(spec, links, findings)
     limits = check_limits(spec, hosts, inventory, findings, warnings)
     _check_endpoints(spec, hosts, findings)
@@ -57,8 +58,7 @@ def compile_plan(spec: PlanSpec, inventory: Inventory) -> Compiled:
     controlled = spec.control != NO_CONTROL
     control = controlpath.read(spec, inventory, hosts, findings, warnings) if controlled else controlpath.Control()
     groups = {
-        name: _group(name, group, members[name], control.requires.get(name, ()))
-        for name, group in spec.groups.items()
+        name: _group(name, group, members[name], control.requires.get(name, ())) for name, group in spec.groups.items()
     }
     # Circles are looked for only among groups that exist; with an unknown one there is a problem to solve first.
     known = all(parent in spec.groups for parents in links.values() for parent in parents)
@@ -170,7 +170,7 @@ def _read_hosts(
         spec.directory,
         tuple(extra),
         names=spec.names,
-        dns=spec.control.dns is not None,
+        dns=spec.control.dns is not None or spec.to_read,
         supplies=spec.supplies,
     )
     hosts: dict[str, Host] = {}
@@ -267,6 +267,7 @@ def _check_requirement(
     members: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Host],
     where: str,
+    counts: dict[tuple[str, str], Counter[str]],
     findings: Findings,
     warnings: Findings,
 ) -> None:
@@ -299,8 +300,11 @@ def _check_requirement(
             )
     if fact is not None:
         _need_fact(fact, name, members[name], hosts, f"per_host of {name}", where, findings)
-        _need_fact(fact, requirement.group, parents, hosts, f"per_host of {name}", where, findings)
-        own = Counter(hosts[host].fact(fact) for host in parents)
+        own = counts.get((requirement.group, fact))
+        if own is None:  # counted once: a hundred groups may hang on the same thirty thousand switches
+            own = counts[requirement.group, fact] = Counter(hosts[host].fact(fact) for host in parents)
+        if own[""]:
+            _need_fact(fact, requirement.group, parents, hosts, f"per_host of {name}", where, findings)
         for host in members[name]:
             value = hosts[host].fact(fact)
             if not value:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
 from bootorch.core.hostfacts import OWN_FACTS, Findings
 from bootorch.core.inventory import Inventory
-from bootorch.core.limits import feed_path
+from bootorch.core.limits import feed_weights
 from bootorch.core.model import FeedLimit, Host, Limits
 from bootorch.core.spec import PlanSpec
 
@@ -59,15 +59,14 @@ def _check_slots(
 class _Feeds:
     """Sums over hosts: what each feed carries when all are up, and how much more while one boots."""
 
-    def __init__(
-        self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings
-    ) -> None:
+    def __init__(self, spec: PlanSpec, feeds: Mapping[str, FeedLimit], findings: Findings, warnings: Findings) -> None:
         self.spec, self.feeds = spec, feeds
         self.findings, self.warnings = findings, warnings
         self.steady: Counter[str] = Counter()
         self.surge: dict[str, float] = {}  # by how much a host draws more while it boots
         self._paths: dict[tuple[str, ...], tuple[tuple[str, float], ...]] = {}
-        self._wide: set[tuple[object, ...]] = set()  # kinds of hosts that fit everywhere
+        self._asks: dict[tuple[str, ...], tuple[bool, bool]] = {}
+        self._inventory = spec.inventory_name
 
     def check(self, hosts: Mapping[str, Host]) -> None:
         electric = any(":" not in path for path in self.feeds)
@@ -90,17 +89,15 @@ class _Feeds:
                 )
 
     def _electricity(self, host: Host) -> None:
-        where = self.spec.inventory_name
+        where = self._inventory
         if not host.feeds:
-            self.findings.host(
-                host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3"
-            )
+            self.findings.host(host.name, "no feed, and the plan limits feeds", where, "set feed, such as hall-a/row-3")
             return
-        limited = self._limited(host.feeds)
-        if any(_needs_watts(self.feeds[path]) for path, _ in limited) and not host.watts_boot_peak:
+        watts, inrush = self._asked(host.feeds)
+        if watts and not host.watts_boot_peak:
             remedy = "set watts_boot_peak, as measured or from the server's name plate"
             self.findings.host(host.name, "no watts_boot_peak on a limited feed", where, remedy)
-        if any(self.feeds[path].inrush_amps is not None for path, _ in limited) and not host.inrush_amps:
+        if inrush and not host.inrush_amps:
             remedy = "set inrush_amps, as measured or from the data sheet of its power supplies"
             self.findings.host(host.name, "no inrush_amps on a feed that limits inrush", where, remedy)
         self._count(host, host.feeds, host.watts_boot_peak, host.watts_steady, host.inrush_amps)
@@ -110,28 +107,43 @@ class _Feeds:
             limit = self.feeds[path]
             self.steady[path] += round(steady * share)
             self.surge[path] = max(self.surge.get(path, 0.0), (peak - steady) * share)
-            what, unit = _what(path)
-            for most, taken, of, name, each in (
-                (limit.ramp_watts_per_min, peak, "ramp", "ramp_watts_per_min", f"{unit} per minute"),
-                (limit.budget_watts, peak, "budget", "budget_watts", unit),
-                (limit.inrush_amps, inrush, "inrush", "inrush_amps", " A"),
-            ):
-                if most is not None and taken * share > most:
-                    own = " A" if of == "inrush" else unit
-                    self.findings.host(
-                        host.name,
-                        f"the {of} of {what} is below what one host {'takes' if unit != ' W' else 'draws'} while it "
-                        f"{'is switched on' if of == 'inrush' else 'boots'}",
-                        self._where(path),
-                        f"correct {name if unit == ' W' else of} or "
-                        f"{'inrush_amps' if of == 'inrush' else 'watts_boot_peak' if unit == ' W' else 'its draw'}",
-                        f"{taken * share:.0f}{own} of {most:.0f}{each}",
-                    )
+            if limit.ramp_watts_per_min is not None and peak * share > limit.ramp_watts_per_min:
+                self._small(host, path, "ramp", peak * share, limit.ramp_watts_per_min)
+            if limit.budget_watts is not None and peak * share > limit.budget_watts:
+                self._small(host, path, "budget", peak * share, limit.budget_watts)
+            if limit.inrush_amps is not None and inrush * share > limit.inrush_amps:
+                self._small(host, path, "inrush", inrush * share, limit.inrush_amps)
+
+    def _small(self, host: Host, path: str, what: str, taken: float, most: float) -> None:
+        """A host that could never be switched on, even alone."""
+        thing, unit = _what(path)
+        if what == "inrush":
+            message = f"the inrush of {thing} is below what one host takes as it is switched on"
+            remedy, unit, each = "correct inrush_amps of the feed or of these hosts", " A", ""
+        elif unit:
+            message = f"the {what} of {thing} is below what one host draws while it boots"
+            remedy = f"correct {'ramp_watts_per_min' if what == 'ramp' else 'budget_watts'} or watts_boot_peak"
+            each = " per minute" if what == "ramp" else ""
+        else:
+            message = f"the {what} of {thing} is below what one host takes while it boots"
+            remedy, each = f"correct the {what}, or what these hosts take", ""
+        self.findings.host(
+            host.name, message, self._where(path), remedy, f"{taken:.0f}{unit} of {most:.0f}{unit}{each}"
+        )
+
+    def _asked(self, feeds: tuple[str, ...]) -> tuple[bool, bool]:
+        """Whether hosts on these feeds must state their watts, and their inrush."""
+        found = self._asks.get(feeds)
+        if found is None:
+            limits = [self.feeds[path] for path, _ in self._limited(feeds)]
+            watts = any(limit.budget_watts is not None or limit.ramp_watts_per_min is not None for limit in limits)
+            found = self._asks[feeds] = (watts, any(limit.inrush_amps is not None for limit in limits))
+        return found
 
     def _limited(self, feeds: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
         found = self._paths.get(feeds)
         if found is None:
-            found = self._paths[feeds] = tuple(shares(feeds, self.feeds))
+            found = self._paths[feeds] = tuple(feed_weights(feeds, self.feeds).items())
         return found
 
     def _where(self, path: str) -> str:
@@ -139,25 +151,6 @@ class _Feeds:
         if colon:
             return self.spec.where("limits", "supplies", supply, "budgets", name)
         return self.spec.where("limits", "feeds", path)
-
-
-def shares(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit]) -> Iterator[tuple[str, float]]:
-    """The limited feeds that a host's cords hang on, and how much of the host counts on each.
-
-    With failover the whole host, because its other cord may fail; without, the share of its cords that hang there. A
-    feed that several cords hang on is given once.
-
-    >>> limits = {"hall": FeedLimit(1e5), "hall/a": FeedLimit(5e4, failover=False), "hall/b": FeedLimit(5e4)}
-    >>> list(shares(("hall/a/1", "hall/b/1"), limits))
-    [('hall', 1.0), ('hall/a', 0.5), ('hall/b', 1.0)]
-    """
-    cords = Counter(path for feed in feeds for path in feed_path(feed) if path in limits)
-    for path, count in cords.items():
-        yield path, 1.0 if limits[path].failover else count / len(feeds)
-
-
-def _needs_watts(limit: FeedLimit) -> bool:
-    return limit.budget_watts is not None or limit.ramp_watts_per_min is not None
 
 
 def _what(path: str) -> tuple[str, str]:

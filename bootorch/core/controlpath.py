@@ -9,7 +9,8 @@ switch of the same group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -36,11 +37,11 @@ ADDRESS_FROM, CREDENTIAL_FROM = "bmc_address_from", "credential_from"  # host va
 OWN_NAME = "inventory_hostname"
 
 _WHAT = {
-    "switch": "their switch",
-    "dhcp": "DHCP for their BMC addresses",
-    "dns": "DNS for their names",
-    "credential": "the place of their credentials",
-    "feed": "what switches their feed on",
+    "switch": "a switch to be reached",
+    "dhcp": "DHCP for BMC addresses",
+    "dns": "DNS for names",
+    "credential": "BMC credentials",
+    "feed": "electricity that is switched on",
 }
 
 
@@ -85,7 +86,7 @@ def read(
     requires: dict[str, list[Requirement]] = {}
     for need in needs:
         by_group: dict[str, list[str]] = {}
-        gone = broken.get(need.requirement.control, frozenset())
+        gone = broken.get(need.requirement.control, set())
         for name in need.names:
             if name not in gone:
                 by_group.setdefault(hosts[name].group, []).append(name)
@@ -105,18 +106,19 @@ class _Reader:
     warnings: Findings
 
     def needs(self) -> Iterator[_Need]:
-        control = self.spec.control
+        control, everybody = self.spec.control, list(self.hosts.values())
         yield from self._switches()
         if control.dhcp and self._group(control.dhcp, "dhcp"):
             for host in self.hosts.values():
                 if (word := host.fact(ADDRESS_FROM)) not in ("", "dhcp", "static"):
                     self._host(host, f"{ADDRESS_FROM} is neither dhcp nor static", "write one of them", word)
-            yield self._need("dhcp", control.dhcp, lambda host: host.fact(ADDRESS_FROM) == "dhcp")
+            yield self._need("dhcp", control.dhcp, [host for host in everybody if host.fact(ADDRESS_FROM) == "dhcp"])
         if control.dns and self._group(control.dns, "dns"):
-            yield self._need("dns", control.dns, lambda host: is_name(host.bmc.address) or is_name(host.address))
+            named = [host for host in everybody if is_name(host.bmc.address) or is_name(host.address)]
+            yield self._need("dns", control.dns, named)
         for source, need in control.credentials.items():
             if self._group(need, "credentials", source):
-                yield self._need("credential", need, lambda host, source=source: host.fact(CREDENTIAL_FROM) == source)
+                yield self._need("credential", need, [h for h in everybody if h.fact(CREDENTIAL_FROM) == source])
         if control.credentials:
             for host in self.hosts.values():
                 if (word := host.fact(CREDENTIAL_FROM)) and word not in control.credentials:
@@ -126,11 +128,10 @@ class _Reader:
                     self._host(host, f"{CREDENTIAL_FROM} {word!r} is not in control.credentials", remedy)
         for path, need in control.feeds.items():
             if self._group(need, "feeds", path):
-                yield self._need("feed", need, lambda host, path=path: self._hangs_on(host, path))
+                yield self._need("feed", need, [host for host in everybody if self._hangs_on(host, path)])
 
-    def _need(self, control: str, need: GroupNeed, has: Callable[[Host], bool]) -> _Need:
-        names = [host.name for host in self.hosts.values() if has(host)]
-        return _Need(Requirement(need.group, need.quorum, control=control), names)
+    def _need(self, control: str, need: GroupNeed, hosts: Sequence[Host]) -> _Need:
+        return _Need(Requirement(need.group, need.quorum, control=control), [host.name for host in hosts])
 
     def _hangs_on(self, host: Host, path: str) -> bool:
         """Every cord needs something that switches it on, and the first one needs this."""
@@ -162,7 +163,8 @@ class _Reader:
                 names,
             )
         if switch.group and self._group(GroupNeed(switch.group, switch.quorum), "switch", sizes=False):
-            known = {self.hosts[name].fact(switch.per_host) for name in self.members[switch.group]} - {""}
+            known = Counter(self.hosts[name].fact(switch.per_host) for name in self.members[switch.group])
+            del known[""]
             names = []
             for host in rest:
                 value = host.fact(switch.per_host)
@@ -170,6 +172,10 @@ class _Reader:
                     continue  # what a switch hangs on is said by ``fact`` only: never itself, because of its rack
                 if value in known:
                     names.append(host.name)
+                    if switch.quorum.needed(known[value]) > known[value]:
+                        message = f"control.switch needs {switch.quorum} of {switch.group} per {switch.per_host}"
+                        has = f"{switch.per_host} {value} has {known[value]}"
+                        self.findings.host(host.name, f"{message}, and there are fewer", where, "lower the quorum", has)
                 else:
                     why = f"{switch.per_host} {value}" if value else f"no {switch.per_host}"
                     message = f"hosts without a {switch.group} of their own {switch.per_host} wait for no switch"
@@ -288,7 +294,7 @@ def circles(spec: PlanSpec, groups: Mapping[str, Group], hosts: Mapping[str, Hos
         for wait in waits.counting(alike):
             if not wait.holds:
                 for other in unmet:
-                    below.setdefault(wait, {}).setdefault(other, {}).update(dict.fromkeys(alike.hosts))
+                    below.setdefault(wait, {}).setdefault(other, {}).update(dict.fromkeys(wait.members[alike]))
     found: dict[tuple[tuple[str, ...], ...], list[_Step]] = {}
     for knot in _knots(below):
         inside = set(map(id, knot))
@@ -305,8 +311,8 @@ def circles(spec: PlanSpec, groups: Mapping[str, Group], hosts: Mapping[str, Hos
             turn = min(range(len(steps)), key=lambda index: [step.wait.key for step in steps[index:] + steps[:index]])
             steps = steps[turn:] + steps[:turn]
             known = found.setdefault(tuple(step.wait.key for step in steps), steps)
-            for step, other in zip(known, steps, strict=True):
-                step.hosts.update(other.hosts)
+            for first, again in zip(known, steps, strict=True):
+                first.hosts.update(again.hosts)
     ordered = sorted(found.items(), key=lambda item: (len(item[0]), item[0]))
     return [_problem(spec, groups, steps) for _, steps in ordered]
 
@@ -317,10 +323,11 @@ def _problem(spec: PlanSpec, groups: Mapping[str, Group], steps: Sequence[_Step]
         names = _short(step.hosts)
         control = step.wait.control
         if control:
-            parts.append(f"{names} need {_WHAT[control]} ({control}) from {step.wait.parent}")
+            needs = "needs" if len(step.hosts) == 1 else "need"
+            parts.append(f"{names} {needs} {_WHAT[control]} ({control}) from {step.wait.parent}")
             remedies += _remedies(spec, groups, control, list(step.hosts))
         else:
-            parts.append(f"{names} wait for {step.wait.parent}")
+            parts.append(f"{names} {'waits' if len(step.hosts) == 1 else 'wait'} for {step.wait.parent}")
     control = next(step.wait.control for step in steps if step.wait.control)
     hosts = sorted({name for step in steps for name in step.hosts})
     place = ("credentials",) if control == "credential" else ("feeds",) if control == "feed" else (control,)

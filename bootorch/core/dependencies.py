@@ -330,7 +330,7 @@ def _by_fact(plan: Plan, requirement: Requirement) -> dict[str, list[Host]]:
         return {"": _members(plan, requirement.group)}
     parents: dict[str, list[Host]] = {}
     for host in _members(plan, requirement.group):
-        parents.setdefault(host.fact(requirement.per_host), []).append(host)
+        parents.setdefault(host.fact(requirement.parent_key), []).append(host)
     return parents
 
 

@@ -24,10 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 
-from bootorch.core.admission import Admission
+from bootorch.core.admission import Admission, queue_of
 from bootorch.core.diagnosis import diagnose
-from bootorch.core.events import READ_ONLY, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
+from bootorch.core.events import READ_ONLY, Admitted, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
 from bootorch.core.evidence import bounded
+from bootorch.core.limits import Resource
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
@@ -54,6 +55,9 @@ SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost pa
 DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
 READ_TRIES = 3  # power reads that may fail when a failed boot is judged
 KNOWN_SILENT_S = 60.0  # a BMC that was silent all the time that its host waited gets no new deadline, but this
+MOST_ELSEWHERE = 64  # hosts in a row that wait for something else too: a decision is done in milliseconds
+UNFINISHED_S = 0.05  # and the rest of them a moment later
+SURVEY_PAUSE_S = 1.0  # a subnet that is busy with those whose turn it is is left alone for a while
 METER_CHANGE = 0.05  # a feed's reading is worth a journal line when it has changed by so much
 
 # Nothing that time heals: end at once rather than at the deadline.
@@ -84,6 +88,7 @@ class Engine:
         self._out: list[Event] = []
         self._now = 0.0
         self.admission = Admission(plan, self.state)
+        self._unfinished: dict[Resource, None] = {}  # has room, and more in its queue than one decision may look at
         self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state)
         self._oversight = Oversight(plan, self.state, self._emit)
@@ -147,7 +152,9 @@ class Engine:
                 state.dirty[name] = None
             else:
                 state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
-                state.freed.update(dict.fromkeys(self.admission.timed()))
+                state.freed.update(dict.fromkeys(self.admission.timed(now)))
+                state.freed.update(self._unfinished)
+                self._unfinished = {}
         self._oversight.look(now)
         hosts = state.hosts
         while state.dirty or state.freed or state.dirty_groups:
@@ -172,18 +179,28 @@ class Engine:
                 self._oversight.look(now)
         return self._out
 
-    def _give_away(self, resource: tuple[str, str]) -> None:
+    def _give_away(self, resource: Resource) -> None:
         """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
         state = self.state
         if resource == ("slot", "forks"):
             state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
-        while not state.paused and (waiter := self.admission.pop(resource)) is not None:
+        queue = queue_of(resource)
+        elsewhere = 0
+        while not state.paused and (waiter := self.admission.pop(queue)) is not None:
             if waiter.inflight or waiter.dark:
                 continue
             self._steps[waiter.stage](waiter)
             self._admit_candidates()
-            if waiter.parked == resource:
+            if waiter.parked is None:
+                elsewhere = 0
+            elif queue_of(waiter.parked) == queue:
                 break
+            else:
+                elsewhere += 1
+                if elsewhere == MOST_ELSEWHERE:
+                    self._unfinished[queue] = None
+                    state.wake_at(self._now + UNFINISHED_S, "")
+                    break
 
     def _urgency(self, group: str) -> tuple[int, int, str]:
         return (self.state.tiers[group], self.plan.wave_of[group], group)
@@ -256,6 +273,8 @@ class Engine:
             self._settle(host, Outcome.SKIPPED, Reason.LIMIT, "outside --limit")
         elif host.impossible:
             self._settle(host, Outcome.BLOCKED, Reason.DEPENDENCY, host.impossible)
+        elif host.control_waits == 0 and (gate := self.admission.control_gate(host.group.name)):
+            self.admission.park(host, ("gate", gate))
         elif host.waits == 0:
             self._read(host, self._now + host.group.deadlines.bmc)
         elif host.control_waits == 0 and not host.surveyed and not state.paused:
@@ -270,9 +289,11 @@ class Engine:
         if now < host.next_t:
             self._later(host, min(host.next_t, until_t))
             return
-        slot = self.admission.survey_slot() or self.admission.bmc_slot(host)
+        slot = self.admission.survey_slot()
         if slot is not None:
             self.admission.park(host, slot)
+        elif self.admission.bmc_slot(host) is not None:
+            self._later(host, now + SURVEY_PAUSE_S)
         else:
             self._start(host, Kind.POWER_READ, until_t, survey=True)
 
@@ -366,9 +387,11 @@ class Engine:
         """Most urgent first: start the power-on, or park the host on the one resource that holds it back."""
         while self._candidates:
             host = self.state.hosts[heappop(self._candidates)[1]]
-            if host.inflight:
-                continue  # asked twice, and started already
+            if host.inflight or host.parked is not None:
+                continue  # asked twice: started already, or held
             held = self.admission.held_back(host, self._now)
+            if held is None and not host.reserved and (held := self.admission.bmc_slot(host)) is not None:
+                self._emit(Admitted(self._now, host.host.name))
             if held is not None:
                 self.admission.park(host, held)
             else:

@@ -191,6 +191,16 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """Watts and slots are given to ``host``, and only its BMC's subnet is busy: nobody else takes them meanwhile."""
+
+    type: ClassVar[str] = "admitted"
+    version: ClassVar[int] = 1
+    t: float
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSet:
     """A limit has another value from now on. ``kind``: ``feed`` (budget in ``value``, ramp and inrush where given; a
     supply other than electricity by its full name) or ``slot``. What runs already goes on: nothing is switched off."""
@@ -282,6 +292,7 @@ Event = (
     | GateOpened
     | Paused
     | Chosen
+    | Admitted
     | LimitSet
     | FeedLost
     | FeedReturned
@@ -304,6 +315,7 @@ TYPES: Mapping[str, type[Event]] = {
         GateOpened,
         Paused,
         Chosen,
+        Admitted,
         LimitSet,
         FeedLost,
         FeedReturned,

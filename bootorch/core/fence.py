@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from bootorch.core.hostfacts import Findings, is_missing, is_name, parse_ip
+from bootorch.core.hostfacts import Findings, is_ipv4, is_missing, is_name, parse_ip
 from bootorch.core.model import Check, Environment, Host, HttpCheck, Network, Site
 from bootorch.core.spec import PlanSpec
 
@@ -26,12 +26,14 @@ def check_fence(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings) -
             elif spec.environment is Environment.LAB and not any(_within(network, loop) for loop in LOOPBACK):
                 remedy = "a lab lives in 127.0.0.0/8; real networks need environment: drill or production"
                 findings.add(f"environment lab, but {network} in {kind} is outside 127.0.0.0/8", where, remedy)
+    bmcs, addresses = _Fence(spec.site.bmc_networks), _Fence(spec.site.host_networks)
     for host in hosts.values():
-        place = spec.where("groups", host.group, "hosts")
-        if not _later(host.bmc.address) and not _inside(host.bmc.address, spec.site.bmc_networks):
+        if not bmcs.allows(host.bmc.address):
+            place = spec.where("groups", host.group, "hosts")
             remedy = "correct bmc_address, or add its network to site.bmc_networks if it is really yours"
             findings.host(host.name, "bmc_address outside the site", place, remedy, host.bmc.address)
-        if not _later(host.address) and not _inside(host.address, spec.site.host_networks):
+        if not addresses.allows(host.address):
+            place = spec.where("groups", host.group, "hosts")
             remedy = "correct ansible_host, or add its network to site.host_networks if it is really yours"
             findings.host(host.name, "ansible_host outside the site", place, remedy, host.address)
 
@@ -75,6 +77,24 @@ def _check_url(check: Check, site: Site, where: str, findings: Findings, *, own:
         findings.add(f"{host!r} in the URL of a check is a name: there may be no DNS in the dark", where, remedy)
     elif not (site.allows_bmc(host) or site.allows_host(host)):
         findings.add(f"{host} in the URL of a check is outside the site", where, remedy)
+
+
+class _Fence:
+    """As ``Site.allows_…``, where neighbours of an IPv4 address are decided with it: one look for each /24."""
+
+    def __init__(self, networks: tuple[Network, ...]) -> None:
+        self._networks = networks
+        self._wide = all(network.version == 6 or network.prefixlen <= 24 for network in networks)
+        self._known: dict[str, bool] = {}
+
+    def allows(self, address: str) -> bool:
+        """Also what is reported already, and a name: that is put before the fence when it is resolved."""
+        if ":" not in address and self._wide and is_ipv4(address):
+            prefix = address[: address.rindex(".")]
+            if (known := self._known.get(prefix)) is None:
+                known = self._known[prefix] = _inside(address, self._networks)
+            return known
+        return _later(address) or _inside(address, self._networks)
 
 
 def _later(address: str) -> bool:

@@ -143,7 +143,7 @@ def cut(graph: Graph, rank: Callable[[Edge], int] = lambda edge: 0) -> tuple[Edg
 
     by_rank = _greedy(graph, lambda edge, count: (rank(edge), -count, *place(edge)))
     by_count = _greedy(graph, lambda edge, count: (-count, rank(edge), *place(edge)))
-    return tuple(sorted(min(by_rank, by_count, key=len), key=place))
+    return tuple(sorted(by_count if len(by_count) < len(by_rank) else by_rank, key=place))
 
 
 def _greedy(graph: Graph, key: Callable[[Edge, int], tuple[int, ...]]) -> list[Edge]:

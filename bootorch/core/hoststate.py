@@ -22,6 +22,7 @@ class HostState:
     host: Host
     group: Group
     draw: Draw
+    bmc_slot: str  # what an exchange with its BMC takes; empty where that is not limited
     boot_slots: tuple[str, ...]  # what it holds from its power-on to the proof of its boot
     waits: int  # dependencies that do not hold yet
     control_waits: int  # those of them that the recovery itself needs to reach its BMC

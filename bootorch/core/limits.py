@@ -49,8 +49,8 @@ def feed_weights(feeds: tuple[str, ...], limits: Mapping[str, FeedLimit], live: 
 class Feed:
     """One limited feed or supply: what is drawn now, and what was switched on a moment ago."""
 
-    __slots__ = ("budget", "draw", "inrush", "inrush_now", "inrush_window", "kept", "meter_s", "metered", "metered_t",
-                 "name", "ramp", "resources", "steady", "window", "window_now")  # fmt: skip
+    __slots__ = ("base", "budget", "draw", "inrush", "inrush_now", "inrush_window", "kept", "meter_s", "metered",
+                 "metered_t", "name", "ramp", "steady", "surge", "window", "window_now")  # fmt: skip
 
     def __init__(self, name: str, limit: FeedLimit) -> None:
         self.name = name
@@ -62,6 +62,8 @@ class Feed:
         self.metered_t: float | None = None
         self.draw = 0.0  # all hosts at their levels
         self.steady = 0.0  # those of them at the level STEADY
+        self.base = 0.0  # what all of them will draw steadily, once those that boot have booted
+        self.surge = 0.0  # the most that one host draws more while it boots
         self.kept: dict[int, float] = {}  # by tier: steady draw of hosts still to be switched on
         self.window: deque[list[float]] = deque()  # [time, watts] of each start, oldest first
         self.window_now = 0.0
@@ -82,13 +84,17 @@ class Feed:
 
     def slide(self, now: float) -> None:
         window = self.window
-        while window and window[0][0] <= now - RAMP_WINDOW_S:
-            self.window_now -= window.popleft()[1]
+        while window and window[0][0] + RAMP_WINDOW_S <= now:
+            stamp = window.popleft()
+            self.window_now -= stamp[1]
+            stamp[1] = 0.0
         if not window:
             self.window_now = 0.0
         inrush = self.inrush_window
-        while inrush and inrush[0][0] <= now - INRUSH_WINDOW_S:
-            self.inrush_now -= inrush.popleft()[1]
+        while inrush and inrush[0][0] + INRUSH_WINDOW_S <= now:
+            stamp = inrush.popleft()
+            self.inrush_now -= stamp[1]
+            stamp[1] = 0.0
         if not inrush:
             self.inrush_now = 0.0
 
@@ -119,7 +125,7 @@ class Draw:
         self.keeps = False  # counts among those that are still to be switched on
         self.profile: tuple[tuple[float, float], ...] = ()  # (seconds after it reads on, level)
         self.boot_id = 0  # which boot the scheduled steps of the profile belong to
-        self.stamps: list[list[float]] = []
+        self.stamps: list[tuple[Feed, bool, list[float]]] = []  # feed, whether its ramp (or its inrush), [time, amount]
 
 
 class Feeds:
@@ -149,6 +155,8 @@ class Feeds:
                 names = (f"{prefix}:{part}" if prefix else part for part in feed_path(path))
                 found += [Share(self._feeds[name], load.peak, load.steady) for name in names if name in self._feeds]
             shares = self._shares[key] = tuple(found)
+            for share in shares:
+                share.feed.surge = max(share.feed.surge, share.peak - share.steady)
         draw = Draw(shares, tier, host.inrush_amps)
         surge = host.watts_boot_peak - host.watts_steady
         if host.watts_profile and surge > 0:
@@ -167,11 +175,17 @@ class Feeds:
         for share in draw.shares:
             feed = share.feed
             if feed.budget is not None:
-                if level < STEADY:
-                    more = share.peak + (feed.kept_for(tier) if tier else 0.0)
-                else:
+                if level >= STEADY:
                     more = (share.peak - share.steady) * (PEAK - level)
-                yield ("feed", feed.name), feed.load(now) + more > feed.budget + _EPSILON
+                    full = feed.load(now) + more > feed.budget + _EPSILON
+                else:
+                    # What boots eases by itself; what runs does not, and less urgent tiers leave room for the others.
+                    full = feed.load(now) + share.peak > feed.budget + _EPSILON or (
+                        tier > 0
+                        and (kept := feed.kept_for(tier)) > _EPSILON
+                        and feed.base + share.steady + kept + feed.surge > feed.budget
+                    )
+                yield ("feed", feed.name), full
             if feed.ramp is not None:
                 yield ("ramp", feed.name), self._ramp_full(feed, draw, share.peak, now)
             if feed.inrush is not None and draw.amps:
@@ -192,7 +206,7 @@ class Feeds:
 
     def _ramp_full(self, feed: Feed, draw: Draw, watts: float, now: float) -> bool:
         feed.slide(now)
-        if any(stamp[1] and stamp[0] > now - RAMP_WINDOW_S for stamp in draw.stamps):
+        if any(ramp and stamp[1] for _, ramp, stamp in draw.stamps):
             watts = 0.0  # counted in this window already: a repeated power-on moves the stamp
         return feed.ramp is not None and feed.window_now + watts > feed.ramp + _EPSILON
 
@@ -222,31 +236,22 @@ class Feeds:
                 stamp = [now, share.peak]
                 feed.window.append(stamp)
                 feed.window_now += share.peak
-                draw.stamps.append(stamp)
+                draw.stamps.append((feed, True, stamp))
             if feed.inrush is not None and draw.amps:
                 feed.slide(now)
                 stamp = [now, draw.amps]
                 feed.inrush_window.append(stamp)
                 feed.inrush_now += draw.amps
-                draw.stamps.append(stamp)
+                draw.stamps.append((feed, False, stamp))
 
     def forget(self, draw: Draw) -> None:
         """The start did not happen (or is being moved): its stamps no longer count."""
-        if not draw.stamps:
-            return
-        stamps = {id(stamp) for stamp in draw.stamps}
-        for share in draw.shares:
-            feed = share.feed
-            for window, ramp in ((feed.window, True), (feed.inrush_window, False)):
-                for stamp in reversed(window):
-                    if stamp[0] < draw.stamps[0][0]:
-                        break
-                    if id(stamp) in stamps and stamp[1]:
-                        if ramp:
-                            feed.window_now -= stamp[1]
-                        else:
-                            feed.inrush_now -= stamp[1]
-                        stamp[1] = 0.0
+        for feed, ramp, stamp in draw.stamps:
+            if ramp:
+                feed.window_now -= stamp[1]
+            else:
+                feed.inrush_now -= stamp[1]
+            stamp[1] = 0.0
         draw.stamps.clear()
 
     def reads_on(self, draw: Draw, now: float) -> list[float]:
@@ -281,6 +286,10 @@ class Feeds:
             new = 0.0 if level < STEADY else share.steady + surge * level
             feed = share.feed
             feed.draw += new - old
+            if before < STEADY:
+                feed.base += share.steady
+            elif level < STEADY:
+                feed.base -= share.steady
             if before == STEADY:
                 feed.steady -= old
             if level == STEADY:

@@ -70,7 +70,8 @@ class AdoptedPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address literal and a port; never a name, so that no DNS is needed in the dark."""
+    """An address literal and a port, so that no DNS is needed in the dark; a name only where the plan says which of its
+    own groups answers for names (``Plan.dns_group``). Such a name is resolved before a driver sees it."""
 
     address: str
     port: int

@@ -61,13 +61,16 @@ class Slots:
         self._own: dict[str, int] = {}  # limits of single resources, set by a person
         self._windows: dict[str, _Window] = {}
         self._used: dict[str, int] = {}
+        self._now: dict[str, int | None] = {}  # limits as they are now, of resources that were asked for
 
     def limit(self, resource: str) -> int | None:
         """The limit now; ``None``: not limited."""
-        window = self._windows.get(resource)
-        if window is not None:
-            return window.limit
-        return self.most(resource)
+        try:
+            return self._now[resource]
+        except KeyError:
+            window = self._windows.get(resource)
+            found = self._now[resource] = window.limit if window is not None else self.most(resource)
+            return found
 
     def most(self, resource: str) -> int | None:
         """The limit as stated, which an adaptive slot may stay below."""
@@ -102,6 +105,7 @@ class Slots:
             concerned = [name]
         for resource in concerned:
             self._windows.pop(resource, None)
+        self._now.clear()
         return concerned
 
     # -- adaptive ---------------------------------------------------------------------
@@ -138,6 +142,7 @@ class Slots:
     def adapt(self, resource: str, limit: int, t: float) -> None:
         """The engine decided so."""
         before = self.limit(resource) or 0
+        del self._now[resource]
         window = self._windows.setdefault(resource, _Window(limit))
         window.limit = limit
         window.successes = 0

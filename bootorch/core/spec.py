@@ -108,7 +108,8 @@ NO_CONTROL = ControlSpec()
 class PlanSpec:
     """``inventory`` and ``known_hosts`` are absolute paths; ``places``: where in the file a path into it stands.
 
-    ``names``: addresses of names, from ``control.hosts_file``.
+    ``names``: addresses of names, from ``control.hosts_file``. ``to_read``: nothing will be sent, so names without an
+    address may stay names (the hosts file of a run that is read elsewhere need not be there).
     """
 
     name: str
@@ -124,6 +125,7 @@ class PlanSpec:
     supplies: Mapping[str, SupplySpec] = field(default_factory=dict)
     control: ControlSpec = NO_CONTROL
     names: Mapping[str, str] = field(default_factory=dict)
+    to_read: bool = False
 
     def where(self, *place: str | int) -> str:
         """The file and line of ``place``, or of the nearest thing around it."""

@@ -19,6 +19,7 @@ from bootorch.core.diagnosis import FOUND
 from bootorch.core.events import (
     READ_ONLY,
     Adapted,
+    Admitted,
     Answer,
     BootFailed,
     Chosen,
@@ -85,11 +86,17 @@ class State:
         order = priorities(plan, self.dependencies, self.tiers)
         kinds = tuple(plan.limits.slots)
         self.hosts: dict[str, HostState] = {}
+        names: dict[str, str] = {}
+        alike: dict[tuple[str, ...], tuple[str, ...]] = {}
         for name, host in plan.hosts.items():
             waits, control, impossible = self.dependencies.counts(name)
             draw = self.feeds.draw_of(host, order[name][0])
+            bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
+            bmc = names.setdefault(bmc, bmc)
+            slots = boot_slots(host, kinds)
+            slots = alike.setdefault(slots, slots)
             state = HostState(
-                host, plan.groups[host.group], draw, boot_slots(host, kinds), waits, control, order[name], impossible
+                host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible
             )
             self.hosts[name] = state
             self.feeds.keep(draw, True)
@@ -130,6 +137,7 @@ class State:
             GateOpened: self._gate_opened,
             Tripped: self._was_tripped,
             Paused: self._was_paused,
+            Admitted: self._admitted,
             Chosen: lambda event: change.chosen(self, event),
             LimitSet: lambda event: change.limit_set(self, event),
             FeedLost: lambda event: change.feed_lost(self, event),
@@ -181,6 +189,11 @@ class State:
     def _gate_opened(self, event: GateOpened) -> None:
         self.gates_open[event.gate] = event.by
         self.freed["gate", event.gate] = None
+
+    def _admitted(self, event: Admitted) -> None:
+        host = self.hosts[event.host]
+        self.reserve(host, event.t)
+        self.dirty[event.host] = None
 
     def _was_tripped(self, event: Tripped) -> None:
         self.tripped[event.scope] = event.detail
@@ -263,7 +276,7 @@ class State:
             if host.asked_t is None:
                 host.asked_t = t
             if self.bmcs_limited:
-                self.take(host, bmc_slot(host))
+                self.take(host, host.bmc_slot)
         elif self.logins_limited:
             self.take(host, "logins")
         if kind is Kind.POWER_READ:
@@ -272,11 +285,11 @@ class State:
             elif host.stage is Stage.WAIT:
                 host.enter(Stage.BMC, t)
             if "admit" in event.args:
-                self._reserve(host, t)
+                self.reserve(host, t)
         elif kind is Kind.BOOT_DEVICE:
-            self._reserve(host, t)
+            self.reserve(host, t)
         elif kind is Kind.POWER_ON:
-            self._reserve(host, t)
+            self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
             host.retries += host.on_attempts > 1
@@ -352,8 +365,8 @@ class State:
         else:
             host.last = (reason, event.detail)
             host.tries += 1
-            if reason is Reason.BMC_LOST and self.slots.adaptive(slot := bmc_slot(host)):
-                self.overloads.append((slot, intent.t if intent is not None else t, f"{name} was lost"))
+            if reason is Reason.BMC_LOST and host.bmc_slot and self.slots.adaptive(host.bmc_slot):
+                self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, f"{name} was lost"))
         if event.durable and kind in READ_ONLY:
             host.answer = self.answer_key(host, kind, reason, event.data.get("power"))
         if kind is Kind.POWER_READ:
@@ -424,6 +437,7 @@ class State:
     def _power_on_ended(self, host: HostState, event: Answer, ok: bool) -> None:
         """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
         host.next_t = event.t + FIRST_LOOK_S if ok else self._backoff(host, event.t)
+        self._hinted(host, event)
         host.on_refused = None if ok else (event.reason, event.detail)
         if ok or event.reason in (Reason.BMC_LOST, Reason.INTERRUPTED):
             limits = host.group.deadlines.power / host.group.attempts.power
@@ -475,6 +489,7 @@ class State:
                 self.wake_at(step_t, "")
         if host.stage in (Stage.BMC, Stage.POWER):
             host.enter(Stage.BOOT, t)
+            self._hinted(host, event)
         return None
 
     def _boot_probe(self, host: HostState, event: Answer, ok: bool) -> None:
@@ -619,7 +634,7 @@ class State:
         if hint is not None and not host.unbooted:  # a failed boot is judged now, not when its BMC would like to
             host.next_t = max(host.next_t, event.t + float(hint))
 
-    def _reserve(self, host: HostState, t: float) -> None:
+    def reserve(self, host: HostState, t: float) -> None:
         if host.admitted_t is None:
             host.admitted_t = t
         self.feeds.start(host.draw, t)
@@ -688,7 +703,3 @@ class State:
             yield (name, h.stage, h.outcome, h.reason, h.detail, h.adopted, h.power, h.on_attempts, h.boots)
             yield (h.playbook, h.redeploy_attempts, h.dark_count, h.retries, h.proven, h.unbooted, h.examined)
             yield (dict(h.symptoms), h.reserved, h.dark, h.metered, h.waits, round(h.draw.level, 6))
-
-
-def bmc_slot(host: HostState) -> str:
-    return f"bmc:{subnet(host.host.bmc.address)}"

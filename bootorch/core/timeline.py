@@ -15,6 +15,7 @@ from bootorch.core.admission import Admission
 from bootorch.core.changes import FOLDED, Changes, title
 from bootorch.core.diagnosis import Diagnosis, diagnose
 from bootorch.core.events import (
+    Admitted,
     Answer,
     BootFailed,
     Event,
@@ -81,7 +82,7 @@ def touched(event: Event) -> tuple[str, ...]:
             return tuple(event.verdicts)
         case Intent() | Answer():
             return (event.target,)
-        case Settled() | BootFailed():
+        case Settled() | BootFailed() | Admitted():
             return (event.host,)
         case ScopeAdded():
             return event.hosts

@@ -37,7 +37,7 @@ class Wait:
     requirement: Requirement | None
     key: tuple[str, ...]
     value: str = ""
-    members: dict[Alike, int] = field(default_factory=dict)
+    members: dict[Alike, list[str]] = field(default_factory=dict)  # which of them it counts
     needed: int = 0
     across: int = 0
     ready: int = 0
@@ -47,6 +47,10 @@ class Wait:
     @property
     def control(self) -> str:
         return self.requirement.control if self.requirement else ""
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.members.values()))
 
     @property
     def holds(self) -> bool:
@@ -86,9 +90,10 @@ class Waits:
             alike.ready = True
             for wait in self.counting(alike):
                 held = not wait.holds
-                wait.ready += wait.members[alike]
+                counted = wait.members[alike]
+                wait.ready += len(counted)
                 if wait.across:
-                    wait.racks.update(self._hosts[name].rack for name in alike.hosts)
+                    wait.racks.update(self._hosts[name].rack for name in counted)
                 if held and wait.holds:
                     for child in wait.children:
                         child.unmet -= 1
@@ -142,34 +147,33 @@ class Waits:
 
     def _fill(self) -> None:
         """Members and quorums, now that all classes are known."""
-        by_fact: dict[tuple[str, str], dict[str, dict[Alike, int]]] = {}
+        by_fact: dict[tuple[str, str], dict[str, dict[Alike, list[str]]]] = {}
         for key, wait in self._waits.items():
             classes = self.alike.get(wait.parent, [])
             fact = wait.requirement.parent_key if wait.requirement else ""
             if wait.key[1:] == ("first",):
                 candidates = key[1]
-                wait.members = {alike: len(alike.hosts) for alike in classes if alike.hosts[0] in candidates}  # type: ignore[operator]
+                wait.members = {alike: alike.hosts for alike in classes if alike.hosts[0] in candidates}  # type: ignore[operator]
                 wait.needed = 1
                 continue
             if not fact:
-                wait.members = {alike: len(alike.hosts) for alike in classes}
+                wait.members = {alike: alike.hosts for alike in classes}
             else:
                 if (wait.parent, fact) not in by_fact:
                     by_fact[wait.parent, fact] = self._by_fact(classes, fact)
                 wait.members = by_fact[wait.parent, fact].get(wait.value, {})
-            size = sum(wait.members.values())
+            size = wait.size
             if wait.requirement is None or not size:
                 wait.needed = size  # who has no parents of its own waits for none
                 wait.across = 0
             else:
                 wait.needed = wait.requirement.quorum.needed(size)
 
-    def _by_fact(self, classes: Sequence[Alike], fact: str) -> dict[str, dict[Alike, int]]:
-        found: dict[str, dict[Alike, int]] = {}
+    def _by_fact(self, classes: Sequence[Alike], fact: str) -> dict[str, dict[Alike, list[str]]]:
+        found: dict[str, dict[Alike, list[str]]] = {}
         for alike in classes:
             for name in alike.hosts:
-                members = found.setdefault(self._hosts[name].fact(fact), {})
-                members[alike] = members.get(alike, 0) + 1
+                found.setdefault(self._hosts[name].fact(fact), {}).setdefault(alike, []).append(name)
         return found
 
 

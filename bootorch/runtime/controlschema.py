@@ -1,5 +1,7 @@
 """Forms of ``control``: what the recovery itself needs to reach a host."""
 
+# ruff: noqa: RUF012 - pydantic copies the defaults of its forms
+
 from __future__ import annotations
 
 from typing import Literal, Self

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from bootorch.core.engine import FATAL
 from bootorch.core.events import Intent, Kind, Scalar
+from bootorch.core.hostfacts import is_name
 from bootorch.core.model import BootDevice, Check, Console, Group, Host, SshCheck, describe
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.drivers.meter import read_meter
+from bootorch.drivers.names import Names, Unresolved
 from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
+
+_OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER)
 
 _log = structlog.get_logger("bootorch.executor")
 
@@ -46,6 +50,7 @@ class Executor:
         self._drivers = drivers
         self._run_id = run_id
         self._booting = set(booting)  # hosts whose consoles are evidence
+        self._names = Names(plan) if plan.dns_group else None
 
     async def perform(self, intent: Intent) -> Result:
         """Carry the intent out. Never raises but for cancellation: a driver's bug becomes ``Reason.INTERNAL``."""
@@ -71,8 +76,24 @@ class Executor:
             if meter is None:
                 raise AssertionError(f"feed {intent.target} has no meter")
             return _result(await read_meter(meter, timeout_s))
-        host = self._plan.hosts[intent.target]
+        host = await self._resolved(self._plan.hosts[intent.target], timeout_s, bmc=intent.kind in _OF_BMC)
+        if isinstance(host, Reply):
+            return _result(host)
+        if intent.kind is Kind.BOOT_PROBE and host.name in self._booting:  # its console is watched at its BMC
+            known = await self._resolved(host, timeout_s, bmc=True)
+            host = known if isinstance(known, Host) else host
         return _result(await self._on_host(intent, host, self._plan.groups[host.group], timeout_s))
+
+    async def _resolved(self, host: Host, timeout_s: float, *, bmc: bool) -> Host | Reply:
+        """The host with the address that its name has now; a driver never sees a name."""
+        name = host.bmc.address if bmc else host.address
+        if self._names is None or not is_name(name):
+            return host
+        try:
+            address = await self._names.address(name, bmc=bmc, timeout_s=timeout_s)
+        except Unresolved as error:
+            return Reply(Reason.BMC_UNREACHABLE if bmc else Reason.UNREACHABLE, f"its name has no address: {error}")
+        return replace(host, bmc=replace(host.bmc, address=address)) if bmc else replace(host, address=address)
 
     async def _on_host(self, intent: Intent, host: Host, group: Group, timeout_s: float) -> Reply:
         power, reach = self._drivers.power[host.power], self._drivers.reach
@@ -133,14 +154,22 @@ class Executor:
 
     async def _redeploy(self, intent: Intent, timeout_s: float) -> Result:
         group = self._plan.groups[intent.target]
+        found = [await self._resolved(self._plan.hosts[name], timeout_s, bmc=False) for name in intent.hosts]
+        lost = {
+            name: (Reason.DARK.value, host.detail)
+            for name, host in zip(intent.hosts, found, strict=True)
+            if isinstance(host, Reply)
+        }
+        if len(lost) == len(intent.hosts):
+            return Result(Reason.OK, "no host of the slice has an address", {}, lost)
         work = Slice(
             ident=f"{self._run_id}-{group.name}-{intent.id}-{intent.attempt}",
             playbook=group.redeploy[int(intent.args["playbook"])],
-            hosts=tuple(self._plan.hosts[name] for name in intent.hosts),
+            hosts=tuple(host for host in found if isinstance(host, Host)),
             forks=int(intent.args["forks"]),
         )
         reply = await self._drivers.redeploy.run(work, timeout_s)
-        verdicts = {name: (verdict.reason.value, verdict.detail) for name, verdict in reply.verdicts.items()}
+        verdicts = {name: (verdict.reason.value, verdict.detail) for name, verdict in reply.verdicts.items()} | lost
         for name in intent.hosts:
             verdicts.setdefault(name, (Reason.NEVER_RAN.value, reply.detail))
         return Result(reply.reason, reply.detail, {}, verdicts)

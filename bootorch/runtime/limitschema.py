@@ -1,5 +1,7 @@
 """Forms of ``limits``: feeds, supplies, slots and breakers."""
 
+# ruff: noqa: RUF012 - pydantic copies the defaults of its forms
+
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self

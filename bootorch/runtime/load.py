@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootorch.core.compile import compile_plan
@@ -17,7 +17,7 @@ from bootorch.core.patterns import select
 from bootorch.core.plan import Plan
 from bootorch.core.spec import PlanSpec
 from bootorch.runtime import snapshot as snapshots
-from bootorch.runtime.planfile import missing_files, parse_plan, read_plan
+from bootorch.runtime.planfile import missing_files, parse_plan, read_plan, with_names
 from bootorch.runtime.snapshot import Snapshot
 from bootorch.runtime.sources import Change
 
@@ -152,9 +152,14 @@ def _checked(
 ) -> LoadedPlan:
     problems = missing_files(spec) if files else []
     try:
+        spec = with_names(spec if files else replace(spec, to_read=True))
         compiled = compile_plan(spec, snapshot.inventory)
     except InvalidInput as error:
         raise InvalidInput([*problems, *error.problems]) from None
+    except SafetyRefusal as error:
+        if problems:
+            raise InvalidInput([*problems, *error.problems]) from None
+        raise
     if problems:
         raise InvalidInput(problems)
     warnings = [Problem(f"Ansible: {said}", ", ".join(snapshot.paths)) for said in snapshot.warnings]

@@ -93,7 +93,7 @@ def missing_files(spec: PlanSpec) -> list[Problem]:
 def with_names(spec: PlanSpec) -> PlanSpec:
     """The plan with the addresses of its hosts file, if it names one. Raises InvalidInput with every bad line."""
     path = spec.control.hosts_file
-    if not path:
+    if not path or (spec.to_read and not Path(path).is_file()):
         return spec
     try:
         text = read_text(Path(path), "hosts file")

@@ -1,5 +1,7 @@
 """The plan file's shape. Published as JSON Schema by ``bootorch schema``; the docstrings below are its descriptions."""
 
+# ruff: noqa: RUF012 - pydantic copies the defaults of its forms
+
 from __future__ import annotations
 
 import re
@@ -16,7 +18,6 @@ from bootorch.runtime.limitschema import LIMIT_FORMS, LimitsForm
 from bootorch.runtime.schemafields import (
     Duration,
     Form,
-    GroupNeed,
     Name,
     NetworkField,
     Port,
@@ -231,7 +232,7 @@ class GateForm(Form):
     wait: Duration | None = None
     """Time of the run that must have passed."""
     at: Annotated[str, Field(min_length=1)] | None = None
-    """Wall-clock time: ISO 8601 with offset (`2026-11-26T06:00+09:00`), or `06:00`, the next one after the run began."""
+    """Wall-clock time: ISO 8601 with offset (`2026-11-26T06:00+09:00`), or `06:00`: the next one after the start."""
     groups: list[Text] = []
     """Groups that the gate holds back; empty: all."""
 

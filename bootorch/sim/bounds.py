@@ -6,7 +6,7 @@ bound are computed, and the largest counts:
 *Chain*: along dependencies, with each host's own times. A quorum of k holds when its k-th member is ready, over enough
 racks; ``after`` when every member has settled. A host that fails counts until its deadlines have given it up.
 
-*Electricity* of each feed and supply with a budget B: see :func:`energy_s`.
+*Electricity* of each feed and supply with a budget B: see :func:`energy_s` and :func:`late_energy_s`.
 
 *Ramp* (and inrush) of each feed: in any window at most R watts of boot peaks may be switched on, so that W watts take
 at least ``ceil(W / R) - 1`` windows between the first start and the last.
@@ -38,7 +38,7 @@ from bootorch.core.slices import SLICE_FORKS, SLICE_HOSTS
 MARGIN_S = 30.0  # longest look or exchange between a deadline and what the engine knows: polls 11 s, evidence 20 s
 NEVER_S = 1e9  # a moment that never comes, as worlds write it
 INRUSH_WINDOW_S = 1.0
-HEADS, TAILS = 24, 5  # thresholds that are tried for each resource; any choice gives a bound
+HEADS, TAILS = 24, 4  # thresholds that are tried for each resource; any choice gives a bound
 _NO_PLACE = frozenset({"bmc_per_subnet", "consoles", "logins", "redeploy_forks"})  # not held by a boot
 _NEVER_ON = frozenset({"power_no_effect", "power_fault"})  # failures that leave the chassis off
 _EPSILON = 1e-6
@@ -128,13 +128,8 @@ def energy_s(budget: float, work: Iterable[tuple[float, float]]) -> float:
 
     or e / (B - S) where s = 0. Infinite where the sum of all s reaches B while work is left.
     """
-    ordered = sorted(work, key=lambda pair: -pair[0] / pair[1] if pair[1] > 0 else -math.inf)
-    return _ordered_energy_s(budget, ordered)
-
-
-def _ordered_energy_s(budget: float, ordered: Iterable[tuple[float, float]]) -> float:
     room, seconds = budget, 0.0
-    for surplus, steady in ordered:
+    for surplus, steady in sorted(work, key=lambda pair: -pair[0] / pair[1] if pair[1] > 0 else -math.inf):
         if surplus <= 0:
             room -= steady
             continue
@@ -205,29 +200,85 @@ def _surplus_ws(host: Host, job: _Job) -> float:
 
 
 def _electricity(budget: float, loads: list[_Load], floor_s: float) -> tuple[float, str]:
-    ordered = sorted(loads, key=lambda load: -load.surplus / load.steady if load.steady > 0 else -math.inf)
-    total = sum(load.steady for load in ordered)
+    total = sum(load.steady for load in loads)
     # Whoever boots last draws its peak beside the steady draw of all others.
-    least_end = min((total - load.steady + load.peak for load in ordered if load.surplus > 0), default=0.0)
+    least_end = min((total - load.steady + load.peak for load in loads if load.surplus > 0), default=0.0)
     if least_end > budget + _EPSILON:
-        fits = sum(1 for drawn in accumulate(sorted(load.steady for load in ordered)) if drawn <= budget)
-        return math.inf, f"{fits} of {len(ordered)} hosts fit: all of them draw {total:.0f} of {budget:.0f}"
-    if not ordered:
+        fits = sum(1 for drawn in accumulate(sorted(load.steady for load in loads)) if drawn <= budget)
+        return math.inf, f"{fits} of {len(loads)} hosts fit: all of them draw {total:.0f} of {budget:.0f}"
+    if not loads:
         return 0.0, ""
-    work = sum(load.surplus for load in ordered)
-    whole = _ordered_energy_s(budget, [(load.surplus, load.steady) for load in ordered])
-    latest = max(load.job.head_s + load.job.tail_s for load in ordered)
+    work = sum(load.surplus for load in loads)
+    whole = energy_s(budget, [(load.surplus, load.steady) for load in loads])
+    latest = max(load.job.head_s for load in loads) + max(load.job.tail_s for load in loads)
     if whole + latest <= floor_s:  # nothing that heads and tails could add makes it the largest
         return whole, f"{work / 3.6e6:.1f} kWh of boots"
-    best, detail = 0.0, ""
-    for head, tail in _thresholds([(load.job.head_s, load.job.tail_s) for load in ordered]):
-        chosen = [
-            (load.surplus, load.steady) for load in ordered if load.job.head_s >= head and load.job.tail_s >= tail
-        ]
-        seconds = head + _ordered_energy_s(budget, chosen) + tail
-        if seconds > best:
-            best, detail = seconds, f"{len(chosen)} hosts from {head:.0f} s on, {tail:.0f} s after the last boot"
+    best, detail = whole, f"{work / 3.6e6:.1f} kWh of boots"
+    tails = sorted({tail for _, tail in _thresholds([(load.job.head_s, load.job.tail_s) for load in loads])})
+    for tail in tails[:: max(1, len(tails) // TAILS)]:
+        chosen = sorted((load for load in loads if load.job.tail_s >= tail), key=lambda load: -load.job.head_s)
+        early, late = _Pile(), _Pile()
+        for load in chosen:
+            early.add(load.surplus, load.steady)
+        every = max(1, len(chosen) // HEADS)
+        for number, load in enumerate(chosen, 1):
+            early.add(-load.surplus, -load.steady)
+            late.add(load.surplus, load.steady)
+            if number % every == 0 or number == len(chosen):
+                seconds = load.job.head_s + late_energy_s(budget, early, late) + tail
+                if seconds > best:
+                    best = seconds
+                    detail = f"{number} hosts from {load.job.head_s:.0f} s on, {tail:.0f} s after the last boot"
     return best, detail
+
+
+class _Pile:
+    """Work by e/s, rounded down to a grid of half a percent: equal ratios take the same time in one piece or many."""
+
+    GRID = math.log(1.005)
+
+    def __init__(self) -> None:
+        self.steady: dict[int, float] = {}  # by step of the grid
+        self.loose = 0.0  # work that leaves no steady draw
+        self.total = 0.0  # steady draw, that of hosts without work included
+
+    def add(self, surplus: float, steady: float) -> None:
+        """Negative: taken away again."""
+        self.total += steady
+        if abs(steady) <= _EPSILON:
+            self.loose += surplus
+        elif surplus:
+            step = math.floor(math.log(surplus / steady) / self.GRID)
+            self.steady[step] = self.steady.get(step, 0.0) + steady
+
+
+def late_energy_s(budget: float, early: _Pile, late: _Pile) -> float:
+    """Least seconds from a moment on before which nothing of ``late`` can be done, and anything of ``early`` may be.
+
+    Of ``early`` a part is done before, and draws its steady draw all the time; the rest, K, is done after. Doing a
+    piece (e, s) of it later costs its own time, e / R, and gives its s to everything done before it, which is the work
+    with the larger ratios. Per s the gain minus the cost is G - r / R, with r = e / s and G the sum of r_i ds_i / R_i^2
+    over what comes before; going down the order, r / R changes by dr / R + r ds / R^2 and G by r ds / R^2, so that
+    G - r / R rises: of two pieces of ``early`` it is never worse to put off the one with the smaller ratio. The best K
+    is therefore all of ``early`` below some ratio. For a ratio within a step of the grid the seconds are at least those
+    in which the step's ``early`` work takes no time, but gives its draw: the least of these over all steps is returned.
+    """
+    # R before each step, counted from the end, where everything is on.
+    end = budget - early.total - late.total
+    steps = sorted({*early.steady, *late.steady})  # the smallest ratio is done last
+    best = math.inf
+    for cut in (None, *steps):
+        room, seconds = end, 0.0
+        for step in steps:
+            put_off = cut is not None and step <= cut
+            draw = late.steady.get(step, 0.0) + (early.steady.get(step, 0.0) if put_off else 0.0)
+            worked = late.steady.get(step, 0.0) if step == cut else draw
+            if worked > _EPSILON:
+                seconds += math.exp(step * _Pile.GRID) * math.log1p(worked / max(room, _EPSILON))
+            room += draw
+        seconds += late.loose / max(room, _EPSILON)
+        best = min(best, seconds)
+    return best
 
 
 def _thresholds(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

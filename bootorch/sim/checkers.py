@@ -115,7 +115,7 @@ class Checker:
         draw = sum(watts for name, watts in self._watts.items() if feed in feed_path(self._plan.hosts[name].feed))
         if limit.budget_watts is not None and draw > limit.budget_watts + 1e-3:
             raise InvariantBroken(f"feed {feed} draws {draw} W of {limit.budget_watts} W at {self._t} (invariant 2)")
-        ramp = sum(watts for t, watts in self._starts[feed].values() if t > self._t - RAMP_WINDOW_S)
+        ramp = sum(watts for t, watts in self._starts[feed].values() if t + RAMP_WINDOW_S > self._t)
         if limit.ramp_watts_per_min is not None and ramp > limit.ramp_watts_per_min + 1e-3:
             raise InvariantBroken(f"feed {feed} ramps {ramp} W in a minute at {self._t} (invariant 2)")
 
@@ -155,7 +155,7 @@ class Checker:
         members = [self._plan.hosts[member] for member in self._plan.groups[requirement.group].hosts]
         if requirement.per_host is not None:
             value = self._plan.hosts[name].fact(requirement.per_host)
-            members = [member for member in members if member.fact(requirement.per_host) == value]
+            members = [member for member in members if member.fact(requirement.parent_key) == value]
         if not members:
             return  # no parents of its own: it waits for none
         up = [member for member in members if self._outcome.get(member.name) in _UP]

@@ -210,6 +210,11 @@ class World:
                 server.busy_left -= 1
                 return Reason.BMC_BUSY, "busy", {}, {}
             self._switch_on(name, server, intent.attempt, now)
+            on_at = server.on_at
+            if on_at is None:
+                return _OK, "", {"retry_after_s": NEVER_S}, {}
+            if on_at - now > _FIRST_LOOK_S:
+                return _OK, "", self._retry(name, now, now, on_at), {}
         elif kind is _POWER_CYCLE and self._is_on(server, now):
             server.asked_at = None
             self._start(name, server, now, Change.CYCLE)
@@ -255,7 +260,13 @@ class World:
 
     def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
-            return {"power": "on"}
+            up_at = server.os_up_at
+            if server.asked_at is None or not self._plan.group_of(name).proof_by_ssh:
+                return {"power": "on"}  # whose proof is a check that has failed before must be looked at
+            if up_at is None:
+                return {"power": "on", "retry_after_s": NEVER_S}
+            since = server.on_at if server.on_at is not None else now
+            return {"power": "on", **self._retry(name, now, since, up_at)}
         data: dict[str, Scalar] = {"power": "off"}
         if server.asked_at is not None or intent.args.get("survey"):
             if server.on_at is None:

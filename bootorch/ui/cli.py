@@ -124,6 +124,10 @@ def _plan_commands(app: typer.Typer, services: Services) -> None:
         plan: PlanPath,
         vault_password_file: VaultFile = None,
         allow_stale: Stale = False,
+        dark: Annotated[
+            list[str] | None,
+            typer.Option("--dark", metavar="FEED", help="As if this feed were dark. May be given again."),
+        ] = None,
         json: Json = False,
         detailed_exitcode: Annotated[
             bool,
@@ -138,7 +142,9 @@ def _plan_commands(app: typer.Typer, services: Services) -> None:
         from bootorch.ui.services import LoadRequest
 
         request = LoadRequest(plan, vault_password_file, allow_stale)
-        raise typer.Exit(commands.show_plan(services, request, as_json=json, detailed=detailed_exitcode))
+        raise typer.Exit(
+            commands.show_plan(services, request, as_json=json, detailed=detailed_exitcode, dark=dark or ())
+        )
 
     @inventory.command()
     def snapshot(plan: PlanPath, vault_password_file: VaultFile = None) -> None:

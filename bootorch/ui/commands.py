@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -62,10 +62,16 @@ def login_name() -> str:
 # -- plan ---------------------------------------------------------------------
 
 
-def show_plan(services: Services, request: LoadRequest, *, as_json: bool, detailed: bool) -> int:
+def show_plan(
+    services: Services, request: LoadRequest, *, as_json: bool, detailed: bool, dark: Sequence[str] = ()
+) -> int:
     from bootorch.ui import planview
 
     view = services.plan(request)
+    if dark:
+        from bootorch.core.partial import with_dark
+
+        view = dataclasses.replace(view, plan=with_dark(view.plan, dark))
     if as_json:
         print_json(planview.to_json(view))
     else:

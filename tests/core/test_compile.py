@@ -12,13 +12,16 @@ from bootorch.core.compile import compile_plan
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.inventory import Inventory
 from bootorch.core.model import (
+    Breaker,
     Console,
     Endpoint,
     Environment,
     FeedLimit,
+    First,
     Gate,
     HttpCheck,
     Limits,
+    Meter,
     Quorum,
     Requirement,
     Site,
@@ -214,6 +217,69 @@ def test_cycles_are_named() -> None:
     assert "cycle: switches waits for web waits for switches" in messages
     assert "cycle: switches waits for web waits for dns waits for switches" in messages
     assert only(web(after=("web",))).message == "cycle: web waits for web"
+
+
+def test_cycles_say_which_edges_and_which_to_cut() -> None:
+    places = {
+        ("groups", "switches", "after", 0): "plan.yml:5",
+        ("groups", "dns", "requires", 0): "plan.yml:6",
+        ("groups", "web", "requires", 0): "plan.yml:7",
+        ("groups", "web", "after", 0): "plan.yml:8",
+    }
+    spec = replace(groups(switches=GroupSpec("switches", after=("web",))), places={**SPEC.places, **places})
+    first, second = problems(spec)
+    assert first.message == "cycle: switches waits for web waits for switches"  # the shortest
+    assert first.where == second.where == "plan.yml:5"
+    edges = "switches after web (plan.yml:5), web after switches (plan.yml:8)"
+    assert first.remedy == (
+        f"none of these groups could ever start: {edges}; remove switches after web. "
+        "Removing these leaves no cycle at all: switches after web (plan.yml:5)"
+    )
+    assert "web requires dns (plan.yml:7), dns requires switches (plan.yml:6)" in second.remedy
+    # A quorum is given up before all of a group is, order before both.
+    whole = groups(dns=GroupSpec("dns", requires=(Requirement("web"),)))
+    assert "remove web requires dns" in problems(whole)[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("first", "said", "remedy"),
+    [
+        (First(("web3",)), "the first member 'web3' is none of its hosts", "did you mean web"),
+        (First(("dns1",)), "the first member 'dns1' is none of its hosts", ""),
+        (First(("web1", "web1")), "the first member web1 is named twice", "once"),
+        (First(("zz",), "which?"), "the first member 'zz' is none of its hosts", "name members of web"),
+    ],
+)
+def test_first_members_are_members(first: First, said: str, remedy: str) -> None:
+    problem = only(web(first=first))
+    assert said in problem.message
+    assert remedy in problem.remedy
+    assert problem.where == "plan.yml:7"
+
+
+def test_a_first_member_is_kept_and_counts_in_the_digest() -> None:
+    plan = compile_plan(web(first=First(("web2", "web1"))), inventory()).plan
+    assert plan.groups["web"].first == First(("web2", "web1"))
+    assert plan.digest != DIGEST
+    assert compile_plan(web(first=First((), "who?")), inventory()).plan.digest not in (plan.digest, DIGEST)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"feeds": {"hall": FeedLimit(4000, dark=True)}},
+        {"feeds": {"hall": FeedLimit(4000, failover=False)}},
+        {"feeds": {"hall": FeedLimit(4000, inrush_amps=100)}},
+        {"feeds": {"hall": FeedLimit(4000, meter=Meter(("read-meter",)))}},
+        {"feeds": {"hall": FeedLimit(4000)}, "measure": True},
+        {"feeds": {"hall": FeedLimit(4000)}, "adaptive": {"image_server": 4}},
+        {"feeds": {"hall": FeedLimit(4000)}, "breaker": Breaker(cluster_failures=8)},
+    ],
+)
+def test_every_new_setting_changes_the_digest(change: dict[str, Any]) -> None:
+    stocked = fed(inrush_amps=30)
+    plain = compile_plan(limited(hall=FeedLimit(4000)), stocked).plan.digest
+    assert compile_plan(replace(SPEC, limits=Limits(**change)), stocked).plan.digest != plain
 
 
 def test_a_missing_rack_matters_only_where_it_is_needed() -> None:

@@ -415,6 +415,35 @@ def test_a_gate_holds_power_and_nothing_else_until_somebody_says_yes() -> None:
     assert reads[1] >= 3600, "an hour later the reading is stale: read again before the power-on"
 
 
+def test_a_manual_step_of_the_control_path_holds_back_the_very_first_question() -> None:
+    step = Gate("manual-switch", ask="Plug in", groups=("tor",), control=True)
+    plan = make_plan({"tor": (2, group()), "web": (1, group())}, gates=(step,))
+    world = World(Engine(plan))
+    assert world.run() == "stopped"
+    assert {target for target, _ in world.did} == {"web1"}
+    assert world.engine.admission.waiting() == {("gate", "manual-switch"): 2}
+    world.tell(GateOpened(world.now, "manual-switch", "kim"))
+    assert world.run() == "done"
+    assert {host.outcome for host in world.engine.state.hosts.values()} == {Outcome.READY}
+
+
+def test_a_host_waits_for_the_very_switch_that_it_names() -> None:
+    by_name = Requirement("tor", per_host="uplink", control="switch", parent_fact="inventory_hostname")
+    uplinks = {"tor2": "tor1", "web1": "tor2", "web2": "tor1"}
+    plan = make_plan(
+        {"tor": (2, group(requires=(replace(by_name, hosts=("tor2",)),))), "web": (2, group(requires=(by_name,)))},
+        facts={name: {"facts": {"uplink": switch}} for name, switch in uplinks.items()},
+        tied=True,
+    )
+    world = World(Engine(plan))
+    assert world.run() == "done"
+    ready = [event.host for event in world.events if isinstance(event, Settled)]
+    asked = [target for target, kind in world.did if kind is Kind.POWER_READ]
+    assert asked.index("tor2") > asked.index("tor1")
+    assert ready.index("tor1") < ready.index("tor2") < ready.index("web1")
+    assert ready.index("web2") < ready.index("web1")
+
+
 def test_a_gate_with_a_check_is_asked_until_it_holds() -> None:
     plan = make_plan({"g": (1, group())}, gates=(Gate("cooling", check=HttpCheck("http://127.0.0.1/")),))
     world = World(Engine(plan), {("cooling", Kind.GATE_CHECK): [Reason.CHECK_FAILED] * 3 + [Reason.OK]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.model import (
+    ALL,
     AdoptedPolicy,
     Attempts,
     BootDevice,
@@ -22,16 +25,19 @@ from bootorch.core.model import (
     DnsCheck,
     Environment,
     FeedLimit,
+    First,
     Gate,
     HttpCheck,
+    Meter,
     Quorum,
     Requirement,
     SecondBoot,
     SshCheck,
     TcpCheck,
 )
+from bootorch.core.spec import BreakSpec, ControlSpec, GroupNeed, SupplySpec, SwitchSpec
 from bootorch.core.units import seconds, watts
-from bootorch.runtime.planfile import missing_files, parse_plan, plan_schema, read_plan
+from bootorch.runtime.planfile import missing_files, parse_hosts, parse_plan, plan_schema, read_plan, with_names
 from bootorch.runtime.yamlfile import parse
 
 DESIGN = """\
@@ -186,6 +192,34 @@ def test_the_smallest_plan() -> None:
         ("groups:", "limits: {feeds: {f: {budget_watts: -1}}}\ngroups:", 5, "more than nothing", ""),
         ("groups:", "limits: {slots: {s: 0}}\ngroups:", 5, "limits.slots.s: must be greater", ""),
         ("groups:", "limits: {breaker: {group_failed_share: 2}}\ngroups:", 5, "must be less than or equal to 1", ""),
+        ("groups:", "gates: {g: {ask: a, wait: 5m}}\ngroups:", 5, "gates.g: has ask and wait: a gate is of one", ""),
+        ("groups:", "gates: {g: {at: noon}}\ngroups:", 5, "gates.g.at: must be HH:MM, or ISO 8601 with offset", ""),
+        ("groups:", "gates: {g: {at: '2026-11-26T06:00'}}\ngroups:", 5, "must be HH:MM, or ISO 8601 with offset", ""),
+        ("groups:", "gates: {g: {at: '24:00'}}\ngroups:", 5, "must be HH:MM", ""),
+        ("groups:", "gates: {g: {wait: 0}}\ngroups:", 5, "more than nothing", ""),
+        ("groups:", "limits: {feeds: {f: {budget_amps: 16}}}\ngroups:", 5, "f: budget_amps needs volts", ""),
+        ("groups:", "limits: {feeds: {f: {budget_watts: 9, volts: 230}}}\ngroups:", 5, "belong to budget_amps", ""),
+        ("groups:", "limits: {feeds: {f: {budget_watts: 9, budget_amps: 1, volts: 1}}}\ngroups:", 5, "one of them", ""),
+        ("groups:", "limits: {feeds: {f: {budget_amps: 9, volts: 230, phases: 2}}}\ngroups:", 5, "must be 1 or 3", ""),
+        ("groups:", "limits: {feeds: {f: {failover: false}}}\ngroups:", 5, "limits.feeds.f: limits nothing", ""),
+        ("groups:", "limits: {feeds: {f: {meter: {command: []}}}}\ngroups:", 5, "meter.command is empty", "name at"),
+        ("groups:", "limits: {feeds: {f: {meter: {command: cat}}}}\ngroups:", 5, "command must be a list", "[one"),
+        ("groups:", "limits: {supplies: {c: {fact: x, draw: watts}}}\ngroups:", 5, "budgets is missing", ""),
+        ("groups:", "limits: {supplies: {c: {fact: x, draw: 0, budgets: {a: {budget: 1}}}}}\ngroups:", 5, "c.draw", ""),
+        ("groups:", "limits: {supplies: {c: {fact: x, draw: 1, budgets: {a: {}}}}}\ngroups:", 5, "limits nothing", ""),
+        ("groups:", "limits: {slots: {s: {limit: 4, least: 2}}}\ngroups:", 5, "least belongs to adaptive: true", ""),
+        ("groups:", "limits: {slots: {s: {limit: 4, adaptive: true, least: 5}}}\ngroups:", 5, "more than limit", ""),
+        ("groups:", "limits: {slots: {s: {limt: 4}}}\ngroups:", 5, "unknown key limt", "did you mean limit?"),
+        ("groups:", "limits: {breaker: {cluster_failures: 0}}\ngroups:", 5, "cluster_failures: must be greater", ""),
+        ("groups:", "control: {switch: {group: a}}\ngroups:", 5, "group and per_host belong together", ""),
+        ("groups:", "control: {switch: {}}\ngroups:", 5, "control.switch: names no switch", ""),
+        ("groups:", "control: {breaks: [{need: dns, hosts: a, by: static_address}]}\ngroups:", 5,
+         "breaks[0]: static_address does not break the need of a dns: write hosts_entry or manual_step", ""),
+        ("groups:", "control: {breaks: [{need: switch, hosts: a, by: manual_step}]}\ngroups:", 5, "needs ask", ""),
+        ("groups:", "control: {breaks: [{need: vault, hosts: a, by: manual_step, ask: x}]}\ngroups:", 5, "must be", ""),
+        ("groups:", "control: {dns: {group: a, quorum: 0}}\ngroups:", 5, "must be all, a count", ""),
+        ("{hosts: a}", "{hosts: a, first: []}", 6, "groups.a.first is empty", "name at least one"),
+        ("{hosts: a}", "{hosts: a, first: {candidates: [a]}}", 6, "ask is missing in groups.a.first", ""),
     ],
 )  # fmt: skip
 def test_faults_have_a_line_and_a_remedy(old: str, new: str, line: int, said: str, remedy: str) -> None:
@@ -335,6 +369,152 @@ values = st.recursive(
 )
 
 
+SCHEDULE = """\
+name: schedule
+environment: drill
+site: {bmc_networks: [10.20.0.0/16], host_networks: [10.30.0.0/16]}
+inventory: hosts
+limits:
+  feeds:
+    hall-a: {budget_amps: 400, volts: 230, phases: 3, inrush_amps: 2000, failover: false}
+    hall-b/row-1: {budget_amps: 32, volts: 120}
+    hall-c: {dark: true}
+    hall-d: {meter: {command: [snmp-watts, pdu-4], every: 10s}}
+  supplies:
+    cooling:
+      fact: crac
+      draw: watts
+      budgets: {crac-1: {budget: 200kW, ramp_per_min: 20kW}, crac-1/zone-2/: {budget: 50kW}}
+    licences: {fact: pool, draw: 2, budgets: {x: {budget: 100}}}
+  slots:
+    rack: 8
+    logins: 400
+    image_server: {limit: 200, adaptive: true, least: 10}
+    boots: {limit: 8, adaptive: true}
+  breaker: {cluster_failures: 20}
+  measure: true
+gates:
+  settle: {wait: 20m, groups: [db]}
+  dawn: {at: "06:00"}
+  window: {at: "2026-11-26T06:00+09:00"}
+control:
+  switch: {group: tor, per_host: rack, fact: bmc_switch}
+  dhcp: dhcp
+  dns: {group: dns, quorum: 2}
+  credentials: {vault: vault, jump: {group: bastion, quorum: all}}
+  feeds: {hall-a/: pdu}
+  hosts_file: ../hosts
+  breaks:
+    - {need: dhcp, hosts: tor, by: static_address}
+    - {need: switch, hosts: tor-1, by: manual_step, ask: "Plug the laptop in"}
+groups:
+  db: {hosts: db, first: db1}
+  store: {hosts: store, first: [s2, s1]}
+  queue: {hosts: queue, first: {ask: "Which queue is newest?", candidates: [q1, q2]}}
+"""
+
+
+def test_the_schedule_of_a_plan() -> None:
+    spec = parse_plan(SCHEDULE, Path("/site/plans"))
+    assert spec.limits.feeds == {
+        "hall-a": FeedLimit(276_000, inrush_amps=2000, failover=False),
+        "hall-b/row-1": FeedLimit(3840),
+        "hall-c": FeedLimit(dark=True),
+        "hall-d": FeedLimit(meter=Meter(("snmp-watts", "pdu-4"), 10)),
+        "cooling:crac-1": FeedLimit(200e3, 20e3),
+        "cooling:crac-1/zone-2": FeedLimit(50e3),
+        "licences:x": FeedLimit(100),
+    }
+    assert spec.supplies == {"cooling": SupplySpec("crac", "watts"), "licences": SupplySpec("pool", 2)}
+    assert spec.limits.slots == {"rack": 8, "logins": 400, "image_server": 200, "boots": 8}
+    assert spec.limits.adaptive == {"image_server": 10, "boots": 1}
+    assert spec.limits.breaker == Breaker(cluster_failures=20)
+    assert spec.limits.measure
+    assert spec.gates == {
+        "settle": Gate("settle", groups=("db",), wait_s=1200),
+        "dawn": Gate("dawn", at="06:00"),
+        "window": Gate("window", at="2026-11-26T06:00+09:00"),
+    }
+    assert [group.first for group in spec.groups.values()] == [
+        First(("db1",)),
+        First(("s2", "s1")),
+        First(("q1", "q2"), "Which queue is newest?"),
+    ]
+    assert spec.control == ControlSpec(
+        switch=SwitchSpec("tor", "rack", ALL, "bmc_switch"),
+        dhcp=GroupNeed("dhcp", Quorum(count=1)),
+        dns=GroupNeed("dns", Quorum(count=2)),
+        credentials={"vault": GroupNeed("vault"), "jump": GroupNeed("bastion", ALL)},
+        feeds={"hall-a": GroupNeed("pdu")},
+        hosts_file="/site/hosts",
+        breaks=(
+            BreakSpec("dhcp", "tor", "static_address"),
+            BreakSpec("switch", "tor-1", "manual_step", "Plug the laptop in"),
+        ),
+    )
+
+
+def test_the_examples_of_the_reference_are_plans() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "plan-reference.md").read_text()
+    head = MINIMAL.partition("groups:")[0]
+    found = []
+    for example in re.findall(r"```yaml\n(.*?)```", reference, re.DOTALL):
+        key = example.partition(":")[0]
+        found.append(key)
+        if key in ("limits", "gates", "control"):
+            parse_plan(f"{head}{example}groups: {{a: {{hosts: a}}}}\n", Path("/site"))
+        elif key == "first":
+            for line in example.splitlines():
+                parse_plan(f"{head}groups: {{a: {{hosts: a, {line.partition('  #')[0]}}}}}\n", Path("/site"))
+        else:
+            inner = "".join(f"    {line}\n" for line in example.splitlines())
+            parse_plan(f"{head}groups:\n  a:\n    hosts: a\n{inner}", Path("/site"))
+    assert found == ["requires", "first", "ready", "limits", "gates", "control"]
+
+
+def test_the_reference_names_every_key() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "plan-reference.md").read_text()
+    keys = {key for form in plan_schema()["$defs"].values() for key in form.get("properties", {})}
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", reference)] == []
+
+
+HOSTS = """\
+# the site
+127.0.0.1   localhost
+10.20.0.1   tor-1.mgmt TOR-1   # by the door
+2001:db8::1 vault
+
+"""
+
+
+def test_a_hosts_file() -> None:
+    assert parse_hosts(HOSTS) == {
+        "localhost": "127.0.0.1",
+        "tor-1.mgmt": "10.20.0.1",
+        "tor-1": "10.20.0.1",
+        "vault": "2001:db8::1",
+    }
+    with pytest.raises(InvalidInput) as caught:
+        parse_hosts(HOSTS + "10.20.0.300 x\n10.20.0.4\n10.20.0.2 tor-1\n", "/site/hosts")
+    assert [(problem.where, problem.message) for problem in caught.value.problems] == [
+        ("/site/hosts:6", "'10.20.0.300' is no IP address"),
+        ("/site/hosts:7", "10.20.0.4 has no name"),
+        ("/site/hosts:8", "tor-1 has two addresses: 10.20.0.1 and 10.20.0.2"),
+    ]
+
+
+def test_names_come_from_the_hosts_file_that_the_plan_names(tmp_path: Path) -> None:
+    plan = MINIMAL.replace("groups:", "control: {hosts_file: hosts}\ngroups:")
+    with pytest.raises(InvalidInput) as caught:
+        with_names(parse_plan(plan, tmp_path))
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.where) == ("there is no such hosts file", "plan.yml:5")
+    # To read what happened, elsewhere, the file need not be there.
+    assert with_names(replace(parse_plan(plan, tmp_path), to_read=True)).names == {}
+    (tmp_path / "hosts").write_text(HOSTS)
+    assert with_names(parse_plan(plan, tmp_path)).names["vault"] == "2001:db8::1"
+
+
 @given(values)
 def test_any_value_of_a_group_is_understood_or_an_operator_error(value: object) -> None:
     text = MINIMAL.replace("{hosts: a}", json.dumps(value))
@@ -356,8 +536,8 @@ def test_the_schema_is_complete_and_describes() -> None:
     assert set(schema["required"]) == {"name", "environment", "site", "inventory", "groups"}
     group = schema["$defs"]["GroupForm"]
     assert set(group["properties"]) == {
-        "hosts", "tier", "requires", "after", "ready", "verify", "redeploy", "power", "boot_device", "second_boot",
-        "console", "adopted", "deadlines", "attempts",
+        "hosts", "tier", "requires", "after", "first", "ready", "verify", "redeploy", "power", "boot_device",
+        "second_boot", "console", "adopted", "deadlines", "attempts",
     }  # fmt: skip
     assert group["additionalProperties"] is False
     assert "pattern" in group["properties"]["hosts"]["description"]

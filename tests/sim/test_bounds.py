@@ -23,7 +23,7 @@ from bootorch.core.model import (
     Requirement,
 )
 from bootorch.core.plan import Plan
-from bootorch.sim.bounds import Bound, energy_s, lower_bound
+from bootorch.sim.bounds import Bound, _Pile, energy_s, late_energy_s, lower_bound
 from bootorch.sim.machine import MachineSpec
 from bootorch.sim.run import Simulation
 from bootorch.sim.world import CALM, Lognormal, Parameters, World
@@ -166,3 +166,29 @@ def test_energy_is_least_in_the_order_it_takes(work: Sequence[tuple[float, float
 
     least = min(in_order(order) for order in permutations(work))
     assert energy_s(budget, work) == pytest.approx(least, rel=1e-6, abs=1e-6)
+
+
+works = st.lists(st.tuples(st.floats(1.0, 1e5), st.floats(1.0, 100.0)), max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(works, works, st.floats(1.0, 200.0))
+def test_late_work_takes_at_least_the_best_of_what_may_be_put_off(
+    early: Sequence[tuple[float, float]], late: Sequence[tuple[float, float]], spare: float
+) -> None:
+    """Against every choice of early hosts to put off, whole ones and halves."""
+    budget = sum(steady for _, steady in (*early, *late)) + spare
+    piles = _Pile(), _Pile()
+    for pile, work in zip(piles, (early, late), strict=True):
+        for surplus, steady in work:
+            pile.add(surplus, steady)
+    halves = [(surplus / 2, steady / 2) for surplus, steady in early for _ in range(2)]
+    least = math.inf
+    for mask in range(1 << len(halves)):
+        put_off = [half for number, half in enumerate(halves) if mask >> number & 1]
+        before = sum(steady for number, (_, steady) in enumerate(halves) if not mask >> number & 1)
+        least = min(least, energy_s(budget - before, [*late, *put_off]))
+    found = late_energy_s(budget, *piles)
+    assert found <= least + 1e-6
+    if not early:
+        assert found >= least * 0.99 - 1e-6
