@@ -6,16 +6,16 @@ bound are computed, and the largest counts:
 *Chain*: along dependencies, with each host's own times. A quorum of k holds when its k-th member is ready, over enough
 racks; ``after`` when every member has settled. A host that fails counts until its deadlines have given it up.
 
-*Electricity* of each feed and supply with a budget B: see :func:`energy_s` and :func:`late_energy_s`.
+*Electricity* of each feed and supply with a budget: see :func:`feed_bound_s`.
 
 *Ramp* (and inrush) of each feed: in any window at most R watts of boot peaks may be switched on, so that W watts take
 at least ``ceil(W / R) - 1`` windows between the first start and the last.
 
 *Slots*: hosts that hold one of m places for d seconds each take at least ``sum(d) / m``.
 
-The last three are strengthened by heads and tails, as bounds of single machines are (Carlier, EJOR 1982): for a set of
-hosts of which none can start before a and after none of whose boots less than b has to follow, a and b are added. The
-sets tried are {head >= a, tail >= b}; heads and tails are those of the chain.
+All take the heads and tails of the chain into account. The last two as bounds of single machines do (Carlier, EJOR
+1982): for a set of hosts of which none can start before a and after none of whose boots less than b has to follow, a
+and b are added. The sets tried are {head >= a, tail >= b}.
 
 What is only known while a run goes on (lost packets, what an image server loses, tripped breakers, a person's answer)
 is left out. Hosts whose fate hangs on a deadline by less than ``MARGIN_S`` count as not known: they hold up nobody for
@@ -93,8 +93,7 @@ def lower_bound(plan: Plan, times: Mapping[str, Times]) -> Bound:
         limit = plan.limits.feeds[what]
         # Measured draw replaces the model while the run goes on: what the budget then allows is not known.
         if limit.budget_watts is not None and not plan.limits.measure and limit.meter is None:
-            seconds, detail = _electricity(limit.budget_watts, loads, parts[0].seconds)
-            parts.append(Part(f"feed {what}", seconds, detail))
+            parts.append(Part(f"feed {what}", *_electricity(limit.budget_watts, loads)))
         if limit.ramp_watts_per_min is not None:
             parts.append(Part(f"ramp {what}", *_ramp(limit.ramp_watts_per_min, loads)))
         if limit.inrush_amps is not None:
@@ -105,41 +104,6 @@ def lower_bound(plan: Plan, times: Mapping[str, Times]) -> Bound:
 
 
 # -- electricity ---------------------------------------------------------------------
-
-
-def energy_s(budget: float, work: Iterable[tuple[float, float]]) -> float:
-    """Least seconds for boots with surplus work e and steady draw s (``work``: pairs (e, s)) under ``budget`` B.
-
-    A host draws p while it boots (d seconds) and s from then on; e = (p - s) d is what its boot takes beyond s. Let f
-    be the share of e that has been done. While it boots it draws p = s + (p - s), which is at least
-    s f + e df/dt, because f <= 1 and df/dt = 1/d; afterwards it draws s = s f. So every schedule within the budget is
-    one of the relaxed problem: f_i rise from 0 to 1 at any speed with
-
-        sum e_i df_i/dt  <=  B - sum s_i f_i.
-
-    In the relaxed problem, two small pieces of work done one after the other, de_1 raising the draw by ds_1 and then
-    de_2, take de_1 / R + de_2 / (R - ds_1), with R the room at that moment; exchanged, de_2 / R + de_1 / (R - ds_2).
-    To first order the first is no more than the second if and only if de_2 ds_1 <= de_1 ds_2, that is, if
-    ds_1 / de_1 <= ds_2 / de_2, and what follows begins with the same room. So the best order is by e/s, the largest
-    first, as in Smith's rule (Naval Research Logistics Quarterly 1956), and nothing is gained by leaving room unused
-    or by doing pieces at once. With S the draw before a host, its work takes
-
-        integral from 0 to 1 of e / (B - S - s f) df  =  (e / s) ln((B - S) / (B - S - s)),
-
-    or e / (B - S) where s = 0. Infinite where the sum of all s reaches B while work is left.
-    """
-    room, seconds = budget, 0.0
-    for surplus, steady in sorted(work, key=lambda pair: -pair[0] / pair[1] if pair[1] > 0 else -math.inf):
-        if surplus <= 0:
-            room -= steady
-            continue
-        left = room - steady
-        if left <= _EPSILON:
-            # Exactly full is reached in the end only where the last of it does no work.
-            return math.inf if left < -_EPSILON else seconds
-        seconds += surplus / steady * -math.log1p(-steady / room) if steady > _EPSILON else surplus / room
-        room = left
-    return seconds
 
 
 @dataclass(slots=True)
@@ -199,86 +163,108 @@ def _surplus_ws(host: Host, job: _Job) -> float:
     return surge * job.power_s + total + watts * (on_s - since)
 
 
-def _electricity(budget: float, loads: list[_Load], floor_s: float) -> tuple[float, str]:
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One host on one feed: it may be switched on from ``head_s`` on, takes ``surge`` beyond its ``steady`` draw for
+    ``boot_s``, and ``tail_s`` have to pass after that."""
+
+    head_s: float
+    tail_s: float
+    boot_s: float
+    steady: float
+    surge: float
+
+    @property
+    def pace(self) -> float:
+        """At which rate a feed full of such hosts alone fills up: its room shrinks by e in ``1 / pace`` seconds."""
+        return math.log1p(self.steady / self.surge) / self.boot_s if self.surge > 0 and self.boot_s > 0 else 0.0
+
+
+def feed_bound_s(budget: float, draws: Sequence[Draw], floor_s: float = 0.0) -> float:
+    """A time in which these hosts cannot all be brought up under ``budget`` B; ``floor_s``: one that is known already.
+
+    By duality. Take any weight w(u) >= 0 of the moments u of a run that ends at C. A host that is switched on at t
+    draws s + g for d seconds and s from then on, so that with it the feed carries, weighted,
+
+        cost(t) = g * integral of w from t to t + d  +  s * integral of w from t to C,
+
+    and all hosts together at most B times the integral of w from 0 to C. Whatever the schedule, t lies between the
+    host's head and C - tail - d. Where the sum of the least costs is more than that, C is too short. Here
+    w(u) = exp(k u) from a moment a on, and 0 before. From a on the cost is monotonous in t:
+
+        cost(t) = (s exp(k C) + (g (exp(k d) - 1) - s) exp(k t)) / k,
+
+    so it is least at one of the ends; a start before a costs s times the integral from a to C, and what of its boot
+    reaches over a. For equal hosts, a = 0 and k = ln(1 + s / g) / d, this gives C >= ln(B / (B - sum s)) / k, and a
+    schedule that switches hosts on as room is there comes as near to that as whole hosts allow. Several k and a are
+    tried; each gives a bound.
+    """
+    paces = sorted(draw.pace for draw in draws if draw.pace > 0)
+    if not paces:
+        return floor_s
+    heads = sorted(draw.head_s for draw in draws)
+    starts = [heads[index * (len(heads) - 1) // HEADS] for index in range(HEADS + 1)]
+    rates = sorted({paces[index * (len(paces) - 1) // 4] * factor for index in range(5) for factor in (0.7, 0.85, 1.0)})
+    best = floor_s
+    for start in dict.fromkeys(starts):
+        for rate in rates:
+            # Mostly it is no better than what is known: one look tells.
+            found = max(best, start)
+            step = 64.0 if _too_short(budget, draws, start, rate, found + 1.0) else 0.0
+            while step >= 1.0:
+                while _too_short(budget, draws, start, rate, found + step):
+                    found = best = found + step
+                step /= 4
+    return best
+
+
+def _too_short(budget: float, draws: Sequence[Draw], start: float, rate: float, end: float) -> bool:
+    """Do the least costs of all exceed what the feed can carry, with the weight that begins at ``start``?"""
+    if end <= start:
+        return False
+    # All weights are taken relative to exp(k C): no overflow, however long the run.
+    whole = -math.expm1(rate * (start - end))
+    capacity = budget * whole
+    carried = 0.0
+    exp = math.exp
+    for draw in draws:
+        steady, surge, boot_s, head_s = draw.steady, draw.surge, draw.boot_s, draw.head_s
+        latest = end - draw.tail_s - boot_s
+        if latest < head_s:
+            return True  # its own chain does not fit
+        growth = surge * (exp(rate * boot_s) - 1.0) - steady
+        at = latest if growth < 0 else max(head_s, start)
+        least = steady + growth * exp(rate * (at - end)) if at >= start else math.inf
+        if head_s < start:
+            before = steady * whole
+            over = min(head_s + boot_s, end) - start
+            if over > 0:
+                before += surge * (exp(rate * (start + over - end)) - exp(rate * (start - end)))
+            least = min(least, before)
+        carried += least
+        if carried > capacity + _EPSILON:
+            return True
+    return False
+
+
+def _electricity(budget: float, loads: list[_Load]) -> tuple[float, str]:
     total = sum(load.steady for load in loads)
     # Whoever boots last draws its peak beside the steady draw of all others.
     least_end = min((total - load.steady + load.peak for load in loads if load.surplus > 0), default=0.0)
     if least_end > budget + _EPSILON:
         fits = sum(1 for drawn in accumulate(sorted(load.steady for load in loads)) if drawn <= budget)
         return math.inf, f"{fits} of {len(loads)} hosts fit: all of them draw {total:.0f} of {budget:.0f}"
-    if not loads:
-        return 0.0, ""
+    if sum(load.peak for load in loads) <= budget:
+        return 0.0, "room for all peaks at once"
+    draws = []
+    for load in loads:
+        surge = load.peak - load.steady
+        # The weights rise: whatever the profile, its surplus costs least at its full height, as early as can be.
+        boot_s = load.surplus / surge if surge > 0 else load.job.place_s
+        rest = load.job.place_s - boot_s
+        draws.append(Draw(load.job.head_s, load.job.tail_s + rest, boot_s, load.steady, surge))
     work = sum(load.surplus for load in loads)
-    whole = energy_s(budget, [(load.surplus, load.steady) for load in loads])
-    latest = max(load.job.head_s for load in loads) + max(load.job.tail_s for load in loads)
-    if whole + latest <= floor_s:  # nothing that heads and tails could add makes it the largest
-        return whole, f"{work / 3.6e6:.1f} kWh of boots"
-    best, detail = whole, f"{work / 3.6e6:.1f} kWh of boots"
-    tails = sorted({tail for _, tail in _thresholds([(load.job.head_s, load.job.tail_s) for load in loads])})
-    for tail in tails[:: max(1, len(tails) // TAILS)]:
-        chosen = sorted((load for load in loads if load.job.tail_s >= tail), key=lambda load: -load.job.head_s)
-        early, late = _Pile(), _Pile()
-        for load in chosen:
-            early.add(load.surplus, load.steady)
-        every = max(1, len(chosen) // HEADS)
-        for number, load in enumerate(chosen, 1):
-            early.add(-load.surplus, -load.steady)
-            late.add(load.surplus, load.steady)
-            if number % every == 0 or number == len(chosen):
-                seconds = load.job.head_s + late_energy_s(budget, early, late) + tail
-                if seconds > best:
-                    best = seconds
-                    detail = f"{number} hosts from {load.job.head_s:.0f} s on, {tail:.0f} s after the last boot"
-    return best, detail
-
-
-class _Pile:
-    """Work by e/s, rounded down to a grid of half a percent: equal ratios take the same time in one piece or many."""
-
-    GRID = math.log(1.005)
-
-    def __init__(self) -> None:
-        self.steady: dict[int, float] = {}  # by step of the grid
-        self.loose = 0.0  # work that leaves no steady draw
-        self.total = 0.0  # steady draw, that of hosts without work included
-
-    def add(self, surplus: float, steady: float) -> None:
-        """Negative: taken away again."""
-        self.total += steady
-        if abs(steady) <= _EPSILON:
-            self.loose += surplus
-        elif surplus:
-            step = math.floor(math.log(surplus / steady) / self.GRID)
-            self.steady[step] = self.steady.get(step, 0.0) + steady
-
-
-def late_energy_s(budget: float, early: _Pile, late: _Pile) -> float:
-    """Least seconds from a moment on before which nothing of ``late`` can be done, and anything of ``early`` may be.
-
-    Of ``early`` a part is done before, and draws its steady draw all the time; the rest, K, is done after. Doing a
-    piece (e, s) of it later costs its own time, e / R, and gives its s to everything done before it, which is the work
-    with the larger ratios. Per s the gain minus the cost is G - r / R, with r = e / s and G the sum of r_i ds_i / R_i^2
-    over what comes before; going down the order, r / R changes by dr / R + r ds / R^2 and G by r ds / R^2, so that
-    G - r / R rises: of two pieces of ``early`` it is never worse to put off the one with the smaller ratio. The best K
-    is therefore all of ``early`` below some ratio. For a ratio within a step of the grid the seconds are at least those
-    in which the step's ``early`` work takes no time, but gives its draw: the least of these over all steps is returned.
-    """
-    # R before each step, counted from the end, where everything is on.
-    end = budget - early.total - late.total
-    steps = sorted({*early.steady, *late.steady})  # the smallest ratio is done last
-    best = math.inf
-    for cut in (None, *steps):
-        room, seconds = end, 0.0
-        for step in steps:
-            put_off = cut is not None and step <= cut
-            draw = late.steady.get(step, 0.0) + (early.steady.get(step, 0.0) if put_off else 0.0)
-            worked = late.steady.get(step, 0.0) if step == cut else draw
-            if worked > _EPSILON:
-                seconds += math.exp(step * _Pile.GRID) * math.log1p(worked / max(room, _EPSILON))
-            room += draw
-        seconds += late.loose / max(room, _EPSILON)
-        best = min(best, seconds)
-    return best
+    return feed_bound_s(budget, draws), f"{work / 3.6e6:.1f} kWh of boots, {total:.0f} of {budget:.0f} in the end"
 
 
 def _thresholds(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
