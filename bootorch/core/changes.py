@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+from bootorch.core.dependencies import Status
 from bootorch.core.events import (
     Adapted,
     Chosen,
@@ -25,6 +27,9 @@ from bootorch.core.events import (
 from bootorch.core.limits import feed_path
 from bootorch.core.model import FeedLimit, Host
 from bootorch.core.plan import Plan
+
+if TYPE_CHECKING:
+    from bootorch.core.state import State
 
 Change = Chosen | LimitSet | FeedLost | FeedReturned | ScopeAdded | TierSet  # what a person may say while a run goes on
 CHANGES: tuple[type[Change], ...] = (Chosen, LimitSet, FeedLost, FeedReturned, ScopeAdded, TierSet)
@@ -147,6 +152,28 @@ class Changes:
         for name, host in self.plan.hosts.items():
             if any(feed in feed_path(path) for path in _paths(host)):
                 yield name
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A person has to name the first member of ``group`` before anything of it can start."""
+
+    group: str
+    ask: str
+    candidates: tuple[str, ...]  # who may be named
+
+
+def choices(state: State) -> Iterator[Choice]:
+    """Questions for a person that members wait for, and for nothing else."""
+    for group, leader in state.dependencies.leaders.items():
+        if not leader.ask or leader.chosen or leader.status is not Status.PENDING:
+            continue
+        waiting = (state.hosts[name] for name in leader.members if name not in leader.settled)
+        if any(host.outcome is None and host.waits == 1 and not host.dark for host in waiting):
+            first = state.plan.groups[group].first
+            named = first.candidates if first is not None else ()
+            candidates = tuple(name for name in named or leader.members if name not in leader.settled)
+            yield Choice(group, leader.ask, candidates)
 
 
 def _paths(host: Host) -> Iterator[str]:

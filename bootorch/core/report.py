@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from bootorch.core.causes import Blocked, Failure, blocked_hosts, failures
-from bootorch.core.changes import Said
+from bootorch.core.changes import Choice, Said, choices
 from bootorch.core.critical import Leg, critical_path
 from bootorch.core.events import Event, Kind, Scalar
 from bootorch.core.model import Outcome, describe
@@ -208,6 +208,7 @@ class Report:
     changes: tuple[Said, ...]  # of limits, feeds, scope, tiers and first members while the run went on
     limits: tuple[LimitReport, ...]
     dark: tuple[DarkReport, ...]
+    choices: tuple[Choice, ...]  # first members that a person has to name now
     power_ons: int
     cycles: int
     by_name: Mapping[str, HostReport] = field(repr=False)
@@ -266,6 +267,7 @@ class Report:
             changes=tuple(timeline.changes.said),
             limits=_limits(timeline),
             dark=_dark(timeline),
+            choices=tuple(choices(state)),
             power_ons=actions.count(Kind.POWER_ON),
             cycles=actions.count(Kind.POWER_CYCLE),
             by_name=hosts,

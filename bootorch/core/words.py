@@ -279,6 +279,10 @@ def _check_chosen(event: Chosen, changes: Changes) -> str:
     if group.first is None:
         remedy = "its members start without a first one: give the group first: in the plan"
         raise InvalidInput(Problem("has no first-member rule", f"group {event.group}", remedy))
+    if (named := group.first.candidates) and event.host not in named:
+        raise InvalidInput(
+            _unknown("host", event.host, named, f"is no candidate for the first member of {event.group}")
+        )
     same = changes.chosen.get(event.group) == event.host
     return f"{event.host} is the first member of {event.group} already" if same else ""
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, Changes
+from bootorch.core.changes import CHANGES, Changes, choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import Event, EventError, GateOpened, Intent, Paused, decode
@@ -139,11 +139,10 @@ class Runner:
     def _gate_may_open(self) -> bool:
         """Hosts wait for a person's word (a gate, a first member to choose), and the operator waits with them."""
         state = self._engine.state
-        return (
-            self._wait_gates
-            and any(kind in ("gate", "choice") for kind, _ in self._engine.admission.waiting())
-            and not state.paused
-        )
+        if not self._wait_gates or state.paused:
+            return False
+        asked = any(kind == "gate" for kind, _ in self._engine.admission.waiting())
+        return asked or next(choices(state), None) is not None
 
     def _hear(self, now: float) -> None:
         """Take the commands of other processes: each becomes an event of this turn, or is told why not."""

@@ -187,6 +187,8 @@ def next_command(result: RunResult, report: Report) -> str:
         closed = [gate.name for gate in report.gates if gate.opened_s is None]
         if feed := _waited_for(report):
             return f"bootorch resume {where} --returned {feed}"
+        if report.choices:
+            return f"bootorch resume {where} --set 'choose {report.choices[0].group} HOST'"
         if report.tripped:
             return f"bootorch resume {where} --reset-breakers"
         if closed:
@@ -245,6 +247,8 @@ def _next_for(history: History, report: Report) -> str:
         if report.done:
             return f"bootorch report {where} --html report.html"
         return f"bootorch resume {where}" + (f" --returned {feed}" if feed else "")
+    if report.choices:
+        return f"bootorch choose {report.choices[0].group} HOST --run {where}"
     for gate in report.gates:
         if gate.opened_s is None and gate.ask:
             return f"bootorch gate approve {where} {shlex.quote(gate.name)} --by PERSON"

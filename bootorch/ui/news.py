@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bootorch.core.changes import describe
+from bootorch.core.changes import choices, describe
 from bootorch.core.events import (
     Adapted,
     Answer,
@@ -60,6 +60,7 @@ class News:
         self._started: set[str] = set()
         self._done: set[str] = set()
         self._held: dict[Resource, int] = {}
+        self._asked: dict[str, str] = {}
 
     @property
     def pending(self) -> bool:
@@ -119,6 +120,12 @@ class News:
                 title = resource_title(resource)
                 self._add(state.t, "bold yellow", f"{hosts(count)} held back by {title}{ask}", *resource)
         self._held = counts
+        asked = {choice.group: choice.ask for choice in choices(state)}
+        for group, ask in asked.items():
+            if group not in self._asked:
+                title = resource_title(("choice", group))
+                self._add(state.t, "bold yellow", f"{title}: {ask} bootorch choose {group} HOST", "choice", group)
+        self._asked = asked
 
     def _intent(self, event: Intent, state: State) -> None:
         if event.kind is Kind.POWER_ON and event.attempt > 1:

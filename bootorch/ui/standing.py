@@ -82,6 +82,14 @@ def dark(report: Report, page: Lines) -> None:
             page.add("  next       ", f"when it has electricity again: bootorch feed returned {feed.feed}")
 
 
+def choices(report: Report, page: Lines) -> None:
+    """First members that a person has to name."""
+    for choice in report.choices:
+        page.blank()
+        page.add(("choose", "bold yellow"), f"  first member of {choice.group}: {choice.ask}")
+        page.add("  one of     ", fold_counted(choice.candidates, MOST_CHARS))
+
+
 def changes(report: Report, page: Lines) -> None:
     """What was changed while the run went on, latest last."""
     if not report.changes:

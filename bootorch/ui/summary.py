@@ -51,6 +51,7 @@ def lines(report: Report, next_command: str = "") -> Lines:
     _held(report, page)
     standing_now.changes(report, page)
     standing_now.dark(report, page)
+    standing_now.choices(report, page)
     totals(report, page, next_command)
     return page
 
@@ -269,6 +270,7 @@ def status_lines(report: Report, running: bool, next_command: str, outlook: str 
         page.blank()
         standing_now.limits(report, page)
     standing_now.dark(report, page)
+    standing_now.choices(report, page)
     standing_now.changes(report, page)
     for failure in report.failures:
         _failure(report, failure, page)

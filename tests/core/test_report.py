@@ -204,9 +204,9 @@ def test_json_is_versioned_and_plain(demo: tuple[World, list[Event], Report]) ->
     assert document["schema"] == SCHEMA == "bootorch.report/1"
     # These keys are a promise to scripts: add, never rename.
     assert set(document) == {
-        "blocked", "by", "changes", "critical_path", "cycles", "dark", "elapsed_s", "ended_wall", "environment",
-        "failures", "gates", "groups", "holds", "hosts", "in_progress", "limit", "limits", "paused", "plan",
-        "plan_digest", "power", "power_ons", "resumes", "run_id", "schema", "seed", "simulated", "size",
+        "blocked", "by", "changes", "choices", "critical_path", "cycles", "dark", "elapsed_s", "ended_wall",
+        "environment", "failures", "gates", "groups", "holds", "hosts", "in_progress", "limit", "limits", "paused",
+        "plan", "plan_digest", "power", "power_ons", "resumes", "run_id", "schema", "seed", "simulated", "size",
         "started_wall", "totals", "tripped", "verdict", "waves",
     }  # fmt: skip
     assert set(document["hosts"]["web07"]) == {

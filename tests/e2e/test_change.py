@@ -15,7 +15,19 @@ from typing import Any
 import pytest
 import yaml
 
-from bootorch.core.events import Answer, Event, FeedLost, FeedReturned, Intent, Kind, LimitSet, ScopeAdded
+from bootorch.core.events import (
+    Answer,
+    Chosen,
+    Event,
+    FeedLost,
+    FeedReturned,
+    GateOpened,
+    Intent,
+    Kind,
+    LimitSet,
+    ScopeAdded,
+    Settled,
+)
 from bootorch.lab.control import LabInfo
 from bootorch.lab.site import read_lab
 from bootorch.ops.demo import Sighting, misdeeds, witnessed
@@ -276,3 +288,74 @@ def test_where_no_run_goes_on_the_command_says_what_to_write(tmp_path: Path, wor
     done = bootorch(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_person_names_the_member_that_starts_first(lab: LabFactory) -> None:
+    info = crawling(lab)
+    plan = yaml.safe_load(info.plan.read_text())
+    plan["groups"]["storage"]["first"] = {"ask": "Who has the newest copy?"}
+    info.plan.write_text(yaml.safe_dump(plan, sort_keys=False))
+    storage = {host.name for host in read_lab(info.directory).hosts if host.group == "storage"}
+    chosen = max(storage)
+    others = frozenset(host.name for host in read_lab(info.directory).hosts) - storage
+    with going(info) as process:
+        until(process, lambda: {s.host for s in ons(info, others)} == others, "the rest did not start")
+        stranger = bootorch("choose", "storage", min(others), "--run", info.plan)
+        assert stranger.returncode == 2
+        assert f"is no host of group storage\n  remedy: the plan has {min(storage)}" in stranger.stderr
+        assert not ons(info, frozenset(storage))
+        status = bootorch("status", info.plan)
+        assert "choose  first member of storage: Who has the newest copy?" in status.stdout
+        done = bootorch("choose", "storage", chosen, "--by", "kim", "--why", "highest epoch", "--run", info.plan)
+        assert done.returncode == 0, done.stderr
+        code, _, err = ended(process)
+    assert code == 0, err
+    assert "nobody has chosen the first member of storage: Who has the newest copy?" in err
+    assert next(s.host for s in ons(info, frozenset(storage))) == chosen
+    events = journal(info)
+    ready = next(n for n, event in enumerate(events) if isinstance(event, Settled) and event.host == chosen)
+    started = [
+        n for n, e in enumerate(events) if isinstance(e, Intent) and e.kind is Kind.POWER_ON and e.target in storage
+    ]
+    assert [n > ready for n in started] == [False] + [True] * (len(storage) - 1)
+    (said,) = (event for event in events if isinstance(event, Chosen))
+    assert (said.group, said.host, said.by, said.why) == ("storage", chosen, "kim", "highest epoch")
+
+
+def test_what_a_feeds_meter_measures_counts_and_every_host_is_measured_once_it_is_ready(lab: LabFactory) -> None:
+    info = crawling(lab)
+    reading = info.directory.parent / "reading"
+    reading.write_text("99 kW\n")
+    plan = yaml.safe_load(info.plan.read_text())
+    plan["limits"]["measure"] = True
+    plan["limits"]["feeds"]["hall"] = {
+        "budget_watts": "20kW", "meter": {"command": ["/bin/cat", str(reading)], "every": "1s"},
+    }  # fmt: skip
+    plan["gates"] = {"hold": {"ask": "Was the meter read?"}}
+    info.plan.write_text(yaml.safe_dump(plan, sort_keys=False))
+
+    def measured(kind: Kind) -> list[Answer]:
+        return [event for event in journal(info) if isinstance(event, Answer) and event.kind is kind]
+
+    with going(info) as process:
+        until(process, lambda: info.bmc_log.stat().st_size > 0, "nobody was looked at")
+        until(process, lambda: bool(measured(Kind.FEED_METER)), "the meter was not read")
+        assert bootorch("gate", "approve", info.plan, "hold", "--by", "kim").returncode == 0
+        until(process, lambda: any(isinstance(event, GateOpened) for event in journal(info)), "the gate stayed closed")
+        assert ons(info) == [], "more is drawn than the feed has"
+        reading.write_text("0.2 kW\n")
+        code, _, err = ended(process)
+    assert code == 0, err
+    events = journal(info)
+    fell = events.index(next(event for event in measured(Kind.FEED_METER) if event.data["watts"] == 200.0))
+    ons_at = [n for n, event in enumerate(events) if isinstance(event, Intent) and event.kind is Kind.POWER_ON]
+    assert len(ons_at) == 12
+    assert min(ons_at) > fell, "nothing was switched on before the meter said that there is room"
+    readings = [event.data["watts"] for event in measured(Kind.FEED_METER)]
+    assert readings[0] == 99_000.0
+    assert set(readings) <= {99_000.0, 200.0}
+    own = {event.target: event.data for event in measured(Kind.METER)}
+    assert {data["source"] for data in own.values()} == {"dcmi"}
+    assert {data["watts"] for data in own.values()} == {150.0, 250.0}, "what the lab's BMCs tell"
+    assert set(own) == set(info.expected)
+    assert {s.command for s in witnessed(info.bmc_log)} >= {"power reading"}
