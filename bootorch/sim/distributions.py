@@ -84,7 +84,7 @@ class Quantiles:
         place = min(max(p, 0.0), 1.0) * (len(self.values) - 1)
         below = min(int(place), len(self.values) - 2)
         low, high = self.values[below], self.values[below + 1]
-        return low + (high - low) * (place - below)
+        return min(high, low + (high - low) * (place - below))  # rounding must not lead past the next one
 
     def sample(self, uniform: float) -> float:
         return self.quantile(uniform)

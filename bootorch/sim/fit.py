@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import NormalDist, fmean, median
+from statistics import NormalDist, fmean, median, pvariance
 from typing import Any
 
 from bootorch.core.events import Event
@@ -181,10 +181,15 @@ class _Fit:
         """Each host's median, and how far its boots stray from it: none where hosts do not keep to a time of their own,
         or nobody knows."""
         by_host: dict[str, list[float]] = {}
+        by_model: dict[str, list[float]] = {}
         for boot in self._o.boots:
             by_host.setdefault(boot.host, []).append(boot.seconds)
+            by_model.setdefault(boot.model, []).append(math.log(boot.seconds))
         hosts = {name: round(median(times), 3) for name, times in sorted(by_host.items())}
-        within, between = _spreads(by_host.values())
+        within = _within(by_host.values())
+        # A host that is like others of its model is not known by its own time.
+        count = sum(len(logs) for logs in by_model.values())
+        between = math.sqrt(sum(len(logs) * pvariance(logs) for logs in by_model.values()) / max(1, count))
         if within is None or between <= 0 or within > 0.7 * between:
             return hosts, None
         # A host's median of few boots strays itself; the sum of both is what the next boot strays from it.
@@ -207,7 +212,7 @@ class _Fit:
         playbooks = dict(base.playbooks)
         counts = Counter(piece.playbook for piece in o.slices)
         for name, each_s in model.each_s.items():
-            takes_s = model.start_s + each_s
+            takes_s = model.start_s[name] + each_s
             own = PlaybookParameters(
                 takes=Lognormal(takes_s, takes_s * high, 0.95),
                 host_share=model.by_host * each_s / takes_s,
@@ -220,11 +225,11 @@ class _Fit:
                 self._samples[f"playbooks.{name}.failed_share"] = tried
             playbooks[name] = own
         usual_s = median(model.each_s.values())
-        takes_s = model.start_s + usual_s
+        takes_s = median(model.start_s.values()) + usual_s
         return replace(
             fitted,
             playbook=self._times(
-                "playbook", [model.start_s + each_s for each_s in model.each_s.values()], base.playbook
+                "playbook", [model.start_s[name] + model.each_s[name] for name in model.each_s], base.playbook
             ),
             playbook_host_share=model.by_host * usual_s / takes_s,
             playbook_round_share=(1 - model.by_host) * usual_s / takes_s,
@@ -287,17 +292,15 @@ def _log_spread(values: Sequence[float]) -> float:
     return math.sqrt(fmean((x - centre) ** 2 for x in logs))
 
 
-def _spreads(groups: Iterable[Sequence[float]]) -> tuple[float | None, float]:
-    """Spread of logarithms within the groups of two and more (none for fewer than ``LEAST`` groups), and of all."""
+def _within(groups: Iterable[Sequence[float]]) -> float | None:
+    """Spread of logarithms within the groups of two and more; None for fewer than ``LEAST`` groups."""
     squares, free, count = 0.0, 0, 0
-    everything: list[float] = []
     for values in groups:
-        everything.extend(values)
         if len(values) > 1:
             squares += len(values) * _log_spread(values) ** 2
             free += len(values) - 1
             count += 1
-    return (math.sqrt(squares / free) if count >= LEAST else None), _log_spread(everything)
+    return math.sqrt(squares / free) if count >= LEAST else None
 
 
 # -- slices ----------------------------------------------------------------------------------
@@ -305,10 +308,11 @@ def _spreads(groups: Iterable[Sequence[float]]) -> tuple[float | None, float]:
 
 @dataclass(frozen=True, slots=True)
 class _SliceModel:
-    """A slice takes ``(start_s + each_s * x) * (1 + slowdown * others)`` seconds. ``each_s`` is its playbook's; ``x``
-    lies between the slice's hosts (``by_host`` 1: they share a processor) and its rounds (0: they share nothing)."""
+    """A slice takes ``(start_s + each_s * x) * (1 + slowdown * others)`` seconds; the first two are its playbook's, and
+    ``x`` lies between the slice's hosts (``by_host`` 1: they share a processor) and its rounds (0: they share nothing).
+    """
 
-    start_s: float
+    start_s: Mapping[str, float]
     each_s: Mapping[str, float]
     by_host: float
     slowdown: float
@@ -318,16 +322,20 @@ class _SliceModel:
 
 def _slice_model(slices: Sequence[Slice]) -> _SliceModel:
     """The best of a grid, by the sum of the logarithms' distances (one odd slice bends it less than squares would);
-    what makes it less simple has to be worth its price (see leastsquares)."""
+    what makes it less simple has to be worth its price (see leastsquares).
+
+    Playbooks either share their beginning, as those that start Ansible and then work, or differ in it as in the rest.
+    """
     least_s = min(piece.seconds for piece in slices)
     others = sum(piece.others > 0 for piece in slices) >= LEAST
     count = len(slices)
     best = math.inf
     model: _SliceModel | None = None
-    for step in range(20):
+    starts = [(step / 20 * least_s, True) for step in range(20)] + [(2.0**step / 4, False) for step in range(10)]
+    for start, shared in starts:
         for by_host in (1.0, 0.75, 0.5, 0.25, 0.0):
             for slowdown in (0.0, 0.1, 0.25, 0.5, 1.0) if others else (0.0,):
-                tried, error = _try(slices, step / 20 * least_s, by_host, slowdown)
+                tried, error = _try(slices, start, shared, by_host, slowdown)
                 more = (slowdown > 0) + (0 < by_host < 1)
                 cost = 2 * count * math.log(error + 1e-9) + more * 2 * math.log(count)
                 if cost < best - 1e-9:
@@ -336,20 +344,28 @@ def _slice_model(slices: Sequence[Slice]) -> _SliceModel:
     return model
 
 
-def _try(slices: Sequence[Slice], start_s: float, by_host: float, slowdown: float) -> tuple[_SliceModel, float]:
+def _try(
+    slices: Sequence[Slice], start: float, shared: bool, by_host: float, slowdown: float
+) -> tuple[_SliceModel, float]:
+    """``start``: seconds, where it is ``shared``; otherwise a multiple of each playbook's time for one more."""
     sizes = [by_host * piece.hosts + (1 - by_host) * -(-piece.hosts // max(1, piece.forks)) for piece in slices]
     alone = [piece.seconds / (1 + slowdown * piece.others) for piece in slices]
     # A slice that shared the controller with others says less of how long it takes by itself.
     weights = [1.0 if piece.alone or slowdown else 0.25 for piece in slices]
-    logs = [math.log(max(t - start_s, 0.02 * t) / x) for t, x in zip(alone, sizes, strict=True)]
+    if shared:
+        logs = [math.log(max(t - start, 0.02 * t) / x) for t, x in zip(alone, sizes, strict=True)]
+    else:
+        logs = [math.log(t / (start + x)) for t, x in zip(alone, sizes, strict=True)]
     by_name: dict[str, list[tuple[float, float]]] = {}
     for piece, log, weight in zip(slices, logs, weights, strict=True):
         by_name.setdefault(piece.playbook, []).append((log, weight))
     pooled = fmean(_weighted(own) for own in by_name.values())
     # A tenth of a sample's worth of the average playbook.
     each_s = {name: math.exp(_weighted([*by_name[name], (pooled, 0.1)])) for name in sorted(by_name)}
+    start_s = {name: start if shared else start * each for name, each in each_s.items()}
     left = [
-        math.log(t / (start_s + each_s[piece.playbook] * x)) for piece, t, x in zip(slices, alone, sizes, strict=True)
+        math.log(t / (start_s[piece.playbook] + each_s[piece.playbook] * x))
+        for piece, t, x in zip(slices, alone, sizes, strict=True)
     ]
     by_run: dict[int, list[float]] = {}
     for piece, x in zip(slices, left, strict=True):

@@ -115,6 +115,8 @@ class _Reader:
         self._open: dict[int, tuple[Intent, int]] = {}  # intent, and the others of its line as it began
         self._lines = {"bmc": 0, "login": 0, "slice": 0}
         self._login_s = 0.0
+        self._first_looks: list[Latency] = []
+        self._silent = False  # a BMC did not answer at first, and then did
         self._spans: list[tuple[float, float, Slice]] = []
 
     def read(self, events: list[Event]) -> None:
@@ -129,12 +131,14 @@ class _Reader:
                 case BootFailed():
                     host = self._hosts[event.host]
                     host.accepted_t = host.on_t = None
-                    host.requested = False
                     host.power_ons = 0
                 case Settled():
                     self._settled(event)
                 case RunStarted():
                     pass
+        if not self._silent:
+            # Where BMCs were still to come up, a first look that lasted until one did is no usual exchange.
+            self._o.exchange.extend(self._first_looks)
         spans = self._spans
         for begun_t, ended_t, piece in spans:
             alone = not any(b < ended_t and begun_t < e and other is not piece for b, e, other in spans)
@@ -174,7 +178,10 @@ class _Reader:
             return
         host = self._hosts[event.target]
         if seconds is not None:
-            self._latency(kind, event.reason, Latency(seconds, others))
+            if kind is Kind.POWER_READ and ok and not host.answered:
+                self._first_looks.append(Latency(seconds, others))
+            else:
+                self._latency(kind, event.reason, Latency(seconds, others))
         if kind is Kind.POWER_READ:
             self._power_read(host, event, seconds)
         elif kind is Kind.POWER_ON:
@@ -210,6 +217,7 @@ class _Reader:
         if not host.answered:
             host.answered = True
             if host.silent_looks:
+                self._silent = True
                 # As the engine backs off from a BMC: its waits are half of the time waited so far, 15 s at most.
                 o.bmc_late.append(max(0.0, t - (seconds or 0.0) - min(15.0, max(1.0, t / 2)) * 0.75 / 2))
             else:
