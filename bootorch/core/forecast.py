@@ -193,13 +193,11 @@ class Outcomes:
 
     @cached_property
     def ratio(self) -> Estimate | None:
-        """Ready time by its lower bound, sample by sample."""
-        known = [
-            (sample.whole.ready_s, sample.bound_s) for sample in self.samples if sample.bound_s is not None
-        ]  # fmt: skip
-        return (
-            estimate(None if ready is None else ready / max(bound, 1e-9) for ready, bound in known) if known else None
-        )
+        """The run's end by its lower bound, sample by sample."""
+        known = [(sample, sample.bound_s) for sample in self.samples if sample.bound_s is not None]
+        if not known:
+            return None
+        return estimate(sample.end_s / max(bound, 1e-9) if sample.finished else None for sample, bound in known)
 
     @cached_property
     def left(self) -> tuple[Left, ...]:
