@@ -276,7 +276,8 @@ class _Trial(Simulation):
             moved = self.step()
             if pending:
                 self._happen(pending)
-            if self.now > MOST_S or (not moved and self.now == before and not pending):
+            stands = not moved and self.now == before and not pending and not engine.unfinished
+            if self.now > MOST_S or stands:
                 return engine.verdict() or "endless"
         return verdict
 
