@@ -12,6 +12,7 @@ from bootorch.core.events import Adapted, Chosen, FeedLost, FeedReturned, LimitS
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import OFF, feed_path
 from bootorch.core.model import Outcome, Stage
+from bootorch.core.slots import kind_of
 from bootorch.core.urgency import priorities
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ UP = (Outcome.READY, Outcome.ADOPTED)
 def limit_set(state: State, event: LimitSet) -> None:
     if event.kind == "slot":
         if event.value is not None:
-            for resource in state.slots.set_limit(event.name, int(event.value)):
-                state.free("slot", resource)
+            state.slots.set_limit(event.name, int(event.value))
+            for kind, name in sorted(state.wanted):
+                if kind == "slot" and event.name in (name, kind_of(name)):
+                    state.freed[kind, name] = None
             if event.name == "redeploy_forks":
                 state.freed["slot", "forks"] = None
         return

@@ -93,20 +93,18 @@ class Slots:
             raise AssertionError(f"slot {resource} given back more often than taken")
         self._used[resource] = left
 
-    def set_limit(self, name: str, limit: int) -> list[str]:
-        """``name``: a kind, or one resource. Returns the resources in use that are concerned."""
+    def set_limit(self, name: str, limit: int) -> None:
+        """``name``: a kind, or one resource. What an adaptive slot had shrunk to is forgotten."""
         if name in self._limits or ":" not in name:
             self._limits[name] = limit
-            concerned = [resource for resource in self._used if kind_of(resource) == name]
             for resource in [own for own in self._own if kind_of(own) == name]:
                 del self._own[resource]
+            for resource in [adapted for adapted in self._windows if kind_of(adapted) == name]:
+                del self._windows[resource]
         else:
             self._own[name] = limit
-            concerned = [name]
-        for resource in concerned:
-            self._windows.pop(resource, None)
+            self._windows.pop(name, None)
         self._now.clear()
-        return concerned
 
     # -- adaptive ---------------------------------------------------------------------
 
