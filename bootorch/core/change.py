@@ -95,7 +95,7 @@ def _darken(state: State, host: HostState, feed: str, t: float) -> None:
         state.feeds.forget(host.draw)
     state.feeds.keep(host.draw, False)
     state.free_feed(host.draw)
-    state.give_back(host, keep=(host.bmc_slot, "logins") if host.inflight else ())  # an exchange ends by itself
+    state.give_back_boot(host)
     if before is not None and before not in UP:
         return  # it has ended, and nothing of it was ever counted on
     host.begin_anew(t)

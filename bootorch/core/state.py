@@ -664,7 +664,11 @@ class State:
         if host.outcome is None and not host.draw.keeps and not host.dark and self.in_scope(host.host.name):
             self.feeds.keep(host.draw, True)
         if host.held:
-            self.give_back(host)
+            self.give_back_boot(host)
+
+    def give_back_boot(self, host: HostState) -> None:
+        """All but what an exchange that is under way has taken: it ends by itself."""
+        self.give_back(host, keep=(host.bmc_slot, "logins") if host.inflight else ())
 
     def in_scope(self, name: str) -> bool:
         return self.limit is None or name in self.limit
