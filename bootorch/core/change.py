@@ -191,6 +191,15 @@ def _wait_again(state: State, host: HostState, t: float) -> None:
 
 def waits_change(state: State, wait: Wait, changed: Change) -> None:
     """The counters of those who wait follow a wait's change."""
+    if changed.more == -1 and not wait.control and not isinstance(wait, Leader):
+        # What holds for tens of thousands at once: their looks are spread over decisions, this is not.
+        hosts, dirty = state.hosts, state.dirty
+        for name in changed.children:
+            child = hosts[name]
+            child.waits = left = child.waits - 1
+            if not left and child.outcome is None:
+                dirty[name] = None
+        return
     for name in changed.children:
         child = state.hosts[name]
         if changed.more:
