@@ -46,7 +46,7 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import backoff_s, jitter, poll_s
 from bootorch.core.slots import Slots, boot_slots
-from bootorch.core.urgency import priorities
+from bootorch.core.urgency import expected_s, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
 
@@ -84,9 +84,11 @@ class State:
         self.slots = Slots(plan.limits.slots, plan.limits.adaptive)
         self.logins_limited = "logins" in plan.limits.slots
         self.bmcs_limited = "bmc_per_subnet" in plan.limits.slots
-        order = priorities(plan, self.dependencies, self.tiers)
+        self.expected = {name: expected_s(host, plan.groups[host.group]) for name, host in plan.hosts.items()}
+        order = priorities(plan, self.dependencies, self.tiers, self.expected)
         kinds = tuple(plan.limits.slots)
         self.hosts: dict[str, HostState] = {}
+        self.by_cords: dict[tuple[str, ...], list[HostState]] = {}
         names: dict[str, str] = {}
         alike: dict[tuple[str, ...], tuple[str, ...]] = {}
         for name, host in plan.hosts.items():
@@ -98,6 +100,7 @@ class State:
             slots = alike.setdefault(slots, slots)
             state = HostState(host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible)
             self.hosts[name] = state
+            self.by_cords.setdefault(host.feeds, []).append(state)
             self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
         self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
@@ -427,19 +430,22 @@ class State:
     def _metered(self, host: HostState, event: Answer) -> None:
         host.metered = event.reason is not Reason.INTERRUPTED
         if event.reason is Reason.OK and (watts := float(event.data["watts"])) > 0:
-            self.reshare(host, steady=watts)
+            live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
+            self.reshare(host, live, watts)
 
-    def reshare(self, host: HostState, steady: float | None = None) -> None:
+    def reshare(self, host: HostState, live: tuple[str, ...], steady: float | None = None) -> None:
         """Other shares from now on: a cord has lost or got back its feed, or the draw was measured."""
         draw = host.draw  # which windows and profiles know
+        shares = self.feeds.shares_of(host.host, live, draw.measured if steady is None else steady)
+        if shares is draw.shares:
+            return
         level, keeps = draw.level, draw.keeps
         self.feeds.keep(draw, False)
         self.feeds.hold(draw, OFF)
         self.free_feed(draw)
         if steady is not None:
             draw.measured = steady
-        live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
-        draw.shares = self.feeds.shares_of(host.host, live, draw.measured)
+        draw.shares = shares
         self.feeds.hold(draw, level)
         self.feeds.keep(draw, keeps)
         self.free_feed(draw)
