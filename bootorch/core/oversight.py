@@ -102,8 +102,8 @@ class Oversight:
     def _adapt(self, now: float) -> None:
         state = self._state
         overloads, state.overloads = state.overloads, []
-        for slot, began_t, why in overloads:
-            smaller = state.slots.overload(slot, began_t)
+        for slot, began_t, count, why in overloads:
+            smaller = state.slots.overload(slot, began_t, count)
             if smaller is not None:
                 self._emit(Adapted(now, slot, smaller, why))
         grown, state.grown = state.grown, {}

@@ -111,8 +111,9 @@ class Slots:
     def adaptive(self, resource: str) -> bool:
         return kind_of(resource) in self._least
 
-    def overload(self, resource: str, began_t: float) -> int | None:
+    def overload(self, resource: str, began_t: float, count: int = 1) -> int | None:
         """What the limit shrinks to because something that began at ``began_t`` failed by overload; ``None``: as it is.
+        ``count``: how much it had, and may have given back already.
 
         What began before the last shrink tells of the time before it: one overload shrinks once.
         """
@@ -121,7 +122,7 @@ class Slots:
         if now is None or not self.adaptive(resource) or (window is not None and began_t <= window.shrunk_t):
             return None
         # From what was really in use: a limit far above it protects nothing.
-        smaller = max(self._least[kind_of(resource)], min(now, max(1, self._used.get(resource, 0) + 1)) // 2)
+        smaller = max(self._least[kind_of(resource)], min(now, self._used.get(resource, 0) + count) // 2)
         return smaller if smaller < now else None
 
     def success(self, resource: str, count: int = 1) -> None:

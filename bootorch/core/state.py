@@ -119,7 +119,8 @@ class State:
         self.tripped: dict[str, str] = {}
         self.model_failed: dict[str, int] = {}
         self.suspects: list[str] = []  # hosts whose failure no breaker has looked at yet
-        self.overloads: list[tuple[str, float, str]] = []  # adaptive slot, when what failed began, why
+        # Adaptive slot, when what failed began, how much of the slot it had, why.
+        self.overloads: list[tuple[str, float, int, str]] = []
         self.grown: dict[str, None] = {}  # adaptive slots with successes
         # hints for the engine: ordered sets
         self.dirty: dict[str, None] = {}
@@ -227,7 +228,7 @@ class State:
     def overloaded(self, host: HostState, began_t: float | None, why: str) -> None:
         for slot in host.boot_slots:
             if self.slots.adaptive(slot):
-                self.overloads.append((slot, began_t if began_t is not None else 0.0, why))
+                self.overloads.append((slot, began_t if began_t is not None else 0.0, 1, why))
 
     def wake_all(self) -> None:
         self.dirty = dict.fromkeys(name for name, host in self.hosts.items() if host.outcome is None)
@@ -376,7 +377,7 @@ class State:
             host.last = (reason, event.detail)
             host.tries += 1
             if reason is Reason.BMC_LOST and host.bmc_slot and self.slots.adaptive(host.bmc_slot):
-                self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, f"{name} was lost"))
+                self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
         if event.durable and kind in READ_ONLY:
             host.answer = self.answer_key(host, kind, reason, event.data.get("power"))
         if kind is Kind.POWER_READ:
@@ -590,7 +591,7 @@ class State:
         if self.slots.adaptive("forks") and intent is not None:
             if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
                 why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
-                self.overloads.append(("forks", intent.t, why))
+                self.overloads.append(("forks", intent.t, int(intent.args["forks"]), why))
             elif not failed:
                 self.slots.success("forks", int(intent.args["forks"]))
                 self.grown["forks"] = None
