@@ -100,7 +100,7 @@ class Case:
 
 
 def case_of(seed: int) -> Case:
-    return make_case(random.Random(seed), seed)
+    return make_case(random.Random(seed), seed)  # noqa: S311 - a case that can be had again
 
 
 def make_case(rng: random.Random, seed: int, features: Sequence[str] | None = None) -> Case:
@@ -158,7 +158,7 @@ class _Maker:
         if self._some("profiles", 0.7):
             middle = steady + (peak - steady) * 0.5
             profile = rng.choice([((30.0, middle),), ((45.0, middle), (120.0, steady)), ((0.0, steady),)])
-        loads = ()
+        loads: tuple[Load, ...] = ()
         if self._some("supplies", 0.7):
             loads = (Load(f"cooling:hall/crac-{row}", rng.choice([3.0, 4.0]), 2.0),)
         facts = {"image_server": f"pxe-{row}"} if self._some("image_server", 0.8) else {}
@@ -232,7 +232,15 @@ class _Maker:
     def _limits(self, hosts: dict[str, Host]) -> Limits:
         rng, on = self._rng, self._on
         feeds: dict[str, FeedLimit] = {}
-        drawn = {"a": 0.0, "b": 0.0, "a/row-0": 0.0, "a/row-1": 0.0, "b/row-0": 0.0, "b/row-1": 0.0, "a/row-0/pdu-0": 0.0}
+        drawn = {
+            "a": 0.0,
+            "b": 0.0,
+            "a/row-0": 0.0,
+            "a/row-1": 0.0,
+            "b/row-0": 0.0,
+            "b/row-1": 0.0,
+            "a/row-0/pdu-0": 0.0,
+        }
         for host in hosts.values():
             for feed in {path: None for cord in host.feeds for path in feed_path(cord)}:
                 if feed in drawn:
@@ -299,7 +307,8 @@ class _Maker:
         found = FIELD if "field" in on else CALM
         if "faults" in on:
             found = replace(
-                ROUGH, **{name: getattr(found, name) for name in ("restore_last_share", "restore_on_share", "epidemics")}
+                ROUGH,
+                **{name: getattr(found, name) for name in ("restore_last_share", "restore_on_share", "epidemics")},
             )
         if "on" in on:
             found = replace(found, on_share=0.3, restore_on_share=0.2)
@@ -329,7 +338,11 @@ class _Maker:
         for _ in times("say_limits", 4):
             if plan.limits.slots and rng.random() < 0.5:
                 kind = rng.choice(list(plan.limits.slots))
-                values = {"rack": ["rack:r0"], "image_server": ["image_server:pxe-0"], "bmc_per_subnet": ["bmc:127.1.0"]}
+                values = {
+                    "rack": ["rack:r0"],
+                    "image_server": ["image_server:pxe-0"],
+                    "bmc_per_subnet": ["bmc:127.1.0"],
+                }
                 name = rng.choice([kind, *values.get(kind, [])])
                 found.append(LimitSet(when(), "slot", name, float(rng.choice([0, 1, 2, 8])), by="kim"))
             elif plan.limits.feeds:
@@ -352,11 +365,10 @@ class _Maker:
             if selected:
                 more = tuple(name for name in plan.hosts if rng.random() < 0.4)
                 found.append(ScopeAdded(when(), "more", more, "kim"))
-        for _ in times("say_tiers", 3):
-            found.append(TierSet(when(), rng.choice(list(plan.groups)), rng.randint(0, 3), "kim"))
-        for gate in plan.gates.values():
-            if gate.ask and "say_gates" in on:
-                found.append(GateOpened(when(), gate.name, "kim"))
+        said = times("say_tiers", 3)
+        found += [TierSet(when(), rng.choice(list(plan.groups)), rng.randint(0, 3), "kim") for _ in said]
+        asking = [gate.name for gate in plan.gates.values() if gate.ask and "say_gates" in on]
+        found += [GateOpened(when(), gate, "kim") for gate in asking]
         for group in plan.groups.values():
             if group.first is not None and "say_chosen" in on:
                 for _ in range(rng.randint(1, 2)):
@@ -435,7 +447,9 @@ def _killed(
     engine.state.advance(simulation.now)
     simulation.engine.state.advance(simulation.now)
     if list(engine.state.durable()) != list(simulation.engine.state.durable()):
-        raise CaseFailed(f"the journal gives another state at {simulation.now}: {difference(simulation.engine, engine)}")
+        raise CaseFailed(
+            f"the journal gives another state at {simulation.now}: {difference(simulation.engine, engine)}"
+        )
     if lost := [i for i in simulation.interrupted() if i.durable and i.id not in engine.state.open]:
         raise CaseFailed(f"effects left without their intents on disk: {lost}")
     tell(resume(engine, simulation.now, 0.0, _WALL, "swarm"))

@@ -44,7 +44,9 @@ def test_a_seed_gives_the_same_run_byte_for_byte(seed: int) -> None:
 
 def test_another_process_has_the_same_run() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "swarm.py"), "--replay", "17"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    said = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""}
+    )
     assert said.returncode == 0, said.stdout + said.stderr
     assert "the same, byte for byte" in said.stdout
 
@@ -76,7 +78,7 @@ def test_the_features_do_what_they_are_for() -> None:
         seen.update(event.type for event in played.events)
         kinds.update(getattr(event, "kind", None) for event in played.events)  # type: ignore[arg-type]
     assert {
-        "first.chosen", "admitted", "limit.set", "feed.lost", "feed.returned", "scope.added", "tier.set", "slot.adapted",
-        "breaker.tripped", "gate.opened", "boot.failed", "run.resumed",
+        "first.chosen", "admitted", "limit.set", "feed.lost", "feed.returned", "scope.added", "tier.set",
+        "slot.adapted", "breaker.tripped", "gate.opened", "boot.failed", "run.resumed",
     } <= seen  # fmt: skip
     assert set(Kind) <= kinds
