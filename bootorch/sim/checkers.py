@@ -375,6 +375,8 @@ class Checker:
             raise InvariantBroken(f"{name} settles while an effect is under way: {event}")
         if event.outcome is Outcome.SKIPPED and self.in_scope(name):
             raise InvariantBroken(f"{name} is inside the limit: {event}")
+        if event.outcome is Outcome.SKIPPED and name in self._required and name not in self._touched:
+            raise InvariantBroken(f"{name} is needed inside the limit, and nobody looked whether it is up: {event}")
         if event.outcome is Outcome.BLOCKED and not self.impossible(name):
             raise InvariantBroken(f"{name} is blocked, and what it needs may still come: {event}")
         if event.outcome in _UP and self.power.level.get(name) != 0.0:

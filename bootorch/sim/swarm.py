@@ -250,7 +250,7 @@ class _Maker:
                 continue
             limit = FeedLimit(failover=not ("evenly" in on and rng.random() < 0.7))
             if self._some("budget", 0.8):
-                limit = replace(limit, budget_watts=max(600.0, watts * rng.choice([0.5, 0.9, 1.1, 1.5])))
+                limit = replace(limit, budget_watts=max(600.0, watts * rng.choice([0.6, 1.0, 1.2, 1.5, 2.0])))
             if self._some("ramp", 0.5):
                 limit = replace(limit, ramp_watts_per_min=rng.choice([700.0, 1200.0, 3000.0]))
             if self._some("inrush", 0.5):
@@ -344,11 +344,11 @@ class _Maker:
                     "bmc_per_subnet": ["bmc:127.1.0"],
                 }
                 name = rng.choice([kind, *values.get(kind, [])])
-                found.append(LimitSet(when(), "slot", name, float(rng.choice([0, 1, 2, 8])), by="kim"))
+                found.append(LimitSet(when(), "slot", name, float(rng.choice([0, 1, 1, 2, 8])), by="kim"))
             elif plan.limits.feeds:
                 feed = rng.choice(list(plan.limits.feeds))
                 limit = plan.limits.feeds[feed]
-                value = (limit.budget_watts or 3000.0) * rng.choice([0.0, 0.5, 0.8, 1.5])
+                value = (limit.budget_watts or 3000.0) * rng.choice([0.0, 0.5, 0.8, 1.5, 3.0])
                 ramp = rng.choice([None, None, 900.0]) if ":" not in feed else None
                 found.append(LimitSet(when(), "feed", feed, value, ramp, rng.choice([None, None, 20.0]), by="kim"))
         feeds = sorted({path: None for host in plan.hosts.values() for cord in host.feeds for path in feed_path(cord)})
@@ -367,10 +367,10 @@ class _Maker:
                 found.append(ScopeAdded(when(), "more", more, "kim"))
         said = times("say_tiers", 3)
         found += [TierSet(when(), rng.choice(list(plan.groups)), rng.randint(0, 3), "kim") for _ in said]
-        asking = [gate.name for gate in plan.gates.values() if gate.ask and "say_gates" in on]
+        asking = [gate.name for gate in plan.gates.values() if gate.ask and ("say_gates" in on or rng.random() < 0.6)]
         found += [GateOpened(when(), gate, "kim") for gate in asking]
         for group in plan.groups.values():
-            if group.first is not None and "say_chosen" in on:
+            if group.first is not None and ("say_chosen" in on or (group.first.ask and rng.random() < 0.6)):
                 for _ in range(rng.randint(1, 2)):
                     host = rng.choice(group.first.candidates or group.hosts)
                     found.append(Chosen(when(), group.name, host, "kim"))
