@@ -35,10 +35,6 @@ def nothing_kept(patch: Patch) -> None:
     patch.setattr(Feed, "kept_for", lambda *_: 0.0)
 
 
-def never_withdrawn(patch: Patch) -> None:
-    patch.setattr(Feeds, "over", lambda *_: None)
-
-
 def meters_unheard(patch: Patch) -> None:
     patch.setattr(Feed, "load", lambda feed, _now: feed.draw)
 
@@ -99,13 +95,13 @@ def nobody_passes_by(patch: Patch) -> None:
 
 
 MUTANTS = [
-    always_room, no_ramp, no_inrush, nothing_kept, never_withdrawn, meters_unheard, cycles_for_free,
+    always_room, no_ramp, no_inrush, nothing_kept, meters_unheard, cycles_for_free,
     profiles_too_fast, slots_never_full, quorum_less_one, gates_open, manual_steps_done, breakers_ignored,
     dark_hosts_asked, answers_never_void, everybody_in_scope, nobody_passes_by,
 ]  # fmt: skip
 
 # What these rules forbid happens about once in a thousand recoveries: the search begins near one.
-RARE = {cycles_for_free: 1100, never_withdrawn: 1100, answers_never_void: 800}
+RARE = {cycles_for_free: 1100, answers_never_void: 800}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
