@@ -32,7 +32,7 @@ from bootorch.sim.parameters import (
     Storm,
 )
 
-__all__ = ["parse_parameters", "read_parameters", "write_parameters"]
+__all__ = ["parameter_table", "parse_parameters", "read_parameters", "write_parameters"]
 
 _EXAMPLE = "see docs/simulation.md"
 _SECOND_QUANTILE = re.compile(r"p(\d{2}(?:\.\d+)?)", re.ASCII)
@@ -262,6 +262,17 @@ def write_parameters(parameters: Parameters) -> str:
         lines += ["", f"# {_sentence(item.metadata['about'])} ({item.metadata['unit']}). {_sentence(source)}."]
         lines.append(_yaml({item.name: _plain(value)}).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def parameter_table() -> str:
+    """The table of docs/simulation.md: every parameter with its unit, what it is, the value in the field, its source."""
+    rows = ["| parameter | unit | what it is | default | where it comes from |", "|---|---|---|---|---|"]
+    for item in fields(Parameters):
+        shown = _yaml({"x": _plain(getattr(_DEFAULT, item.name))}).removeprefix("x:").strip()
+        shown = " ".join(shown.removeprefix("- ").split())
+        said = item.metadata
+        rows.append(f"| `{item.name}` | {said['unit']} | {said['about']} | `{shown}` | {said['source']} |")
+    return "\n".join(rows) + "\n"
 
 
 def _sentence(text: str) -> str:
