@@ -19,8 +19,8 @@ from bootorch.core.urgency import Priority
 
 TIMED = ("ramp", "inrush")  # resources that time alone frees
 # Waiting hosts whose power state is read ahead, so that dead BMCs and running servers are known early: as many at once
-# as cost those whose turn it is nothing (the IPMI engine begins with 256 in flight).
-SURVEYS = 128
+# as the IPMI engine has in flight at most. BMCs that are not up yet are most of them, and cost it nothing.
+SURVEYS = 1024
 
 
 class Admission:
@@ -104,7 +104,9 @@ class Admission:
         if host.parked == resource:
             return
         host.parked = resource
-        heappush(self._waiting.setdefault(queue_of(resource), []), (host.priority, host.host.name))
+        queue = queue_of(resource)
+        self._state.wanted.add(queue)
+        heappush(self._waiting.setdefault(queue, []), (host.priority, host.host.name))
         if resource[0] in TIMED:
             self.wake_for(resource)
 
@@ -149,8 +151,9 @@ class Admission:
             host = hosts[name]
             parked = host.parked
             if parked is not None and queue_of(parked) == queue and host.outcome is None and host.priority == priority:
-                break
+                return waiting
             heappop(waiting)
+        self._state.wanted.discard(queue)
         return waiting
 
     def _somebody_ahead(self, resource: Resource, host: HostState) -> bool:

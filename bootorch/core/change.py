@@ -24,16 +24,19 @@ def limit_set(state: State, event: LimitSet) -> None:
     if event.kind == "slot":
         if event.value is not None:
             for resource in state.slots.set_limit(event.name, int(event.value)):
-                state.freed["slot", resource] = None
+                state.free("slot", resource)
+            if event.name == "redeploy_forks":
+                state.freed["slot", "forks"] = None
         return
     state.feeds.set_limit(event.name, event.value, event.ramp, event.inrush)
-    for kind in ("feed", "ramp", "inrush"):
-        state.freed[kind, event.name] = None
+    state.free("feed", event.name)
 
 
 def adapted(state: State, event: Adapted) -> None:
     state.slots.adapt(event.slot, event.limit, event.t)
-    state.freed["slot", event.slot] = None
+    state.free("slot", event.slot)
+    if event.slot == "forks":
+        state.freed["slot", "forks"] = None
 
 
 # -- electricity ---------------------------------------------------------------------
@@ -176,5 +179,5 @@ def waits_change(state: State, wait: Wait, changed: Change) -> None:
             child.impossible = child.impossible or changed.impossible
         if (child.outcome is None and (child.waits == 0 or child.impossible)) or isinstance(wait, Leader):
             state.dirty[name] = None
-        elif changed.more < 0 and child.control_waits == 0:
-            state.dirty[name] = None
+        elif wait.control and child.control_waits == 0:
+            state.dirty[name] = None  # its BMC can be reached from now on

@@ -72,6 +72,7 @@ class Changes:
             for name, limit in plan.limits.feeds.items()
             if limit.dark
         }
+        self._above: dict[str, str] = {}  # answers of ``dark_above``: a site has far fewer feeds than hosts
         self.chosen: dict[str, str] = {}
         self.scope: frozenset[str] | None = None  # None: every host of the plan
         self.budgets: dict[str, list[tuple[float, float | None]]] = {
@@ -101,8 +102,10 @@ class Changes:
                 self.adapted.pop(event.name, None)
             case FeedLost():
                 self.dark[event.feed] = Dark(event.feed, event.t, event.by, event.why)
+                self._above.clear()
             case FeedReturned():
                 self.dark.pop(event.feed, None)
+                self._above.clear()
             case ScopeAdded():
                 if self.scope is not None:
                     self.scope |= frozenset(event.hosts)
@@ -140,7 +143,10 @@ class Changes:
 
     def dark_above(self, feed: str) -> str:
         """The feed itself or the one above it that is dark; empty: neither is."""
-        return next((part for part in feed_path(feed) if part in self.dark), "")
+        above = self._above.get(feed)
+        if above is None:
+            above = self._above[feed] = next((part for part in feed_path(feed) if part in self.dark), "")
+        return above
 
     def dark_hosts(self) -> Iterator[str]:
         """Names of the hosts that are dark, in the plan's order. Looks at every host of the plan."""
@@ -150,8 +156,13 @@ class Changes:
     def below(self, feed: str) -> Iterator[str]:
         """Hosts with a cord (or a load) on the feed or on one that hangs on it."""
         for name, host in self.plan.hosts.items():
-            if any(feed in feed_path(path) for path in _paths(host)):
+            if any(under(path, feed) for path in _paths(host)):
                 yield name
+
+
+def under(path: str, feed: str) -> bool:
+    """``path`` is the feed, or hangs on it."""
+    return path == feed or (path.startswith(feed) and path[len(feed)] == "/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from bootorch.core.hostfacts import OWN_FACTS, Findings
 from bootorch.core.inventory import Inventory
-from bootorch.core.limits import feed_weights
+from bootorch.core.limits import feed_path, feed_weights
 from bootorch.core.model import FeedLimit, Host, Limits
 from bootorch.core.spec import PlanSpec
 
@@ -72,6 +72,7 @@ class _Feeds:
         electric = any(":" not in path for path in self.feeds)
         if not self.feeds:
             return
+        self._check_dark(hosts)
         for host in hosts.values():
             if electric:
                 self._electricity(host)
@@ -87,6 +88,19 @@ class _Feeds:
                     self._where(path),
                     "the last hosts will not be powered on unless the budget is raised",
                 )
+
+    def _check_dark(self, hosts: Mapping[str, Host]) -> None:
+        """A dark feed that is misspelt would leave hosts to be switched on."""
+        dark = [path for path, limit in self.feeds.items() if limit.dark]
+        if not dark:
+            return
+        cords = dict.fromkeys(feed for host in hosts.values() for feed in host.feeds)
+        known = dict.fromkeys(path for cord in cords for path in feed_path(cord))
+        for path in dark:
+            if path not in known:
+                close = get_close_matches(path, known, n=1)
+                remedy = f"did you mean {close[0]}?" if close else "name a feed of hosts, or one that they hang on"
+                self.findings.add(f"feed {path} is dark, and no host hangs on it", self._where(path), remedy)
 
     def _electricity(self, host: Host) -> None:
         where = self._inventory

@@ -60,6 +60,8 @@ UNFINISHED_S = 0.05  # and the rest of them a moment later
 SURVEY_PAUSE_S = 1.0  # a subnet that is busy with those whose turn it is is left alone for a while
 METER_CHANGE = 0.05  # a feed's reading is worth a journal line when it has changed by so much
 
+_OK, _POWER_READ, _EVIDENCE = Reason.OK, Kind.POWER_READ, Kind.EVIDENCE  # attributes of an enum class are slow
+
 # Nothing that time heals: end at once rather than at the deadline.
 FATAL = frozenset(
     {
@@ -118,24 +120,26 @@ class Engine:
         verdicts: Mapping[str, tuple[str, str]] | None = None,
     ) -> Answer:
         """The event for the end of an effect. An answer of a watch that says what the last one said is not durable."""
-        durable = True
+        kind = intent.kind
         evidence = data or {}
-        if intent.kind is Kind.EVIDENCE:
+        # What was said to begin is said to have ended.
+        durable = intent.durable or self._says_something(intent, kind, reason, evidence)
+        if kind is _EVIDENCE:
             evidence = bounded(evidence)
-        elif intent.kind in READ_ONLY:
-            if intent.kind is Kind.GATE_CHECK:
-                durable = reason is Reason.OK
-            elif intent.kind is Kind.FEED_METER:
-                said = self.state.meter_said.get(intent.target)
-                watts = float(evidence.get("watts", 0.0))
-                durable = reason is Reason.OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
-            else:
-                host = self.state.hosts[intent.target]
-                key = self.state.answer_key(host, intent.kind, reason, evidence.get("power"))
-                # A success ends the watch, so it is always worth a line.
-                durable = key != host.answer or (reason is Reason.OK and intent.kind is not Kind.POWER_READ)
-            durable = durable or intent.durable  # what was said to begin is said to have ended
-        return Answer(now, intent.id, intent.kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
+        return Answer(now, intent.id, kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
+
+    def _says_something(self, intent: Intent, kind: Kind, reason: Reason, data: Mapping[str, Scalar]) -> bool:
+        """Whether the answer of a repeated look is news."""
+        if kind is Kind.GATE_CHECK:
+            return reason is _OK
+        if kind is Kind.FEED_METER:
+            said = self.state.meter_said.get(intent.target)
+            watts = float(data.get("watts", 0.0))
+            return reason is _OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
+        if reason is _OK and kind is not _POWER_READ:
+            return True  # a success ends the watch, so it is always worth a line
+        host = self.state.hosts[intent.target]
+        return self.state.answer_key(host, kind, reason, data.get("power")) != host.answer
 
     def decide(self, now: float) -> list[Event]:
         """All that can be decided at ``now``: intents to commit and start, and outcomes. Already folded."""
@@ -144,10 +148,11 @@ class Engine:
         state = self.state
         if state.ended or not state.started:
             return self._out
-        state.advance(now)
+        if state.feeds.steps:
+            state.advance(now)
         timers = state.timers
         while timers and timers[0][0] <= now:
-            _, name = heappop(timers)
+            name = heappop(timers)[1]
             if name:
                 state.dirty[name] = None
             else:
@@ -155,8 +160,9 @@ class Engine:
                 state.freed.update(dict.fromkeys(self.admission.timed(now)))
                 state.freed.update(self._unfinished)
                 self._unfinished = {}
-        self._oversight.look(now)
-        hosts = state.hosts
+        if self._oversight.watches or state.suspects or state.overloads or state.grown:
+            self._oversight.look(now)
+        hosts, steps = state.hosts, self._steps
         while state.dirty or state.freed or state.dirty_groups:
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
             if state.dirty:
@@ -164,7 +170,7 @@ class Engine:
                 for name in dirty:
                     host = hosts[name]
                     if host.outcome is None and not host.inflight and not host.dark:
-                        self._steps[host.stage](host)
+                        steps[host.stage](host)
                 if self._candidates:
                     self._admit_candidates()
             if state.freed:
@@ -237,17 +243,22 @@ class Engine:
         self._settle(host, Outcome.QUARANTINED, reason, detail)
 
     def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
-        state = self.state
-        turn = host.stage is Stage.WAIT and "survey" not in args  # its own, after it was read ahead
-        durable = kind not in READ_ONLY or turn or "admit" in args or host.watched != state.watch_key(host, kind)
-        args["timeout_s"] = round(max(1.0, min(EXCHANGE_S[kind], deadline_t - self._now)), 1)
+        state, now = self.state, self._now
+        durable = (
+            kind not in READ_ONLY
+            or (host.stage is Stage.WAIT and "survey" not in args)  # its own turn, after it was read ahead
+            or "admit" in args
+            or host.watched != state.watch_key(host, kind)
+        )
+        limit_s = EXCHANGE_S[kind]
+        args["timeout_s"] = limit_s if now + limit_s <= deadline_t else round(max(1.0, deadline_t - now), 1)
         if kind is Kind.POWER_ON:
             attempt = host.on_attempts + 1
         elif kind is Kind.POWER_CYCLE:
             attempt = host.boots + 1
         else:
             attempt = host.tries + 1
-        self._emit(Intent(self._now, state.next_id, kind, host.host.name, attempt, (), args, durable))
+        self._emit(Intent(now, state.next_id, kind, host.host.name, attempt, (), args, durable))
 
     def _later(self, host: HostState, t: float) -> None:
         """Look at the host again at ``t``."""

@@ -87,7 +87,7 @@ class RunEnded:
     wall: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a forecast makes millions, at half the cost; nobody changes one
 class Intent:
     """An effect is about to leave. On disk before the packet does (but for repeats of a watch, see ``READ_ONLY``)."""
 
@@ -103,7 +103,7 @@ class Intent:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a forecast makes millions, at half the cost; nobody changes one
 class Answer:
     """An effect has ended: the reason code, a line for people, and evidence."""
 

@@ -152,14 +152,18 @@ def _greedy(graph: Graph, key: Callable[[Edge, int], tuple[int, ...]]) -> list[E
     while found := knots(left):
         for knot in found:
             inside = set(knot)
-            counts: Counter[Edge] = Counter()
-            for node in knot[:_MOST_COUNTED]:
-                path = shortest_cycle(left, node)
-                counts.update(pairwise((*path, path[0])))
+            paths = [shortest_cycle(left, node) for node in knot[:_MOST_COUNTED]]
+            counted = [tuple(pairwise((*path, path[0]))) for path in paths]
+            counts = Counter(edge for cycle in counted for edge in cycle)
             edges = [(node, parent) for node in knot for parent in left[node] if parent in inside]
-            edge = min(edges, key=lambda edge: key(edge, counts[edge]))
-            left[edge[0]].remove(edge[1])
-            removed.append(edge)
+            worst = [min(edges, key=lambda edge: key(edge, counts[edge]))]
+            if len(knot) > _MOST_COUNTED:  # no plan has such a knot but by accident: every cycle that was found is cut
+                for cycle in counted:
+                    if not any(edge in worst for edge in cycle):
+                        worst.append(min(cycle, key=lambda edge: key(edge, counts[edge])))
+            for edge in worst:
+                left[edge[0]].remove(edge[1])
+            removed += worst
     # What a later removal has made needless is given back, the dearest first.
     for edge in sorted(removed, key=lambda edge: key(edge, 0), reverse=True):
         if not _reaches(left, edge[1], edge[0]):

@@ -135,7 +135,7 @@ class Feeds:
         self._limits = limits
         self._feeds = {name: Feed(name, limit) for name, limit in limits.items()}
         self._shares: dict[tuple[object, ...], tuple[Share, ...]] = {}
-        self._steps: list[tuple[float, int, Draw, int, float]] = []  # (t, order, draw, its boot, level)
+        self.steps: list[tuple[float, int, Draw, int, float]] = []  # (t, order, draw, its boot, level)
         self._order = 0
         self.any_ramp = any(feed.ramp is not None or feed.inrush is not None for feed in self._feeds.values())
 
@@ -259,14 +259,14 @@ class Feeds:
         times = []
         for after_s, level in draw.profile:
             self._order += 1
-            heappush(self._steps, (now + after_s, self._order, draw, draw.boot_id, level))
+            heappush(self.steps, (now + after_s, self._order, draw, draw.boot_id, level))
             times.append(now + after_s)
         return times
 
     def advance(self, now: float) -> list[Draw]:
         """Follow the profiles up to ``now``. Returns the hosts that draw less than before."""
         eased = []
-        steps = self._steps
+        steps = self.steps
         while steps and steps[0][0] <= now:
             _, _, draw, boot_id, level = heappop(steps)
             if draw.boot_id == boot_id and draw.level > level:

@@ -29,6 +29,8 @@ class Oversight:
         self._woken: set[str] = set()
         self._meters = {name: limit.meter for name, limit in plan.limits.feeds.items() if limit.meter is not None}
 
+        self.watches = bool(self._checked or self._timed or self._meters)  # something to be asked without any event
+
     def look(self, now: float) -> None:
         """All of it, as far as there is something to see."""
         state = self._state
@@ -45,7 +47,8 @@ class Oversight:
                     self._ask_gate(gate, now)
             for feed, meter in self._meters.items():
                 due = now >= state.meter_next_t.get(feed, 0.0) and feed not in state.asking
-                if due and (state.open or state.timers) and meter is not None:
+                moves = state.open or state.timers or state.dirty or state.freed or ("feed", feed) in state.wanted
+                if due and moves and meter is not None:
                     args: dict[str, Scalar] = {"timeout_s": min(METER_S, meter.every_s)}
                     durable = feed not in state.meter_next_t
                     self._emit(Intent(now, state.next_id, Kind.FEED_METER, feed, 1, (), args, durable))

@@ -95,9 +95,7 @@ class State:
             bmc = names.setdefault(bmc, bmc)
             slots = boot_slots(host, kinds)
             slots = alike.setdefault(slots, slots)
-            state = HostState(
-                host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible
-            )
+            state = HostState(host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible)
             self.hosts[name] = state
             self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
@@ -125,6 +123,7 @@ class State:
         self.dirty: dict[str, None] = {}
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
+        self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed
         self.timers: list[tuple[float, str]] = []  # (run time, host or "" for a look at groups, feeds and gates)
         self._folds: dict[type[Any], Callable[[Any], None]] = {
             Intent: self._intent,
@@ -346,7 +345,7 @@ class State:
             self.give_back(host, keep=host.boot_slots)
         if kind is Kind.POWER_READ and intent is not None and "survey" in intent.args:
             self.surveys -= 1
-            self.freed["slot", "survey"] = None
+            self.free("slot", "survey")
         if host.void_t >= 0 and (intent is None or intent.t <= host.void_t):
             return  # it was asked before the electricity went: whatever it said is history
         if kind is Kind.EVIDENCE:
@@ -659,11 +658,14 @@ class State:
     def in_scope(self, name: str) -> bool:
         return self.limit is None or name in self.limit
 
+    def free(self, kind: str, name: str) -> None:
+        if (kind, name) in self.wanted:
+            self.freed[kind, name] = None
+
     def free_feed(self, draw: Draw) -> None:
-        for share in draw.shares:
-            self.freed["feed", share.feed.name] = None
-            if share.feed.ramp is not None:
-                self.freed["ramp", share.feed.name] = None
+        if self.wanted:
+            for share in draw.shares:
+                self.free("feed", share.feed.name)
 
     def take(self, host: HostState, slot: str) -> None:
         self.slots.take(slot)
@@ -676,7 +678,7 @@ class State:
                 kept.append(slot)
             else:
                 self.slots.give(slot)
-                self.freed["slot", slot] = None
+                self.free("slot", slot)
         host.held = tuple(kept)
 
     # -- views ---------------------------------------------------------------------

@@ -102,19 +102,23 @@ class Waits:
         return [alike for alike in everybody if not alike.ready]
 
     def _classes(self, group: Group) -> list[Alike]:
-        shared = [self._whole(group, requirement) for requirement in group.requires if not _apart(requirement)]
+        shared = [self._whole(requirement) for requirement in group.requires if not _apart(requirement)]
         shared += [self._after(parent) for parent in group.after]
-        apart = [(r, frozenset(r.hosts)) for r in group.requires if _apart(r)]
+        apart: list[tuple[Requirement, frozenset[str], dict[str, Wait]]] = [
+            (r, frozenset(r.hosts), {}) for r in group.requires if _apart(r)
+        ]
         candidates = frozenset(group.first.candidates) if group.first and self._firsts else frozenset()
         first = self._first(group.name, candidates) if candidates else None
         found: dict[tuple[object, ...], Alike] = {}
         for name in group.hosts:
             own: list[Wait] = []
-            for requirement, only in apart:
+            for requirement, only, by_value in apart:
                 if only and name not in only:
                     continue
                 value = self._hosts[name].fact(requirement.per_host) if requirement.per_host else ""
-                own.append(self._whole(group, requirement, value))
+                if (wait := by_value.get(value)) is None:
+                    wait = by_value[value] = self._whole(requirement, value)
+                own.append(wait)
             if first is not None and name not in candidates:
                 own.append(first)
             live = name not in self._dark
@@ -123,12 +127,12 @@ class Waits:
             alike = found.get(key)
             if alike is None:
                 alike = found[key] = Alike(group.name, live, (*shared, *own))
-                for wait in alike.waits:
-                    wait.children.append(alike)
+                for waited in alike.waits:
+                    waited.children.append(alike)
             alike.hosts.append(name)
         return list(found.values())
 
-    def _whole(self, group: Group, requirement: Requirement, value: str = "") -> Wait:
+    def _whole(self, requirement: Requirement, value: str = "") -> Wait:
         quorum = str(requirement.quorum)
         kind = (requirement.group, requirement.control, quorum, str(requirement.across_racks), requirement.parent_key)
         wait = self._waits.get((kind, value))

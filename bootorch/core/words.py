@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from bootorch.core.changes import Change, Changes, describe, quantity, title
+from bootorch.core.changes import Change, Changes, describe, quantity, title, under
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.events import Chosen, FeedLost, FeedReturned, LimitSet, ScopeAdded, TierSet
 from bootorch.core.limits import feed_path
@@ -350,7 +350,7 @@ def effect(event: Change, changes: Changes, draws: Mapping[str, float]) -> str:
 
 def _below(feed: str, changes: Changes) -> tuple[int, int]:
     """How many hosts with a cord on the feed are dark, and how many are not."""
-    hosts = [host for host in changes.plan.hosts.values() if any(feed in feed_path(path) for path in host.feeds)]
+    hosts = [host for host in changes.plan.hosts.values() if any(under(path, feed) for path in host.feeds)]
     dark = sum(1 for host in hosts if changes.is_dark(host))
     return dark, len(hosts) - dark
 

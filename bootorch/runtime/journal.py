@@ -95,6 +95,7 @@ class Journal:
             journal = cls(_connect(path, "ro" if readonly else "rw"), path)
             found = int(journal._db.execute("PRAGMA user_version").fetchone()[0])
         except sqlite3.Error as error:
+            _check_locked(error, path)
             problem = Problem(f"this is no journal: {error}", str(path), "give a run's directory or its journal")
             raise InvalidInput(problem) from error
         if found == 0 or found > FORMAT:
@@ -102,8 +103,12 @@ class Journal:
             message = f"the journal has format {found}, this bootorch reads up to {FORMAT}"
             raise InvalidInput(Problem(message, str(path), "use the bootorch that wrote it, or a newer one"))
         if not readonly:
-            with journal._db:
-                journal._db.execute(_TAKEN)
+            try:
+                with journal._db:
+                    journal._db.execute(_TAKEN)
+            except sqlite3.Error as error:
+                journal.close()
+                raise _unwritable(error, path) from error
         return journal
 
     def __enter__(self) -> Journal:
@@ -173,9 +178,12 @@ class Journal:
     # -- words from other processes -------------------------------------------------
 
     def say(self, command: Mapping[str, str]) -> int:
-        """Leave a command for the process that runs this journal. Its number, for ``answer``."""
-        with self._db:
-            done = self._db.execute("INSERT INTO commands (body) VALUES (?)", (json.dumps(command),))
+        """Leave a command for the process that runs this journal. Its number, for ``answer``. Raises JournalError."""
+        try:
+            with self._db:
+                done = self._db.execute("INSERT INTO commands (body) VALUES (?)", (json.dumps(command),))
+        except sqlite3.Error as error:
+            raise _unwritable(error, self.path) from error
         assert done.lastrowid is not None, "a row was inserted"
         return done.lastrowid
 
@@ -201,6 +209,21 @@ class Journal:
         """Commands to a process that is gone do not speak to this one."""
         row = self._db.execute("SELECT max(id) FROM commands").fetchone()
         self._command_seen = row[0] or 0
+
+
+def _check_locked(error: sqlite3.Error, path: Path) -> None:
+    """Raises JournalError where the error is that another process does not let go of the journal."""
+    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+        # It hangs in the middle of a commit: stopped, or on a disk that does not answer.
+        message = f"the process that runs this journal holds it for more than {_BUSY_MS / 1000:g} s; nothing was said"
+        remedy = "look at that process and its disk; where it hangs for good, end it and bootorch resume"
+        raise JournalError(Problem(message, str(path), remedy)) from error
+
+
+def _unwritable(error: sqlite3.Error, path: Path) -> JournalError:
+    """What to raise when a word cannot be written."""
+    _check_locked(error, path)
+    return JournalError(Problem(f"the journal cannot be written: {error}", str(path), "free space or repair the disk"))
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

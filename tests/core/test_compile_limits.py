@@ -68,6 +68,14 @@ def test_inrush_is_stated_where_it_is_limited_and_fits() -> None:
     assert compile_plan(spec, every(feed="hall", inrush_amps=100)).warnings == ()
 
 
+def test_a_dark_feed_that_no_host_hangs_on_is_a_mistake() -> None:
+    powered = every(feed="hall-a/row-1", watts_boot_peak=400)
+    problem = only(limited(feeds={"hall-a/row-l": FeedLimit(dark=True)}), powered)
+    assert "feed hall-a/row-l is dark, and no host hangs on it" in problem.message
+    assert problem.remedy == "did you mean hall-a/row-1?"
+    assert compile_plan(limited(feeds={"hall-a": FeedLimit(dark=True)}), powered).warnings == ()
+
+
 COOLING = {"cooling": SupplySpec("crac", "watts")}
 CRAC = {"cooling:crac-1": FeedLimit(3000), "cooling:crac-1/zone-2": FeedLimit(2500, 1000)}
 

@@ -7,14 +7,17 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootorch.core.compile import Compiled, compile_plan
+from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
+from bootorch.core.events import GateOpened, Settled
 from bootorch.core.inventory import Inventory
-from bootorch.core.model import ALL, Environment, Gate, Quorum, Requirement, Site
+from bootorch.core.model import ALL, Environment, Gate, Outcome, Quorum, Requirement, Site
 from bootorch.core.spec import ONE, BreakSpec, ControlSpec, GroupNeed, GroupSpec, PlanSpec, SwitchSpec
+from tests.core.test_engine import World
 
 SITE = Site((ip_network("192.0.2.0/24"),), (ip_network("198.51.100.0/24"),))
 VAULTED = {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6131\n"}
@@ -297,3 +300,28 @@ def test_refused_exactly_where_some_switch_is_reached_by_nobody_first(uplinks: l
     with pytest.raises(SafetyRefusal) as caught:
         compiled(hosts, BY_NAME)
     assert {name for problem in caught.value.problems for name in problem.hosts} == in_circle
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(["", *NAMES]), min_size=6, max_size=6), st.sets(st.sampled_from(NAMES)))
+def test_what_is_not_refused_the_engine_brings_up_in_order(uplinks: list[str], steps: set[str]) -> None:
+    """With manual steps at some switches: whatever is accepted runs to its end, each after the switch it hangs on."""
+    uplink = dict(zip(NAMES, uplinks, strict=True))
+    hosts: dict[str, dict[str, Any]] = {name: {"bmc_switch": other or None} for name, other in uplink.items()}
+    hosts["web1"] = {"bmc_switch": "tor1"}
+    breaks = tuple(BreakSpec("switch", name, "manual_step", f"Go to {name}") for name in sorted(steps))
+    try:
+        plan = compiled(hosts, replace(BY_NAME, breaks=breaks)).plan
+    except SafetyRefusal:
+        return  # what is refused is the property's above
+    engine = Engine(plan)
+    world = World(engine)
+    for gate in plan.gates:
+        assert world.run() == "stopped"
+        world.tell(GateOpened(world.now, gate, "kim"))
+    assert world.run() == "done"
+    assert {host.outcome for host in engine.state.hosts.values()} == {Outcome.READY}
+    settled = [event.host for event in world.events if isinstance(event, Settled)]
+    for name, other in [*uplink.items(), ("web1", "tor1")]:
+        if other and name not in steps:
+            assert settled.index(other) < settled.index(name)

@@ -242,3 +242,17 @@ def test_some_kinds_of_events_are_found_among_the_others(tmp_path: Path) -> None
 )
 def test_a_limits_kind_is_a_plain_word_in_the_codec(event: LimitSet) -> None:
     assert decode(encode(event)) == event
+
+
+def test_a_journal_that_its_process_does_not_let_go_of_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootorch.runtime.journal._BUSY_MS", 50)
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, {}) as running, Journal.open(path) as other:
+        running._db.execute("BEGIN IMMEDIATE")  # a commit that does not come to its end
+        with pytest.raises(JournalError, match="holds it for more than") as refused:
+            other.say({"command": "pause"})
+        assert refused.value.exit_code is Exit.INTERRUPTED
+        running._db.execute("ROLLBACK")
+        assert other.say({"command": "pause"}) == 1

@@ -114,3 +114,35 @@ def test_ansibles_own_variable_for_the_vault_password(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", "/x/vp")
     assert find_vault_password_file() == Path("/x/vp")
     assert find_vault_password_file(Path("/y")) == Path("/y")
+
+
+def test_names_of_the_hosts_file_are_taken_at_load_and_need_not_be_there_to_read_a_run(plan: Path) -> None:
+    hosts = plan.with_name("hosts.yml")
+    hosts.write_text(hosts.read_text().replace("bmc_address: 192.0.2.1,", "bmc_address: tor-1.mgmt,"))
+    with pytest.raises(InvalidInput, match="bmc_address is no IP address"):
+        load_plan(plan)
+    plan.write_text(plan.read_text() + "control: {hosts_file: etc-hosts}\n")
+    plan.with_name("etc-hosts").write_text("192.0.2.1 tor-1.mgmt\n")
+    loaded = load_plan(plan)
+    assert loaded.plan.hosts["tor-1"].bmc.address == "192.0.2.1"
+    parts = (loaded.plan_text, plan.parent, loaded.snapshot.content)
+    assert load_from_parts(*parts).plan == loaded.plan
+    plan.with_name("etc-hosts").unlink()
+    with pytest.raises(InvalidInput, match="there is no such hosts file"):
+        load_from_parts(*parts)
+    assert load_from_parts(*parts, to_read=True).plan.hosts["tor-1"].bmc.address == "tor-1.mgmt"
+
+
+def test_circles_of_the_control_path_are_refused_unless_something_else_is_wrong_too(plan: Path) -> None:
+    text = plan.read_text() + "control: {dhcp: dns}\n"
+    plan.write_text(text)
+    hosts = plan.with_name("hosts.yml")
+    hosts.write_text(hosts.read_text().replace("    dns:\n", "    dns:\n      vars: {bmc_address_from: dhcp}\n"))
+    with pytest.raises(SafetyRefusal, match=r"dns-\[1-2\] need DHCP for BMC addresses \(dhcp\) from dns"):
+        load_plan(plan)
+    plan.write_text(text.replace("hosts: dns\n", "hosts: dns\n    redeploy: [absent.yml]\n"))
+    with pytest.raises(InvalidInput) as caught:
+        load_plan(plan)
+    first, second = caught.value.problems
+    assert "there is no playbook" in first.message
+    assert "cycle through the control path" in second.message
