@@ -140,8 +140,8 @@ def _table(forecast: Forecast, times: Times, page: Lines) -> None:
     head: tuple[Piece, ...] = ("", "hosts", "not ready", "usable P50", "back P50", "P90")
     day = ("at", "at worst") if times.known else ()
     rows: list[tuple[Piece, ...]] = [tuple((text, "dim") for text in map(str, (*head, *day)))]
-    rows.append(_row(base.whole, times))
-    rows += [_row(tier, times) for tier in base.tiers]
+    rows.append(_row(base.whole, times, base.groups))
+    rows += [_row(tier, times, [group for group in base.groups if group.tier == tier.tier]) for tier in base.tiers]
     shown = [group for group in base.groups if group.skipped < group.size]
     if forecast.run_id:
         shown = [group for group in shown if not _is_back(group, forecast.began_s)]
@@ -158,14 +158,22 @@ def _is_back(group: PassageForecast, began_s: float) -> bool:
     return group.left == 0 and all(t is None or t <= began_s for t in (group.ready_at.p10, group.ready_at.p90))
 
 
-def _row(part: PassageForecast, times: Times) -> tuple[Piece, ...]:
+def _row(part: PassageForecast, times: Times, groups: Sequence[PassageForecast] = ()) -> tuple[Piece, ...]:
     short: Piece = (mean(part.short), "red") if part.short >= 0.05 else ""
     at = part.ready_at
-    row: list[Piece] = [(part.name, "bold"), f"{part.size:,}", short, _length(part.usable_at, 0.5, times)]
+    row: list[Piece] = [(part.name, "bold"), f"{part.size:,}", short, usable(part, times, groups)]
     row += [_length(at, 0.5, times), _length(at, 0.9, times)]
     if times.known:
         row += [times.day(at.p50), times.day(at.p90)]
     return tuple(row)
+
+
+def usable(part: PassageForecast, times: Times, groups: Sequence[PassageForecast] = ()) -> Piece:
+    """When it is usable (P50). Of several groups that never are all usable: how many are."""
+    if groups and part.usable_at.p50 is None:
+        good = sum(group.usable_at.p50 is not None for group in groups)
+        return (f"{good} of {len(groups)} groups", "red")
+    return _length(part.usable_at, 0.5, times)
 
 
 def _length(found: Estimate, share: float, times: Times) -> Piece:
