@@ -266,7 +266,7 @@ def write_parameters(parameters: Parameters) -> str:
 
 
 def parameter_table() -> str:
-    """The table of docs/simulation.md: every parameter with its unit, what it is, the value in the field, its source."""
+    """The table of docs/simulation.md: each parameter with unit, meaning, default and source."""
     rows = ["| parameter | unit | what it is | default | where it comes from |", "|---|---|---|---|---|"]
     for item in fields(Parameters):
         shown = _yaml({"x": _plain(getattr(_DEFAULT, item.name))}).removeprefix("x:").strip()
@@ -309,7 +309,7 @@ def _float(dumper: _Dumper, value: float) -> yaml.ScalarNode:
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    """Plain where no reader could take it for anything but text; PyYAML's own rule knows the numbers of YAML 1.1 only."""
+    """Plain where no reader could take it for anything but text; PyYAML's own rule knows YAML 1.1's numbers."""
     plain = _WORD.fullmatch(value) and value.lower() not in ("null", "true", "false")
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
 

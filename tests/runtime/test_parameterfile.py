@@ -198,7 +198,7 @@ def parameters(draw: st.DrawFn) -> Parameters:
     return Parameters(**found)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(parameters())
 def test_what_is_written_is_read_back(p: Parameters) -> None:
     assert parse_parameters(write_parameters(p)) == p
