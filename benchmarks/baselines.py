@@ -255,6 +255,10 @@ class Baseline:
     def _put_back(self, name: str) -> None:
         self._feeds.hold(self._draws[name], OFF)
         self._feeds.forget(self._draws[name])
+        for share in self._draws[name].shares:
+            window = share.feed.window
+            while window and not window[-1][1]:
+                window.pop()  # it was only asked whether there is room: nothing that a timer should wait for
         for slot in self._boot_slots[name]:
             self._slots[slot] -= 1
 

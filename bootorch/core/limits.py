@@ -325,10 +325,9 @@ class Feeds:
 
     # -- views ---------------------------------------------------------------------
 
-    def resources(self, draw: Draw) -> Iterator[Resource]:
-        for share in draw.shares:
-            if share.feed.budget is not None:
-                yield ("feed", share.feed.name)
+    def above(self, draw: Draw) -> Iterator[Feed]:
+        """The limited feeds and supplies that a host counts on."""
+        return (share.feed for share in draw.shares)
 
     def limit(self, feed: str) -> tuple[float | None, float | None, float | None]:
         """Budget, ramp and inrush as they are now."""

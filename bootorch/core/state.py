@@ -620,12 +620,15 @@ class State:
         return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=self._jitter(host))
 
     def _look_again(self, host: HostState, event: Answer) -> None:
-        since = host.on_t if host.on_t is not None and host.stage is Stage.BOOT else host.stage_t
+        expected_s = 0.0
+        since = host.stage_t
+        if host.stage is Stage.BOOT and host.on_t is not None:
+            since, expected_s = host.on_t, host.host.boot_s
         hint = event.data.get("retry_after_s")
         if hint is not None:
             host.next_t = event.t + float(hint)
         else:
-            host.next_t = event.t + poll_s(event.t - since, self._jitter(host))
+            host.next_t = event.t + poll_s(event.t - since, self._jitter(host), expected_s)
 
     def _hinted(self, host: HostState, event: Answer) -> None:
         """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""

@@ -38,6 +38,7 @@ from bootorch.core.slices import SLICE_FORKS, SLICE_HOSTS
 MARGIN_S = 30.0  # longest look or exchange between a deadline and what the engine knows: polls 11 s, evidence 20 s
 NEVER_S = 1e9  # a moment that never comes, as worlds write it
 INRUSH_WINDOW_S = 1.0
+FEW, GRID_S = 500, 4.0  # more hosts on a feed than that are reckoned in classes
 HEADS, TAILS = 24, 4  # thresholds that are tried for each resource; any choice gives a bound
 _NO_PLACE = frozenset({"bmc_per_subnet", "consoles", "logins", "redeploy_forks"})  # not held by a boot
 _NEVER_ON = frozenset({"power_no_effect", "power_fault"})  # failures that leave the chassis off
@@ -93,13 +94,14 @@ def lower_bound(plan: Plan, times: Mapping[str, Times]) -> Bound:
         limit = plan.limits.feeds[what]
         # Measured draw replaces the model while the run goes on: what the budget then allows is not known.
         if limit.budget_watts is not None and not plan.limits.measure and limit.meter is None:
-            parts.append(Part(f"feed {what}", *_electricity(limit.budget_watts, loads)))
+            floor_s = max(part.seconds for part in parts if math.isfinite(part.seconds))
+            parts.append(Part(f"feed {what}", *_electricity(limit.budget_watts, loads, floor_s)))
         if limit.ramp_watts_per_min is not None:
             parts.append(Part(f"ramp {what}", *_ramp(limit.ramp_watts_per_min, loads)))
         if limit.inrush_amps is not None:
             parts.append(Part(f"inrush {what}", *_inrush(limit.inrush_amps, loads)))
     parts += _slots(plan, started)
-    parts.sort(key=lambda part: (-part.seconds, part.what))
+    parts.sort(key=lambda part: (-part.seconds, part.what != "chain", part.what))
     return Bound(parts[0].seconds, parts[0], tuple(parts))
 
 
@@ -202,23 +204,43 @@ def feed_bound_s(budget: float, draws: Sequence[Draw], floor_s: float = 0.0) -> 
     paces = sorted(draw.pace for draw in draws if draw.pace > 0)
     if not paces:
         return floor_s
+    alike = _alike(draws)
     heads = sorted(draw.head_s for draw in draws)
     starts = [heads[index * (len(heads) - 1) // HEADS] for index in range(HEADS + 1)]
     rates = sorted({paces[index * (len(paces) - 1) // 4] * factor for index in range(5) for factor in (0.7, 0.85, 1.0)})
     best = floor_s
+    # A feed that does not bind shows at a few looks, and most do not.
+    coarse = [(start, rate) for start in starts[::4] for rate in rates[::3]]
+    if not any(_too_short(budget, alike, start, rate, max(best, start) + 1.0) for start, rate in coarse):
+        return best
     for start in dict.fromkeys(starts):
         for rate in rates:
             # Mostly it is no better than what is known: one look tells.
             found = max(best, start)
-            step = 64.0 if _too_short(budget, draws, start, rate, found + 1.0) else 0.0
+            step = 64.0 if _too_short(budget, alike, start, rate, found + 1.0) else 0.0
             while step >= 1.0:
-                while _too_short(budget, draws, start, rate, found + step):
+                while _too_short(budget, alike, start, rate, found + step):
                     found = best = found + step
                 step /= 4
     return best
 
 
-def _too_short(budget: float, draws: Sequence[Draw], start: float, rate: float, end: float) -> bool:
+def _alike(draws: Sequence[Draw]) -> list[tuple[Draw, int]]:
+    """Hosts that differ by less than ``GRID_S`` as one, with their number: the least of each, so it stays a bound."""
+    if len(draws) < FEW:
+        return [(draw, 1) for draw in draws]
+
+    def down(seconds: float) -> float:
+        return seconds // GRID_S * GRID_S
+
+    found: dict[Draw, int] = {}
+    for draw in draws:
+        least = Draw(down(draw.head_s), down(draw.tail_s), down(draw.boot_s), draw.steady, draw.surge)
+        found[least] = found.get(least, 0) + 1
+    return list(found.items())
+
+
+def _too_short(budget: float, alike: Sequence[tuple[Draw, int]], start: float, rate: float, end: float) -> bool:
     """Do the least costs of all exceed what the feed can carry, with the weight that begins at ``start``?"""
     if end <= start:
         return False
@@ -227,7 +249,7 @@ def _too_short(budget: float, draws: Sequence[Draw], start: float, rate: float, 
     capacity = budget * whole
     carried = 0.0
     exp = math.exp
-    for draw in draws:
+    for draw, count in alike:
         steady, surge, boot_s, head_s = draw.steady, draw.surge, draw.boot_s, draw.head_s
         latest = end - draw.tail_s - boot_s
         if latest < head_s:
@@ -241,13 +263,14 @@ def _too_short(budget: float, draws: Sequence[Draw], start: float, rate: float, 
             if over > 0:
                 before += surge * (exp(rate * (start + over - end)) - exp(rate * (start - end)))
             least = min(least, before)
-        carried += least
+        carried += least * count
         if carried > capacity + _EPSILON:
             return True
     return False
 
 
-def _electricity(budget: float, loads: list[_Load]) -> tuple[float, str]:
+def _electricity(budget: float, loads: list[_Load], floor_s: float) -> tuple[float, str]:
+    """``floor_s``: a bound that is known. A feed that cannot be above it is not reckoned out, and says what is sure."""
     total = sum(load.steady for load in loads)
     # Whoever boots last draws its peak beside the steady draw of all others.
     least_end = min((total - load.steady + load.peak for load in loads if load.surplus > 0), default=0.0)
@@ -264,7 +287,13 @@ def _electricity(budget: float, loads: list[_Load]) -> tuple[float, str]:
         rest = load.job.place_s - boot_s
         draws.append(Draw(load.job.head_s, load.job.tail_s + rest, boot_s, load.steady, surge))
     work = sum(load.surplus for load in loads)
-    return feed_bound_s(budget, draws), f"{work / 3.6e6:.1f} kWh of boots, {total:.0f} of {budget:.0f} in the end"
+    detail = f"{work / 3.6e6:.1f} kWh of boots, {total:.0f} of {budget:.0f} in the end"
+    # All the work in the room that is left when everybody runs: a feed that is done so soon never binds.
+    latest = max(draw.head_s for draw in draws) + max(draw.boot_s + draw.tail_s for draw in draws)
+    if work / max(budget - total, _EPSILON) + latest <= floor_s:
+        return work / budget, detail
+    found = feed_bound_s(budget, draws, floor_s)
+    return (found if found > floor_s else work / budget), detail
 
 
 def _thresholds(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

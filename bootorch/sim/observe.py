@@ -196,7 +196,8 @@ class _Reader:
     def _latency(self, kind: Kind, reason: Reason, latency: Latency) -> None:
         o = self._o
         if kind in _CHECKS:
-            if reason is Reason.OK:
+            # A first probe that finds the host up is one that lasted until it was: no usual login.
+            if reason is Reason.OK and kind is not Kind.BOOT_PROBE:
                 o.login.append(latency)
             elif reason is Reason.UNREACHABLE:
                 o.refusal.append(latency.seconds)
@@ -314,7 +315,7 @@ def _login_s(events: list[Event]) -> float:
     begun: dict[int, tuple[float, int]] = {}
     took: list[Latency] = []
     for event in events:
-        if isinstance(event, Intent) and event.kind in _CHECKS:
+        if isinstance(event, Intent) and event.kind in (Kind.READY_CHECK, Kind.VERIFY_CHECK):
             begun[event.id] = (event.t, len(begun))
         elif isinstance(event, Answer) and (found := begun.pop(event.id, None)) and event.reason is Reason.OK:
             took.append(Latency(event.t - found[0], found[1]))

@@ -242,7 +242,7 @@ class World:
                 said = Reason.UNREACHABLE if now < up_at else Reason.CHECK_FAILED
                 return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
         if now < up_at:
-            return Reason.UNREACHABLE, "connection refused", self._retry(name, now, on_at, up_at), {}
+            return Reason.UNREACHABLE, "connection refused", self._retry(name, now, on_at, up_at, boot=True), {}
         if kind is not _BOOT_PROBE:
             return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
@@ -253,10 +253,11 @@ class World:
         a, b = crc32(name.encode()) ^ self._draws.seed, server.boots
         return f"{a:08x}-{b & 0xFFFF:04x}-4{a >> 20:03x}-a{a & 0xFFF:03x}-{a:08x}{b & 0xFFFF:04x}"
 
-    def _retry(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
+    def _retry(self, name: str, now: float, since: float, at: float, *, boot: bool = False) -> dict[str, Scalar]:
         """When to look again: at the change, and as much later as a look in turn would have come, evenly."""
         drawn = self._draws.number(crc32(name.encode()), 3)
-        return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5) * drawn}
+        expected_s = self._plan.hosts[name].boot_s if boot else 0.0
+        return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5, expected_s) * drawn}
 
     def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
@@ -266,7 +267,7 @@ class World:
             if up_at is None:
                 return {"power": "on", "retry_after_s": NEVER_S}
             since = server.on_at if server.on_at is not None else now
-            return {"power": "on", **self._retry(name, now, since, up_at)}
+            return {"power": "on", **self._retry(name, now, since, up_at, boot=True)}
         data: dict[str, Scalar] = {"power": "off"}
         if server.asked_at is not None or intent.args.get("survey"):
             if server.on_at is None:

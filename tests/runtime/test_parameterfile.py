@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootorch.core.errors import InvalidInput
-from bootorch.runtime.parameterfile import parse_parameters, read_parameters, write_parameters
+from bootorch.runtime.parameterfile import parameter_table, parse_parameters, read_parameters, write_parameters
 from bootorch.sim.distributions import Lognormal, Quantiles, Uniform
 from bootorch.sim.machine import BootFailure
 from bootorch.sim.parameters import (
@@ -134,6 +134,11 @@ def test_each_parameter_has_a_comment_that_says_what_it_rests_on() -> None:
     assert text.count("\n# ") == len(fields(Parameters))
     assert "# Power until the first login (seconds). Fitted to 231 samples.\nboot:" in text
     assert "AC until a host starts by itself" in text
+
+
+def test_the_documentation_has_every_parameter_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
+    assert parameter_table() in page
 
 
 numbers = st.floats(0.0, 1e9)
