@@ -191,17 +191,19 @@ def _binding(outcomes: Outcomes, times: Times, page: Lines) -> None:
         often = "" if count == 1 else f" in {bound.samples} of {count} samples"
         words = f"{bound.share:.0%} of the critical path ({span(bound.seconds)}){often}"
         rows.append((("binding", "bold") if not index else "", bound.title, (words, "dim")))
+    page.table(rows, indent=0)
+    rows = []
     for index, (resource, (host_s, most)) in enumerate(list(outcomes.held.items())[:MOST_HELD]):
         words = f"{hosts(most)} at once at most, {host_s / 3600:,.1f} host hours"
         rows.append((("held back by", "bold") if not index else "", resource_title(resource), (words, "dim")))
     for index, (scope, samples) in enumerate(outcomes.tripped.items()):
         words = f"trips in {samples} of {count} samples"
         rows.append((("breaker", "bold") if not index else "", scope.replace(":", " ", 1), (words, "dim")))
+    page.table(rows, indent=0)
     bound_at, ratio = outcomes.bound, outcomes.ratio
     if bound_at is not None and bound_at.p50 is not None:
-        words = "" if ratio is None or ratio.p50 is None else f"the run ends at {ratio.p50:.2f} × of it"
-        rows.append((("lower bound", "bold"), f"{span(bound_at.p50)}: {outcomes.bound_by}", (words, "dim")))
-    page.table(rows, indent=0)
+        words = "" if ratio is None or ratio.p50 is None else f"; the run ends at {ratio.p50:.2f} × of it"
+        page.add(("lower bound", "bold"), f"  {span(bound_at.p50)}{words}", (f"  {outcomes.bound_by}", "dim"))
 
 
 def _what_ifs(forecast: Forecast, times: Times, page: Lines) -> None:
