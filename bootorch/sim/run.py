@@ -88,6 +88,10 @@ class Simulation:
         """What is under way at this moment: lost when the process ends here."""
         return [intent for _, _, intent in sorted(self._under_way)]
 
+    def to_come(self) -> list[Event]:
+        """What of the script has not happened yet."""
+        return self._script[::-1]
+
     def verdict(self) -> str:
         """As the engine's, but that a script may still change what stands still."""
         verdict = self.engine.verdict()
