@@ -44,7 +44,7 @@ from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
 from bootorch.core.model import Outcome, SshCheck, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import backoff_s, jitter, poll_s
+from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
 from bootorch.core.slots import Slots, boot_slots
 from bootorch.core.urgency import priorities
 
@@ -620,12 +620,13 @@ class State:
         return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=self._jitter(host))
 
     def _look_again(self, host: HostState, event: Answer) -> None:
-        since = host.on_t if host.on_t is not None and host.stage is Stage.BOOT else host.stage_t
         hint = event.data.get("retry_after_s")
         if hint is not None:
             host.next_t = event.t + float(hint)
+        elif host.on_t is not None and host.stage is Stage.BOOT:
+            host.next_t = event.t + look_s(event.t - host.on_t, self._jitter(host), host.host.boot_s)
         else:
-            host.next_t = event.t + poll_s(event.t - since, self._jitter(host))
+            host.next_t = event.t + poll_s(event.t - host.stage_t, self._jitter(host))
 
     def _hinted(self, host: HostState, event: Answer) -> None:
         """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""
