@@ -44,7 +44,7 @@ from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
 from bootorch.core.model import Outcome, SshCheck, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import backoff_s, jitter, poll_s
+from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
 from bootorch.core.slots import Slots, boot_slots
 from bootorch.core.urgency import priorities
 
@@ -100,9 +100,6 @@ class State:
             self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
         self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
-        for feed, limit in plan.limits.feeds.items():
-            if limit.dark:
-                change.lose(self, feed, "plan", 0.0)
         self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
         self.open: dict[int, Intent] = {}
         self.surveys = 0  # power states of waiting hosts that are being read
@@ -145,6 +142,9 @@ class State:
             TierSet: lambda event: change.tier_set(self, event),
             Adapted: lambda event: change.adapted(self, event),
         }
+        for feed, limit in plan.limits.feeds.items():
+            if limit.dark:
+                change.lose(self, feed, "plan", 0.0)
 
     # -- fold ---------------------------------------------------------------------
 
@@ -620,15 +620,13 @@ class State:
         return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=self._jitter(host))
 
     def _look_again(self, host: HostState, event: Answer) -> None:
-        expected_s = 0.0
-        since = host.stage_t
-        if host.stage is Stage.BOOT and host.on_t is not None:
-            since, expected_s = host.on_t, host.host.boot_s
         hint = event.data.get("retry_after_s")
         if hint is not None:
             host.next_t = event.t + float(hint)
+        elif host.on_t is not None and host.stage is Stage.BOOT:
+            host.next_t = event.t + look_s(event.t - host.on_t, self._jitter(host), host.host.boot_s)
         else:
-            host.next_t = event.t + poll_s(event.t - since, self._jitter(host), expected_s)
+            host.next_t = event.t + poll_s(event.t - host.stage_t, self._jitter(host))
 
     def _hinted(self, host: HostState, event: Answer) -> None:
         """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""

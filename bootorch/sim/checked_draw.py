@@ -217,7 +217,10 @@ class Electricity:
                     all_steady = self._base.total((feed, 0)) + steady + kept + self._surge[feed]
                     if all_steady > budget + NEAR:
                         yield f"feed {feed}: {kept:g} are kept for more urgent hosts, in all {all_steady:g} of {budget:g}"
-            if ramp is not None and (recent := self._recent(self._starts[feed], RAMP_WINDOW_S, now)) + peak > ramp + NEAR:
+            if (
+                ramp is not None
+                and (recent := self._recent(self._starts[feed], RAMP_WINDOW_S, now)) + peak > ramp + NEAR
+            ):
                 yield f"feed {feed} ramps {recent:g} in a minute, and {peak:g} more is above {ramp:g}"
             amps = self._hosts[name].inrush_amps
             if inrush is not None and amps:
@@ -254,5 +257,3 @@ class Electricity:
             budget, draw = self.budget[feed], self._draw.total((feed, 0))
             if budget is not None and self._limits[feed].meter is None and draw > budget + NEAR:
                 yield f"feed {feed} draws {draw:g} of {budget:g}"
-
-

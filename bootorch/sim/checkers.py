@@ -308,7 +308,10 @@ class Checker:
             self._forks -= int(intent.args["forks"])
             return
         self._surveys -= "survey" in intent.args
-        for holders in (self._holders.get(f"bmc:{subnet(self._plan.hosts[name].bmc.address)}"), self._holders.get("logins")):
+        for holders in (
+            self._holders.get(f"bmc:{subnet(self._plan.hosts[name].bmc.address)}"),
+            self._holders.get("logins"),
+        ):
             if holders is not None:
                 holders.discard(str(event.id))
         if event.id < self._void.get(name, 0):
@@ -469,7 +472,9 @@ class Checker:
         if least is None or most is None or now is None:
             raise InvariantBroken(f"a slot that does not adapt: {event}")
         grows = event.limit == now + 1 and event.limit <= most
-        shrinks = event.limit < now and event.limit >= min(least, now) and (event.limit <= now // 2 or event.limit == least)
+        shrinks = (
+            event.limit < now and event.limit >= min(least, now) and (event.limit <= now // 2 or event.limit == least)
+        )
         if not grows and not shrinks:
             raise InvariantBroken(f"slot {event.slot} goes from {now} (least {least}, most {most}): {event}")
         self._adapted[event.slot] = event.limit
@@ -561,7 +566,15 @@ class Checker:
 
     def _afresh(self, name: str) -> None:
         """Nothing is known of it any more."""
-        for known in (self._off_read, self._on_read, self._down, self._unbooted, self._lit, self._examined, self._begun):
+        for known in (
+            self._off_read,
+            self._on_read,
+            self._down,
+            self._unbooted,
+            self._lit,
+            self._examined,
+            self._begun,
+        ):
             known.discard(name)
         for facts in (self._asked, self._real_t):
             facts.pop(name, None)

@@ -15,7 +15,7 @@ from bootorch.core.events import Answer, BootFailed, Event, Intent, Kind, RunSta
 from bootorch.core.model import Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import poll_s
+from bootorch.core.retry import look_s, poll_s
 from bootorch.sim.leastsquares import non_negative
 from bootorch.sim.machine import BootFailure
 
@@ -268,7 +268,7 @@ class _Reader:
         seen_t = event.t - (self._login_s if seconds is None else seconds)
         took_s = seen_t - host.on_t
         if seconds is None:
-            took_s -= poll_s(max(0.0, seen_t - host.accepted_t), 0.5) / 2
+            took_s -= look_s(max(0.0, seen_t - host.accepted_t), 0.5, self._plan.hosts[event.target].boot_s) / 2
         host.up_t = host.on_t + max(took_s, 0.001)
         uptime_s = float(event.data.get("uptime_s", -1.0))
         self._proofs.append(_Proof(Boot(event.target, host.model, max(took_s, 0.001)), host.on_t, event.t, uptime_s))

@@ -232,7 +232,15 @@ class _Maker:
     def _limits(self, hosts: dict[str, Host]) -> Limits:
         rng, on = self._rng, self._on
         feeds: dict[str, FeedLimit] = {}
-        drawn = {"a": 0.0, "b": 0.0, "a/row-0": 0.0, "a/row-1": 0.0, "b/row-0": 0.0, "b/row-1": 0.0, "a/row-0/pdu-0": 0.0}
+        drawn = {
+            "a": 0.0,
+            "b": 0.0,
+            "a/row-0": 0.0,
+            "a/row-1": 0.0,
+            "b/row-0": 0.0,
+            "b/row-1": 0.0,
+            "a/row-0/pdu-0": 0.0,
+        }
         for host in hosts.values():
             for feed in {path: None for cord in host.feeds for path in feed_path(cord)}:
                 if feed in drawn:
@@ -299,7 +307,8 @@ class _Maker:
         found = FIELD if "field" in on else CALM
         if "faults" in on:
             found = replace(
-                ROUGH, **{name: getattr(found, name) for name in ("restore_last_share", "restore_on_share", "epidemics")}
+                ROUGH,
+                **{name: getattr(found, name) for name in ("restore_last_share", "restore_on_share", "epidemics")},
             )
         if "on" in on:
             found = replace(found, on_share=0.3, restore_on_share=0.2)
@@ -329,7 +338,11 @@ class _Maker:
         for _ in times("say_limits", 4):
             if plan.limits.slots and rng.random() < 0.5:
                 kind = rng.choice(list(plan.limits.slots))
-                values = {"rack": ["rack:r0"], "image_server": ["image_server:pxe-0"], "bmc_per_subnet": ["bmc:127.1.0"]}
+                values = {
+                    "rack": ["rack:r0"],
+                    "image_server": ["image_server:pxe-0"],
+                    "bmc_per_subnet": ["bmc:127.1.0"],
+                }
                 name = rng.choice([kind, *values.get(kind, [])])
                 found.append(LimitSet(when(), "slot", name, float(rng.choice([0, 1, 2, 8])), by="kim"))
             elif plan.limits.feeds:
@@ -433,7 +446,9 @@ def _killed(
             world.finish(intent, simulation.now)
     engine = Engine(case.plan, replay(case.plan, map(decode, journal)))
     if list(engine.state.durable()) != list(simulation.engine.state.durable()):
-        raise CaseFailed(f"the journal gives another state at {simulation.now}: {difference(simulation.engine, engine)}")
+        raise CaseFailed(
+            f"the journal gives another state at {simulation.now}: {difference(simulation.engine, engine)}"
+        )
     if lost := [i for i in simulation.interrupted() if i.durable and i.id not in engine.state.open]:
         raise CaseFailed(f"effects left without their intents on disk: {lost}")
     tell(resume(engine, simulation.now, 0.0, _WALL, "swarm"))

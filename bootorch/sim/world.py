@@ -20,7 +20,7 @@ from bootorch.core.limits import feed_path
 from bootorch.core.model import BootDevice, Console, Host, SecondBoot
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import poll_s
+from bootorch.core.retry import look_s, poll_s
 from bootorch.sim import symptoms
 from bootorch.sim.distributions import Distribution, Lognormal
 from bootorch.sim.draw_meter import FeedMeters
@@ -242,7 +242,7 @@ class World:
                 said = Reason.UNREACHABLE if now < up_at else Reason.CHECK_FAILED
                 return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
         if now < up_at:
-            return Reason.UNREACHABLE, "connection refused", self._retry(name, now, on_at, up_at, boot=True), {}
+            return Reason.UNREACHABLE, "connection refused", self._retry_boot(name, now, on_at, up_at), {}
         if kind is not _BOOT_PROBE:
             return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
@@ -253,11 +253,15 @@ class World:
         a, b = crc32(name.encode()) ^ self._draws.seed, server.boots
         return f"{a:08x}-{b & 0xFFFF:04x}-4{a >> 20:03x}-a{a & 0xFFF:03x}-{a:08x}{b & 0xFFFF:04x}"
 
-    def _retry(self, name: str, now: float, since: float, at: float, *, boot: bool = False) -> dict[str, Scalar]:
+    def _retry(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
         """When to look again: at the change, and as much later as a look in turn would have come, evenly."""
         drawn = self._draws.number(crc32(name.encode()), 3)
-        expected_s = self._plan.hosts[name].boot_s if boot else 0.0
-        return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5, expected_s) * drawn}
+        return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5) * drawn}
+
+    def _retry_boot(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
+        """The same for a boot, at which the engine looks more closely towards the end that it expects."""
+        drawn = self._draws.number(crc32(name.encode()), 3)
+        return {"retry_after_s": at - now + look_s(at - since, 0.5, self._plan.hosts[name].boot_s) * drawn}
 
     def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
@@ -267,7 +271,7 @@ class World:
             if up_at is None:
                 return {"power": "on", "retry_after_s": NEVER_S}
             since = server.on_at if server.on_at is not None else now
-            return {"power": "on", **self._retry(name, now, since, up_at, boot=True)}
+            return {"power": "on", **self._retry_boot(name, now, since, up_at)}
         data: dict[str, Scalar] = {"power": "off"}
         if server.asked_at is not None or intent.args.get("survey"):
             if server.on_at is None:
