@@ -25,7 +25,7 @@ from bootorch.core.limits import OFF, PEAK, RAMP_WINDOW_S, STEADY, Draw, Feeds, 
 from bootorch.core.model import Host, Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.slots import boot_slots
-from bootorch.sim.bounds import Times
+from bootorch.sim.chains import Times
 
 POLICIES = ("barriers", "rate", "racks")
 RATE_PER_MIN = 300
