@@ -361,7 +361,7 @@ def _bound(scenario: Scenario, world: World) -> tuple[float, str] | None:
     partial = scenario.options.selected or any(limit.dark for limit in plan.limits.feeds.values())
     if scenario.state is not None or partial or any(isinstance(change, FeedOutage) for change in what.changes):
         return None
-    bound = lower_bound(plan, world.durations())
+    bound = lower_bound(plan, world.durations(), thorough=len(plan.hosts) <= SMALL)
     if not math.isfinite(bound.seconds):
         return None
     detail = f" ({bound.binding.detail})" if bound.binding.detail else ""

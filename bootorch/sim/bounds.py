@@ -62,8 +62,11 @@ class Bound:
     parts: tuple[Part, ...]
 
 
-def lower_bound(plan: Plan, times: Mapping[str, Times]) -> Bound:
-    """The largest bound of the plan in the world that ``times`` (host -> what is drawn) was drawn from."""
+def lower_bound(plan: Plan, times: Mapping[str, Times], *, thorough: bool = True) -> Bound:
+    """The largest bound of the plan in the world that ``times`` (host -> what is drawn) was drawn from.
+
+    Without ``thorough`` fewer weights are tried for the feeds: a little weaker where electricity decides, and quick.
+    """
     chains = Chains(plan, times)
     parts = [Part("chain", *chains.longest())]
     started = [job for job in chains.jobs.values() if job.runs]
@@ -72,7 +75,7 @@ def lower_bound(plan: Plan, times: Mapping[str, Times]) -> Bound:
         # Measured draw replaces the model while the run goes on: what the budget then allows is not known.
         if limit.budget_watts is not None and not plan.limits.measure and limit.meter is None:
             floor_s = max(part.seconds for part in parts if math.isfinite(part.seconds))
-            parts.append(Part(f"feed {what}", *_electricity(limit.budget_watts, loads, floor_s)))
+            parts.append(Part(f"feed {what}", *_electricity(limit.budget_watts, loads, floor_s, thorough)))
         if limit.ramp_watts_per_min is not None:
             parts.append(Part(f"ramp {what}", *_ramp(limit.ramp_watts_per_min, loads)))
         if limit.inrush_amps is not None:
@@ -159,7 +162,7 @@ class Draw:
         return math.log1p(self.steady / self.surge) / self.boot_s if self.surge > 0 and self.boot_s > 0 else 0.0
 
 
-def feed_bound_s(budget: float, draws: Sequence[Draw], floor_s: float = 0.0) -> float:
+def feed_bound_s(budget: float, draws: Sequence[Draw], floor_s: float = 0.0, *, thorough: bool = True) -> float:
     """A time in which these hosts cannot all be brought up under ``budget`` B; ``floor_s``: one that is known already.
 
     By duality. Take any weight w(u) >= 0 of the moments u of a run that ends at C. A host that is switched on at t
@@ -183,8 +186,10 @@ def feed_bound_s(budget: float, draws: Sequence[Draw], floor_s: float = 0.0) -> 
         return floor_s
     alike = _alike(draws)
     heads = sorted(draw.head_s for draw in draws)
-    starts = [heads[index * (len(heads) - 1) // HEADS] for index in range(HEADS + 1)]
-    rates = sorted({paces[index * (len(paces) - 1) // 4] * factor for index in range(5) for factor in (0.7, 0.85, 1.0)})
+    count = HEADS if thorough else 2
+    starts = [heads[index * (len(heads) - 1) // count] for index in range(count + 1)]
+    parts, factors = (4, (0.7, 0.85, 1.0)) if thorough else (2, (0.85,))
+    rates = sorted({paces[i * (len(paces) - 1) // parts] * factor for i in range(parts + 1) for factor in factors})
     best = floor_s
     # A feed that does not bind shows at a few looks, and most do not.
     coarse = [(start, rate) for start in starts[::4] for rate in rates[::3]]
@@ -246,7 +251,7 @@ def _too_short(budget: float, alike: Sequence[tuple[Draw, int]], start: float, r
     return False
 
 
-def _electricity(budget: float, loads: list[_Load], floor_s: float) -> tuple[float, str]:
+def _electricity(budget: float, loads: list[_Load], floor_s: float, thorough: bool) -> tuple[float, str]:
     """``floor_s``: a bound that is known. A feed that cannot be above it is not reckoned out, and says what is sure."""
     total = sum(load.steady for load in loads)
     # Whoever boots last draws its peak beside the steady draw of all others.
@@ -269,7 +274,7 @@ def _electricity(budget: float, loads: list[_Load], floor_s: float) -> tuple[flo
     latest = max(draw.head_s for draw in draws) + max(draw.boot_s + draw.tail_s for draw in draws)
     if work / max(budget - total, _EPSILON) + latest <= floor_s:
         return work / budget, detail
-    found = feed_bound_s(budget, draws, floor_s)
+    found = feed_bound_s(budget, draws, floor_s, thorough=thorough)
     return (found if found > floor_s else work / budget), detail
 
 

@@ -56,6 +56,7 @@ class _Wait:
     may: bool = True  # it can hold
     surely: bool = True  # it will
     decisive: str = ""  # the member that lets it hold
+    able: int = -1  # members that may become ready; -1: not counted yet
 
     def reckon(self) -> None:
         if self.needed is None:
@@ -79,7 +80,11 @@ class _Wait:
 
     def needs_all(self) -> bool:
         """No member can be spared: the children wait for each of them."""
-        return self.needed is None or self.needed >= sum(1 for job in self.members if job.may)
+        if self.needed is None:
+            return True
+        if self.able < 0:
+            self.able = sum(1 for job in self.members if job.may)
+        return self.needed >= self.able
 
 
 @dataclass(slots=True, eq=False)
