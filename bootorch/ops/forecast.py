@@ -299,7 +299,7 @@ class _Trial(Simulation):
                 if verdict == "stopped" and self._choose():
                     continue
                 return verdict
-            if self.now > MOST_S or (not moved and self.now == before and not state.open and not state.timers):
+            if self.now > MOST_S or (not moved and self.now == before and self.engine.idle):
                 return "endless"
 
 

@@ -143,8 +143,7 @@ class Checker:
             case GateOpened():
                 self._gate_opened(event)
             case Chosen():
-                if event.group in self.turn and event.group not in self._led and event.host not in self.outcome:
-                    self.turn[event.group] = event.host
+                self._chosen(event)
             case LimitSet() if event.kind == "feed":
                 self.power.limit_set(event)
             case LimitSet():
@@ -396,6 +395,15 @@ class Checker:
                 self._led.add(group)
             else:
                 self._next(group)
+
+    def _chosen(self, event: Chosen) -> None:
+        group, before = event.group, self.turn.get(event.group)
+        if before is None or group in self._led or event.host in self.outcome or self.impossible(event.host):
+            return
+        self.turn[group] = event.host
+        if before not in ("", event.host) and before not in self._asked and self.power.level.get(before) != 0.0:
+            self._release(before)  # it was not switched on yet, and waits like the others
+            self._begun.discard(before)
 
     def _next(self, group: str) -> None:
         candidates = self._candidates[group]

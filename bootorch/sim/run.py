@@ -50,7 +50,9 @@ class Simulation:
                 heappush(under_way, (world.ends_at(event, now), event.id, event))
         state = engine.state
         timers = state.timers
-        if under_way:
+        if engine.unfinished:
+            moment = now
+        elif under_way:
             moment = under_way[0][0]
             if timers and timers[0][0] < moment:
                 moment = timers[0][0]
