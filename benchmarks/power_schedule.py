@@ -8,7 +8,7 @@ knowledge, in the order of the names, and after a drill: the first run's journal
 plan names the fitted file (``parameters``), and the longest boots go first (Graham 1969).
 
 ``--virtual``: the engine over the simulated world. ``--real``: ``bootorch run`` and IPMI packets against a process that
-is all the BMCs (``bootorch lab bmcs``); a host takes connections on its own address once it is up, and that is the proof.
+is all the BMCs (``bootorch lab bmcs``); a host takes connections on its own address once it is up: that is the proof.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from bootorch.core.engine import Engine
 from bootorch.core.events import Answer, Event, Intent, Kind
@@ -181,11 +182,14 @@ def bootorch(*words: str) -> str:
     return done.stdout
 
 
-def real_run(
-    plan: Path, run_dir: Path, hosts: int, seed: int, port: int, host_port: int
-) -> tuple[Run, dict[str, object]]:
+def real_run(plan: Path, run_dir: Path, hosts: int, seed: int, port: int, host_port: int) -> tuple[Run, dict[str, Any]]:
     """One recovery of a fleet that is all off. CPU is that of ``bootorch run``, its start included."""
-    options = {"seed": seed, "boot_seconds": f"{BOOTS[0]:g}-{BOOTS[1]:g}", "port": port, "host_port": host_port}
+    options: dict[str, Any] = {
+        "seed": seed,
+        "boot_seconds": f"{BOOTS[0]:g}-{BOOTS[1]:g}",
+        "port": port,
+        "host_port": host_port,
+    }
     with swarm_process.running(password=PASSWORD, count=hosts, network=NETWORK, lifetime=1800, **options) as fleet:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         bootorch("run", str(plan), "--new", "--no-forecast", "--json", "--run-dir", str(run_dir))
@@ -200,7 +204,7 @@ def free_port(kind: socket.SocketKind) -> int:
     """One below those that Linux gives to outgoing connections: hundreds of these are made meanwhile."""
     for port in range(20000, 32000):
         with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
-            probe.bind(("0.0.0.0", port))  # noqa: S104 - only to see that nobody has it
+            probe.bind(("0.0.0.0", port))
             return port
     raise SystemExit("no port is free from 20000 to 32000")
 
@@ -247,9 +251,13 @@ def main() -> int:
     both = given.virtual == given.real
     rows: list[tuple[str, Run]] = []
     if both or given.virtual:
-        rows += zip(("virtual, unknown", "virtual, after a drill"), virtual(given.hosts, given.slots, given.seed))
+        rows += zip(
+            ("virtual, unknown", "virtual, after a drill"), virtual(given.hosts, given.slots, given.seed), strict=True
+        )
     if both or given.real:
-        rows += zip(("real, unknown", "real, after a drill"), real(given.hosts, given.slots, given.seed, 2))
+        rows += zip(
+            ("real, unknown", "real, after a drill"), real(given.hosts, given.slots, given.seed, 2), strict=True
+        )
     for title, run in rows:
         print(
             f"{title:22}  {run.makespan_s:6.1f} s = {run.makespan_s / ideal:.3f} x ideal; {run.ready} ready; "

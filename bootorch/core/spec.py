@@ -106,7 +106,7 @@ NO_CONTROL = ControlSpec()
 
 @dataclass(frozen=True, slots=True)
 class PlanSpec:
-    """``inventory``, ``known_hosts`` and ``parameters`` are absolute paths; ``places``: where a path into the file stands.
+    """``inventory``, ``known_hosts``, ``parameters``: absolute paths; ``places``: where in the file a path into it is.
 
     ``names``: addresses of names, from ``control.hosts_file``. ``to_read``: nothing will be sent, so names without an
     address may stay names (the hosts file of a run that is read elsewhere need not be there).
