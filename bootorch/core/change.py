@@ -139,6 +139,10 @@ def _reopen(state: State, names: list[str], t: float) -> None:
                     other.impossible = state.dependencies.why_impossible(child)
                     if other.outcome is Outcome.BLOCKED and not other.impossible:
                         todo.append(child)
+        if not todo:
+            for leader in state.dependencies.leaders.values():
+                if (turn := leader.resume()) is not None:
+                    waits_change(state, leader, turn)
         if host.outcome is None:
             state.feeds.keep(host.draw, state.in_scope(name) and not host.dark and host.draw.level == OFF)
             state.dirty[name] = None

@@ -215,13 +215,20 @@ class Leader:
         self.settled.discard(host.name)
         if self.status is Status.HOLDS:
             return None
-        if self.status is Status.IMPOSSIBLE and host.name in self._stated:
+        if host.name in self._stated:
+            left = {*self._candidates, host.name}
+            self._candidates = [name for name in self._stated if name in left and name != self.chosen]
             self.status = Status.PENDING
-            return self._turn(host.name) or Change([], 0)
         if host.name in self._let and host.name != self.chosen:
             self._let.discard(host.name)  # its turn is over
             return Change([host.name], 1)
-        return None
+        return Change([], 0)
+
+    def resume(self) -> Change | None:
+        """Candidates have come back: the first of them has its turn where nobody has."""
+        if self.status is not Status.PENDING or self.chosen or not self._candidates or not self._next():
+            return None
+        return self._turn(self.chosen) if self.chosen else None
 
     def choose(self, host: str) -> Iterator[Change]:
         """A person named the member."""

@@ -208,10 +208,16 @@ class Engine:
                     self._redeploy_group(state.groups[name])
             if state.suspects or state.overloads or state.grown:
                 self._oversight.look(now)
-            if not self._stands and self.idle and not state.paused and state.unsettled:
-                self._stands = True
-                self._pass_by()
+            self._stand_still()
+        self._stand_still()
         return self._out
+
+    def _stand_still(self) -> None:
+        """Nothing is under way and nothing will be: once, whoever fits may pass by those that do not."""
+        state = self.state
+        if not self._stands and state.unsettled and not state.paused and self.idle:
+            self._stands = True
+            self._pass_by()
 
     @property
     def unfinished(self) -> bool:
@@ -343,8 +349,11 @@ class Engine:
         slot = self.admission.survey_slot()
         if slot is not None:
             self.admission.park(host, slot)
-        elif self.admission.bmc_slot(host) is not None:
-            self._later(host, now + SURVEY_PAUSE_S)
+        elif (slot := self.admission.bmc_slot(host)) is not None:
+            if self.state.slots.limit(slot[1]):
+                self._later(host, now + SURVEY_PAUSE_S)
+            else:
+                self.admission.park(host, slot)  # closed until a person says otherwise
         else:
             self._start(host, Kind.POWER_READ, until_t, survey=True)
 

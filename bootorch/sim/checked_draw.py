@@ -72,8 +72,8 @@ class Electricity:
         self._hosts = plan.hosts
         self._limits = plan.limits.feeds
         self.budget = {name: limit.budget_watts for name, limit in self._limits.items()}
-        self._ramp = {name: limit.ramp_watts_per_min for name, limit in self._limits.items()}
-        self._inrush = {name: limit.inrush_amps for name, limit in self._limits.items()}
+        self.ramp = {name: limit.ramp_watts_per_min for name, limit in self._limits.items()}
+        self.inrush = {name: limit.inrush_amps for name, limit in self._limits.items()}
         self._draw = Sums(exact=exact)
         self._steady = Sums(exact=exact)  # of those that run
         self._base = Sums(exact=exact)  # steady draw of all that run or boot
@@ -180,7 +180,7 @@ class Electricity:
     # -- limits ---------------------------------------------------------------------
 
     def limit_set(self, event: LimitSet) -> None:
-        for limits, value in ((self.budget, event.value), (self._ramp, event.ramp), (self._inrush, event.inrush)):
+        for limits, value in ((self.budget, event.value), (self.ramp, event.ramp), (self.inrush, event.inrush)):
             if value is not None:
                 limits[event.name] = value
 
@@ -207,7 +207,7 @@ class Electricity:
     def short(self, name: str, tier: int, now: float) -> Iterator[str]:
         """Everything that forbids to switch the host on now, which is off."""
         for feed, peak, steady in self.shares(name):
-            budget, ramp, inrush = self.budget[feed], self._ramp[feed], self._inrush[feed]
+            budget, ramp, inrush = self.budget[feed], self.ramp[feed], self.inrush[feed]
             if budget is not None:
                 load = self.load(feed, now)
                 if load + peak > budget + NEAR:
@@ -239,8 +239,8 @@ class Electricity:
         amps = self._hosts[name].inrush_amps
         for feed, peak, _ in self.shares(name):
             for starts, limit, amount, window_s in (
-                (self._starts[feed], self._ramp[feed], peak, RAMP_WINDOW_S),
-                (self._inrushes[feed], self._inrush[feed], amps, INRUSH_WINDOW_S),
+                (self._starts[feed], self.ramp[feed], peak, RAMP_WINDOW_S),
+                (self._inrushes[feed], self.inrush[feed], amps, INRUSH_WINDOW_S),
             ):
                 starts.pop(name, None)
                 if limit is None or not amount:

@@ -432,6 +432,17 @@ class Checker:
             if limit is not None and len(holders) > limit:
                 raise InvariantBroken(f"slot {resource} is taken {len(holders)} times of {limit}: {event}")
 
+    def no_cycle(self, name: str) -> str:
+        """Why a host whose boot has failed cannot be cycled: its feeds have no room for a second peak, or none at all."""
+        level = self.power.level.get(name)
+        for feed, peak, steady in self.power.shares(name) if level is not None and name in self._asked else ():
+            budget, ramp = self.power.budget[feed], self.power.ramp[feed]
+            if budget is not None and self.power.load(feed, self._t) + (peak - steady) * (1.0 - (level or 0.0)) > budget:
+                return f"feed {feed} has no room for a second boot"
+            if ramp is not None and peak > ramp:
+                return f"feed {feed} never ramps so much"
+        return ""
+
     def full_slot(self, name: str) -> str:
         """A slot that the host needs for its boot and that has no room."""
         for resource in self._boot_slots(name):
@@ -559,9 +570,12 @@ class Checker:
                 self._left[group] += 1
                 self._news[group] += 1
                 first = self._plan.groups[group].first
-                stuck = group in self.turn and group not in self._led and not self.turn[group]
-                if stuck and first is not None and not first.ask and name in first.candidates:
-                    self.turn[group] = name
+                if first is not None and name in first.candidates and group not in self._led:
+                    left = {*self._candidates[group], name} - {self.turn[group]}
+                    self._candidates[group] = [candidate for candidate in first.candidates if candidate in left]
+            for group in self.turn:
+                if not self.turn[group] and group not in self._led:
+                    self._next(group)
             blocked = [name for name, outcome in self.outcome.items() if outcome is Outcome.BLOCKED]
             again = [name for name in blocked if not self.impossible(name)]
         for name in self._plan.hosts:

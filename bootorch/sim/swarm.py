@@ -502,4 +502,6 @@ def why_not(plan: Plan, checker: Checker, name: str, now: float) -> str:
     later = now + 3600.0  # when ramps and inrush are long over
     if name not in checker.power.level and (short := list(checker.power.short(name, checker.tier.get(name, 0), later))):
         return short[0]
+    if why := checker.no_cycle(name):
+        return why
     return checker.full_slot(name)
