@@ -62,11 +62,10 @@ class Oversight:
         for feed, meter in self._meters.items():
             wanted = self._quiet_t is None or self._read_t.get(feed, -1.0) < self._quiet_t
             if wanted and feed not in state.asking and now >= state.meter_next_t.get(feed, 0.0):
-                if meter is not None:
-                    self._read_t[feed] = now
-                    args: dict[str, Scalar] = {"timeout_s": min(METER_S, meter.every_s)}
-                    durable = feed not in state.meter_next_t
-                    self._emit(Intent(now, state.next_id, Kind.FEED_METER, feed, 1, (), args, durable))
+                self._read_t[feed] = now
+                args: dict[str, Scalar] = {"timeout_s": min(METER_S, meter.every_s)}
+                durable = feed not in state.meter_next_t
+                self._emit(Intent(now, state.next_id, Kind.FEED_METER, feed, 1, (), args, durable))
 
     # -- breakers ---------------------------------------------------------------------
 

@@ -145,7 +145,10 @@ class Chains:
                 break
             job = self.jobs[wait.decisive]
             way.append(job.host.name)
-        return seconds, " > ".join(reversed(way))
+        way.reverse()
+        if len(way) > 5:
+            way[2:-2] = ["…"]
+        return seconds, " → ".join(way)
 
     def _playbook_s(self, group: Group) -> float:
         """A slice takes what its first host draws: which that is, is not known."""

@@ -437,7 +437,10 @@ class Checker:
         level = self.power.level.get(name)
         for feed, peak, steady in self.power.shares(name) if level is not None and name in self._asked else ():
             budget, ramp = self.power.budget[feed], self.power.ramp[feed]
-            if budget is not None and self.power.load(feed, self._t) + (peak - steady) * (1.0 - (level or 0.0)) > budget:
+            if (
+                budget is not None
+                and self.power.load(feed, self._t) + (peak - steady) * (1.0 - (level or 0.0)) > budget
+            ):
                 return f"feed {feed} has no room for a second boot"
             if ramp is not None and peak > ramp:
                 return f"feed {feed} never ramps so much"

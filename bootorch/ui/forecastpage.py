@@ -9,7 +9,6 @@ from importlib.resources import files
 from bootorch import __version__
 from bootorch.core.critical import where_time_went
 from bootorch.core.forecast import Forecast, Outcomes, PassageForecast, difference
-from bootorch.core.timeline import resource_title
 from bootorch.ui import charts, forecastcharts
 from bootorch.ui.forecastview import SCHEMA, Times, _later, _length, _more, assumptions, mean, times_of, usable, verdict
 from bootorch.ui.html import Cell, _legend, _section, _table
@@ -147,8 +146,8 @@ def _power(base: Outcomes, scale: charts.Scale, began_s: float) -> str:
     held = ""
     if base.held:
         rows = (
-            (resource_title(resource), f"{most:,}", f"{host_s / 3600:,.1f}")
-            for resource, (host_s, most) in list(base.held.items())[:20]
+            (title, f"{most:,}", f"{host_s / 3600:,.1f}")
+            for title, (host_s, most) in list(base.held_folded.items())[:20]
         )
         held = "<br>" + _table(("Held back by", "Hosts at once", "Host hours"), rows, numbers=(1, 2))
     pictures = [forecastcharts.power(feed, base, scale, began_s) for feed in base.budgets]

@@ -193,9 +193,9 @@ def _binding(outcomes: Outcomes, times: Times, page: Lines) -> None:
         rows.append((("binding", "bold") if not index else "", bound.title, (words, "dim")))
     page.table(rows, indent=0)
     rows = []
-    for index, (resource, (host_s, most)) in enumerate(list(outcomes.held.items())[:MOST_HELD]):
+    for index, (title, (host_s, most)) in enumerate(list(outcomes.held_folded.items())[:MOST_HELD]):
         words = f"{hosts(most)} at once at most, {host_s / 3600:,.1f} host hours"
-        rows.append((("held back by", "bold") if not index else "", resource_title(resource), (words, "dim")))
+        rows.append((("held back by", "bold") if not index else "", title, (words, "dim")))
     for index, (scope, samples) in enumerate(outcomes.tripped.items()):
         words = f"trips in {samples} of {count} samples"
         rows.append((("breaker", "bold") if not index else "", scope.replace(":", " ", 1), (words, "dim")))
