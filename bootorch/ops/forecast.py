@@ -46,6 +46,7 @@ from bootorch.sim.world import World
 MOST_SAMPLES = 10_000
 MOST_S = 30 * 86_400.0  # of virtual time: a run that still polls after a month will poll for ever
 SMALL = 5_000  # hosts of a plan whose lower bound is a matter of a second
+STATES_KEPT = 500_000  # hosts of all worlds together, at some 3 KB each
 BY = "forecast"
 
 
@@ -74,7 +75,8 @@ class Stand:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One world to sample: the plan as it is, or as a what-if has it. ``state``: where its run stands, if it does."""
+    """One world to sample: the plan as it is, or as a what-if has it. ``state``: where its run stands (``running``), or
+    where each sample begins, made once and used up by each sample in a process of its own."""
 
     plan: Plan
     parameters: Parameters
@@ -82,6 +84,7 @@ class Scenario:
     feeds: tuple[str, ...]
     what: WhatIf = field(default_factory=lambda: WhatIf("", ()))
     state: State | None = None
+    running: bool = False
     now: float = 0.0
     outages: tuple[Event, ...] = ()  # of that run: feeds lost and returned
 
@@ -110,7 +113,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
     worlds = [WhatIf("", ()), *options.what_ifs]
     scenarios = _scenarios(plan, parameters, options, stand, worlds)
     first = scenarios[0]
-    if first.state is not None and not first.state.unsettled:
+    if first.running and first.state is not None and not first.state.unsettled:
         remedy = "bootorch report shows how it ended"
         raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
@@ -164,11 +167,17 @@ def _scenarios(
             found += error.problems
             continue
         state = replay(changed, stand.events) if stand is not None else None
+        if state is None and options.samples > 1 and len(plan.hosts) * len(worlds) <= STATES_KEPT:
+            state = State(changed)
         imagined = imagine(parameters, what)
         now = stand.now if stand is not None else 0.0
         what = replace(what, changes=(*dark, *what.changes))
         outage = [event for event in stand.events if isinstance(event, FeedLost | FeedReturned)] if stand else []
-        scenarios.append(Scenario(changed, imagined, options, followed_feeds(changed), what, state, now, tuple(outage)))
+        scenarios.append(
+            Scenario(
+                changed, imagined, options, followed_feeds(changed), what, state, stand is not None, now, tuple(outage)
+            )
+        )
     if found:
         raise InvalidInput(found)
     return scenarios
@@ -202,7 +211,7 @@ def sample(scenario: Scenario, index: int) -> Sample:
     plan = scenario.plan
     engine = _Measured(plan, scenario.state, scenario.feeds)
     world = World(plan, seed, scenario.parameters)
-    running = scenario.state is not None
+    running = scenario.running
     if running:
         for event in scenario.outages:
             _electricity(world, event)
@@ -359,7 +368,7 @@ def _bound(scenario: Scenario, world: World) -> tuple[float, str] | None:
     or none can ever end."""
     plan, what = scenario.plan, scenario.what
     partial = scenario.options.selected or any(limit.dark for limit in plan.limits.feeds.values())
-    if scenario.state is not None or partial or any(isinstance(change, FeedOutage) for change in what.changes):
+    if scenario.running or partial or any(isinstance(change, FeedOutage) for change in what.changes):
         return None
     bound = lower_bound(plan, world.durations(), thorough=len(plan.hosts) <= SMALL)
     if not math.isfinite(bound.seconds):
