@@ -28,6 +28,7 @@ from bootorch.core.model import (
     TcpCheck,
 )
 from bootorch.core.plan import Plan
+from bootorch.sim.swarm import FEATURES, Case, make_case
 
 SITE = Site((ip_network("127.0.0.0/8"),), (ip_network("127.0.0.0/8"),))
 
@@ -140,3 +141,11 @@ def plans(draw: st.DrawFn) -> Plan:
         breaker=draw(st.sampled_from([Breaker(), Breaker(group_failed_share=0.5), Breaker(same_model_failures=4)])),
     )
     return make_plan(groups, limits)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """A random recovery with everything that a model can say: plan, world, changes under way, kills. It shrinks."""
+    features = draw(st.lists(st.sampled_from(FEATURES), unique=True))
+    rng = draw(st.randoms(use_true_random=False))
+    return make_case(rng, draw(st.integers(0, 2**16)), sorted(features))

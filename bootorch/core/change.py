@@ -5,6 +5,7 @@ Functions over ``State``, called by its fold only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bootorch.core.dependencies import Change, Leader, Wait
@@ -12,6 +13,7 @@ from bootorch.core.events import Adapted, Chosen, FeedLost, FeedReturned, LimitS
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import OFF, feed_path
 from bootorch.core.model import Outcome, Stage
+from bootorch.core.slots import kind_of
 from bootorch.core.urgency import priorities
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ UP = (Outcome.READY, Outcome.ADOPTED)
 def limit_set(state: State, event: LimitSet) -> None:
     if event.kind == "slot":
         if event.value is not None:
-            for resource in state.slots.set_limit(event.name, int(event.value)):
-                state.free("slot", resource)
+            state.slots.set_limit(event.name, int(event.value))
+            for kind, name in sorted(state.wanted):
+                if kind == "slot" and event.name in (name, kind_of(name)):
+                    state.freed[kind, name] = None
             if event.name == "redeploy_forks":
                 state.freed["slot", "forks"] = None
         return
@@ -50,13 +54,26 @@ def lost_by(state: State, feed: str) -> str:
 def lose(state: State, feed: str, by: str, t: float) -> None:
     """The feed has no electricity: hosts that hang on it alone are dark, others hang on their other cords."""
     state.lost[feed] = by
-    for host in state.hosts.values():
-        if not any(feed in feed_path(cord) for cord in host.host.feeds) or host.dark:
-            continue
-        if all(lost_by(state, cord) for cord in host.host.feeds):
-            _darken(state, host, feed, t)
-        else:
-            state.reshare(host)
+    for cords, hosts in _hanging(state, feed):
+        live = _live(state, cords)
+        for host in hosts:
+            if host.dark:
+                continue
+            if live:
+                state.reshare(host, live)
+            else:
+                _darken(state, host, feed, t)
+
+
+def _hanging(state: State, feed: str) -> Iterator[tuple[tuple[str, ...], list[HostState]]]:
+    """Hosts with a cord on ``feed`` or below it, by their cords: a site has far fewer of these than hosts."""
+    for cords, hosts in state.by_cords.items():
+        if any(cord == feed or cord.startswith(f"{feed}/") for cord in cords):
+            yield cords, hosts
+
+
+def _live(state: State, cords: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(cord for cord in cords if not lost_by(state, cord))
 
 
 def feed_lost(state: State, event: FeedLost) -> None:
@@ -66,22 +83,20 @@ def feed_lost(state: State, event: FeedLost) -> None:
 
 def feed_returned(state: State, event: FeedReturned) -> None:
     state.lost.pop(event.feed, None)
-    for host in state.hosts.values():
-        if not any(event.feed in feed_path(cord) for cord in host.host.feeds):
-            continue
-        still = [lost_by(state, cord) for cord in host.host.feeds]
-        if host.dark and all(still):
-            host.dark = still[0]
-        elif host.dark:
-            host.dark = ""
-            host.next_t = event.t
-            host.void_id = state.next_id  # what was asked before tells nothing of now
-            state.reshare(host)
-            if host.outcome is None and state.in_scope(host.host.name):
-                state.feeds.keep(host.draw, True)
-            state.dirty[host.host.name] = None
-        else:
-            state.reshare(host)
+    for cords, hosts in _hanging(state, event.feed):
+        live = _live(state, cords)
+        for host in hosts:
+            if not live:
+                host.dark = lost_by(state, cords[0])
+                continue
+            state.reshare(host, live)
+            if host.dark:
+                host.dark = ""
+                host.next_t = event.t
+                host.void_id = state.next_id  # what was asked before tells nothing of now
+                if host.outcome is None and state.in_scope(host.host.name):
+                    state.feeds.keep(host.draw, True)
+                state.dirty[host.host.name] = None
 
 
 def _darken(state: State, host: HostState, feed: str, t: float) -> None:
@@ -92,7 +107,7 @@ def _darken(state: State, host: HostState, feed: str, t: float) -> None:
         state.feeds.forget(host.draw)
     state.feeds.keep(host.draw, False)
     state.free_feed(host.draw)
-    state.give_back(host, keep=(host.bmc_slot, "logins") if host.inflight else ())  # an exchange ends by itself
+    state.give_back_boot(host)
     if before is not None and before not in UP:
         return  # it has ended, and nothing of it was ever counted on
     host.begin_anew(t)
@@ -151,7 +166,7 @@ def _reopen(state: State, names: list[str], t: float) -> None:
 def tier_set(state: State, event: TierSet) -> None:
     """Who goes first is counted anew. Hosts that wait for something join its queue again, in their new place."""
     state.tiers[event.group] = event.tier
-    for name, priority in priorities(state.plan, state.dependencies, state.tiers).items():
+    for name, priority in priorities(state.plan, state.dependencies, state.tiers, state.expected).items():
         host = state.hosts[name]
         if priority == host.priority:
             continue
@@ -188,6 +203,15 @@ def _wait_again(state: State, host: HostState, t: float) -> None:
 
 def waits_change(state: State, wait: Wait, changed: Change) -> None:
     """The counters of those who wait follow a wait's change."""
+    if changed.more == -1 and not wait.control and not isinstance(wait, Leader):
+        # What holds for tens of thousands at once: their looks are spread over decisions, this is not.
+        hosts, dirty = state.hosts, state.dirty
+        for name in changed.children:
+            child = hosts[name]
+            child.waits = left = child.waits - 1
+            if not left and child.outcome is None:
+                dirty[name] = None
+        return
     for name in changed.children:
         child = state.hosts[name]
         if changed.more:

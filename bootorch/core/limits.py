@@ -217,13 +217,13 @@ class Feeds:
 
     def _ramp_full(self, feed: Feed, draw: Draw, watts: float, now: float) -> bool:
         feed.slide(now)
-        if any(ramp and stamp[1] for _, ramp, stamp in draw.stamps):
+        if any(ramp and stamp[1] for on, ramp, stamp in draw.stamps if on is feed):
             watts = 0.0  # counted in this window already: a repeated power-on moves the stamp
         return feed.ramp is not None and feed.window_now + watts > feed.ramp + _EPSILON
 
     def _inrush_full(self, feed: Feed, draw: Draw, now: float) -> bool:
         feed.slide(now)
-        amps = 0.0 if any(stamp[1] for _, ramp, stamp in draw.stamps if not ramp) else draw.amps
+        amps = 0.0 if any(stamp[1] for on, ramp, stamp in draw.stamps if on is feed and not ramp) else draw.amps
         return feed.inrush is not None and feed.inrush_now + amps > feed.inrush + _EPSILON
 
     def frees_at(self, resource: Resource) -> float | None:

@@ -55,7 +55,7 @@ class Oversight:
         """While anything else goes on, and once after it: what was read before may hold somebody back for nothing."""
         state = self._state
         reading = sum(1 for feed in self._meters if feed in state.asking)
-        if len(state.open) > reading or len(state.timers) > state.meter_timers:
+        if len(state.open) > reading or len(state.timers) > state.meter_timers or state.dirty:
             self._quiet_t = None
         elif self._quiet_t is None:
             self._quiet_t = now
@@ -101,8 +101,8 @@ class Oversight:
     def _adapt(self, now: float) -> None:
         state = self._state
         overloads, state.overloads = state.overloads, []
-        for slot, began_t, why in overloads:
-            smaller = state.slots.overload(slot, began_t)
+        for slot, began_t, count, why in overloads:
+            smaller = state.slots.overload(slot, began_t, count)
             if smaller is not None:
                 self._emit(Adapted(now, slot, smaller, why))
         grown, state.grown = state.grown, {}

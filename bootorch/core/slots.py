@@ -93,28 +93,27 @@ class Slots:
             raise AssertionError(f"slot {resource} given back more often than taken")
         self._used[resource] = left
 
-    def set_limit(self, name: str, limit: int) -> list[str]:
-        """``name``: a kind, or one resource. Returns the resources in use that are concerned."""
+    def set_limit(self, name: str, limit: int) -> None:
+        """``name``: a kind, or one resource. What an adaptive slot had shrunk to is forgotten."""
         if name in self._limits or ":" not in name:
             self._limits[name] = limit
-            concerned = [resource for resource in self._used if kind_of(resource) == name]
             for resource in [own for own in self._own if kind_of(own) == name]:
                 del self._own[resource]
+            for resource in [adapted for adapted in self._windows if kind_of(adapted) == name]:
+                del self._windows[resource]
         else:
             self._own[name] = limit
-            concerned = [name]
-        for resource in concerned:
-            self._windows.pop(resource, None)
+            self._windows.pop(name, None)
         self._now.clear()
-        return concerned
 
     # -- adaptive ---------------------------------------------------------------------
 
     def adaptive(self, resource: str) -> bool:
         return kind_of(resource) in self._least
 
-    def overload(self, resource: str, began_t: float) -> int | None:
+    def overload(self, resource: str, began_t: float, count: int = 1) -> int | None:
         """What the limit shrinks to because something that began at ``began_t`` failed by overload; ``None``: as it is.
+        ``count``: how much it had, and may have given back already.
 
         What began before the last shrink tells of the time before it: one overload shrinks once.
         """
@@ -123,7 +122,7 @@ class Slots:
         if now is None or not self.adaptive(resource) or (window is not None and began_t <= window.shrunk_t):
             return None
         # From what was really in use: a limit far above it protects nothing.
-        smaller = max(self._least[kind_of(resource)], min(now, max(1, self._used.get(resource, 0) + 1)) // 2)
+        smaller = max(self._least[kind_of(resource)], min(now, self._used.get(resource, 0) + count) // 2)
         return smaller if smaller < now else None
 
     def success(self, resource: str, count: int = 1) -> None:

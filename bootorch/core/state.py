@@ -46,7 +46,7 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
 from bootorch.core.slots import Slots, boot_slots
-from bootorch.core.urgency import priorities
+from bootorch.core.urgency import expected_s, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
 
@@ -84,9 +84,11 @@ class State:
         self.slots = Slots(plan.limits.slots, plan.limits.adaptive)
         self.logins_limited = "logins" in plan.limits.slots
         self.bmcs_limited = "bmc_per_subnet" in plan.limits.slots
-        order = priorities(plan, self.dependencies, self.tiers)
+        self.expected = {name: expected_s(host, plan.groups[host.group]) for name, host in plan.hosts.items()}
+        order = priorities(plan, self.dependencies, self.tiers, self.expected)
         kinds = tuple(plan.limits.slots)
         self.hosts: dict[str, HostState] = {}
+        self.by_cords: dict[tuple[str, ...], list[HostState]] = {}
         names: dict[str, str] = {}
         alike: dict[tuple[str, ...], tuple[str, ...]] = {}
         for name, host in plan.hosts.items():
@@ -98,6 +100,7 @@ class State:
             slots = alike.setdefault(slots, slots)
             state = HostState(host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible)
             self.hosts[name] = state
+            self.by_cords.setdefault(host.feeds, []).append(state)
             self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
         self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
@@ -116,7 +119,8 @@ class State:
         self.tripped: dict[str, str] = {}
         self.model_failed: dict[str, int] = {}
         self.suspects: list[str] = []  # hosts whose failure no breaker has looked at yet
-        self.overloads: list[tuple[str, float, str]] = []  # adaptive slot, when what failed began, why
+        # Adaptive slot, when what failed began, how much of the slot it had, why.
+        self.overloads: list[tuple[str, float, int, str]] = []
         self.grown: dict[str, None] = {}  # adaptive slots with successes
         # hints for the engine: ordered sets
         self.dirty: dict[str, None] = {}
@@ -227,7 +231,7 @@ class State:
     def overloaded(self, host: HostState, began_t: float | None, why: str) -> None:
         for slot in host.boot_slots:
             if self.slots.adaptive(slot):
-                self.overloads.append((slot, began_t if began_t is not None else 0.0, why))
+                self.overloads.append((slot, began_t if began_t is not None else 0.0, 1, why))
 
     def wake_all(self) -> None:
         self.dirty = dict.fromkeys(name for name, host in self.hosts.items() if host.outcome is None)
@@ -376,7 +380,7 @@ class State:
             host.last = (reason, event.detail)
             host.tries += 1
             if reason is Reason.BMC_LOST and host.bmc_slot and self.slots.adaptive(host.bmc_slot):
-                self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, f"{name} was lost"))
+                self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
         if event.durable and kind in READ_ONLY:
             host.answer = self.answer_key(host, kind, reason, event.data.get("power"))
         if kind is Kind.POWER_READ:
@@ -430,19 +434,22 @@ class State:
     def _metered(self, host: HostState, event: Answer) -> None:
         host.metered = event.reason is not Reason.INTERRUPTED
         if event.reason is Reason.OK and (watts := float(event.data["watts"])) > 0:
-            self.reshare(host, steady=watts)
+            live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
+            self.reshare(host, live, watts)
 
-    def reshare(self, host: HostState, steady: float | None = None) -> None:
+    def reshare(self, host: HostState, live: tuple[str, ...], steady: float | None = None) -> None:
         """Other shares from now on: a cord has lost or got back its feed, or the draw was measured."""
         draw = host.draw  # which windows and profiles know
+        shares = self.feeds.shares_of(host.host, live, draw.measured if steady is None else steady)
+        if shares is draw.shares:
+            return
         level, keeps = draw.level, draw.keeps
         self.feeds.keep(draw, False)
         self.feeds.hold(draw, OFF)
         self.free_feed(draw)
         if steady is not None:
             draw.measured = steady
-        live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
-        draw.shares = self.feeds.shares_of(host.host, live, draw.measured)
+        draw.shares = shares
         self.feeds.hold(draw, level)
         self.feeds.keep(draw, keeps)
         self.free_feed(draw)
@@ -587,7 +594,7 @@ class State:
         if self.slots.adaptive("forks") and intent is not None:
             if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
                 why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
-                self.overloads.append(("forks", intent.t, why))
+                self.overloads.append(("forks", intent.t, int(intent.args["forks"]), why))
             elif not failed:
                 self.slots.success("forks", int(intent.args["forks"]))
                 self.grown["forks"] = None
@@ -668,7 +675,11 @@ class State:
         if host.outcome is None and not host.draw.keeps and not host.dark and self.in_scope(host.host.name):
             self.feeds.keep(host.draw, True)
         if host.held:
-            self.give_back(host)
+            self.give_back_boot(host)
+
+    def give_back_boot(self, host: HostState) -> None:
+        """All but what an exchange that is under way has taken: it ends by itself."""
+        self.give_back(host, keep=(host.bmc_slot, "logins") if host.inflight else ())
 
     def in_scope(self, name: str) -> bool:
         return self.limit is None or name in self.limit

@@ -30,11 +30,14 @@ def expected_s(host: Host, group: Group) -> float:
     return boot_s + len(group.redeploy) * group.deadlines.redeploy / _PLAYBOOK_SHARE
 
 
-def priorities(plan: Plan, dependencies: Dependencies, tiers: Mapping[str, int]) -> dict[str, Priority]:
-    """Every host's priority. ``tiers``: the groups' own, as they are now."""
+def priorities(
+    plan: Plan, dependencies: Dependencies, tiers: Mapping[str, int], own: Mapping[str, float] | None = None
+) -> dict[str, Priority]:
+    """Every host's priority. ``tiers``: the groups' own, as they are now; ``own``: what each is expected to take."""
     tier = {name: tiers[host.group] for name, host in plan.hosts.items()}
-    path = {name: expected_s(host, plan.groups[host.group]) for name, host in plan.hosts.items()}
-    own = dict(path)
+    if own is None:
+        own = {name: expected_s(host, plan.groups[host.group]) for name, host in plan.hosts.items()}
+    path = dict(own)
     waits: dict[str, list[Wait]] = {}
     for wait in dependencies.all:
         if wait.children:

@@ -84,6 +84,7 @@ class Electricity:
         self._starts: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in self._limits}
         self._inrushes: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in self._limits}
         self._metered: dict[str, tuple[float, float]] = {}  # feed -> watts, when
+        self.believing = False  # the latest reading counts, however old
         self._steps: list[tuple[float, int, str, int, float]] = []
         self._boot: dict[str, int] = {}
         self._order = 0
@@ -195,7 +196,7 @@ class Electricity:
         draw = self._draw.total((feed, 0))
         reading = self._metered.get(feed)
         meter = self._limits[feed].meter
-        if reading is None or meter is None or now - reading[1] > METER_TRUST * meter.every_s:
+        if reading is None or meter is None or (not self.believing and now - reading[1] > METER_TRUST * meter.every_s):
             return draw
         steady = self._steady.total((feed, 0))
         return max(reading[0], draw - steady + min(steady, reading[0]))

@@ -576,11 +576,11 @@ class Checker:
                 if first is not None and name in first.candidates and group not in self._led:
                     left = {*self._candidates[group], name} - {self.turn[group]}
                     self._candidates[group] = [candidate for candidate in first.candidates if candidate in left]
-            for group in self.turn:
-                if not self.turn[group] and group not in self._led:
-                    self._next(group)
             blocked = [name for name, outcome in self.outcome.items() if outcome is Outcome.BLOCKED]
             again = [name for name in blocked if not self.impossible(name)]
+        for group in self.turn:
+            if not self.turn[group] and group not in self._led:
+                self._next(group)
         for name in self._plan.hosts:
             self._comes(name)
 
@@ -709,7 +709,8 @@ class Checker:
         group = self._plan.group_of(name)
         first = group.first
         if first is not None and not first.ask and group.name not in self._led and not self.turn[group.name]:
-            return True
+            if not self._candidates[group.name]:
+                return True
         for requirement in self._needs(name):
             members = self._members(name, requirement)
             left = [member for member in members if self.outcome.get(member.name) in (None, *_UP)]
