@@ -234,7 +234,8 @@ class Runs:
         tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
         with ExitStack() as beside:
             if request.forecast:
-                beside.enter_context(Estimator(journal.path.parent, len(loaded.plan.hosts), tell))
+                estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
+                beside.enter_context(estimator)
             verdict = asyncio.run(drive())
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())

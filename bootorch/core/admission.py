@@ -18,6 +18,7 @@ from bootorch.core.state import State
 from bootorch.core.urgency import Priority
 
 TIMED = ("ramp", "inrush")  # resources that time alone frees
+_COUNTED = ("feed", "slot", *TIMED)
 # Waiting hosts whose power state is read ahead, so that dead BMCs and running servers are known early: as many at once
 # as the IPMI engine has in flight at most. BMCs that are not up yet are most of them, and cost it nothing.
 SURVEYS = 1024
@@ -35,10 +36,11 @@ class Admission:
         self._gates_seen = -1
         self._control_gates = [gate for gate in plan.gates.values() if gate.control]
 
-    def held_back(self, host: HostState, now: float) -> Resource | None:
+    def held_back(self, host: HostState, now: float, *, passing: bool = False) -> Resource | None:
         """The first resource that keeps the host from being switched on, or None: go.
 
         A host that holds its watts and slots already (a repeated power-on) is held back by a ramp or a breaker only.
+        ``passing``: whoever waits before it is passed by.
         """
         state = self._state
         if self._plan.gates and (gate := self._gate(host.group.name)):
@@ -49,12 +51,28 @@ class Admission:
             return state.feeds.ramp_holds(host.draw, now) if state.feeds.any_ramp else None
         slots = state.slots
         for slot in host.boot_slots:
-            if slots.full(slot) or self._somebody_ahead(("slot", slot), host):
+            if slots.full(slot) or (not passing and self._somebody_ahead(("slot", slot), host)):
                 return ("slot", slot)
         for resource, full in state.feeds.held_back(host.draw, now):
-            if full or self._somebody_ahead(resource, host):
+            if full or (not passing and self._somebody_ahead(resource, host)):
                 return resource
         return None
+
+    def cycle_held(self, host: HostState, now: float) -> Resource | None:
+        """What keeps a host that draws already from being power-cycled: its boot peak is to come once more."""
+        for resource, full in self._state.feeds.held_back(host.draw, now):
+            if full:
+                return resource
+        return None
+
+    def parked(self) -> list[HostState]:
+        """Hosts that wait for electricity or for a slot of their boot, most urgent first."""
+        waiting = [
+            host
+            for host in self._state.hosts.values()
+            if host.parked is not None and host.parked[0] in _COUNTED and host.outcome is None and not host.dark
+        ]
+        return sorted(waiting, key=lambda host: host.priority)
 
     def _gate(self, group: str) -> str:
         """A closed gate before the group's power-ons."""

@@ -11,7 +11,7 @@ from bootorch.core.dependencies import Change, Leader, Wait
 from bootorch.core.events import Adapted, Chosen, FeedLost, FeedReturned, LimitSet, ScopeAdded, TierSet
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import OFF, feed_path
-from bootorch.core.model import Outcome
+from bootorch.core.model import Outcome, Stage
 from bootorch.core.urgency import priorities
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def feed_returned(state: State, event: FeedReturned) -> None:
         elif host.dark:
             host.dark = ""
             host.next_t = event.t
-            host.void_t = event.t  # what was asked in the dark tells nothing of now
+            host.void_id = state.next_id  # what was asked before tells nothing of now
             state.reshare(host)
             if host.outcome is None and state.in_scope(host.host.name):
                 state.feeds.keep(host.draw, True)
@@ -92,10 +92,11 @@ def _darken(state: State, host: HostState, feed: str, t: float) -> None:
         state.feeds.forget(host.draw)
     state.feeds.keep(host.draw, False)
     state.free_feed(host.draw)
-    state.give_back(host)
+    state.give_back(host, keep=(host.bmc_slot, "logins") if host.inflight else ())  # an exchange ends by itself
     if before is not None and before not in UP:
         return  # it has ended, and nothing of it was ever counted on
     host.begin_anew(t)
+    host.void_id = state.next_id
     if before is None:
         return
     # It was up, and others may have been about to build on it.
@@ -138,6 +139,10 @@ def _reopen(state: State, names: list[str], t: float) -> None:
                     other.impossible = state.dependencies.why_impossible(child)
                     if other.outcome is Outcome.BLOCKED and not other.impossible:
                         todo.append(child)
+        if not todo:
+            for leader in state.dependencies.leaders.values():
+                if (turn := leader.resume()) is not None:
+                    waits_change(state, leader, turn)
         if host.outcome is None:
             state.feeds.keep(host.draw, state.in_scope(name) and not host.dark and host.draw.level == OFF)
             state.dirty[name] = None
@@ -162,9 +167,23 @@ def tier_set(state: State, event: TierSet) -> None:
 
 def chosen(state: State, event: Chosen) -> None:
     leader = state.dependencies.leaders.get(event.group)
-    if leader is not None:
-        for changed in leader.choose(event.host):
-            waits_change(state, leader, changed)
+    if leader is None:
+        return
+    before = leader.chosen
+    for changed in leader.choose(event.host):
+        waits_change(state, leader, changed)
+    if before and before != leader.chosen:
+        _wait_again(state, state.hosts[before], event.t)
+
+
+def _wait_again(state: State, host: HostState, t: float) -> None:
+    """It is somebody else's turn now. Who was switched on already goes on; who was not waits like the others."""
+    if host.outcome is None and host.on_t is None and not host.adopted and host.stage is not Stage.WAIT:
+        state.release(host)
+        host.enter(Stage.WAIT, t)
+        host.admitted_t = None
+        host.parked = None
+        state.dirty[host.host.name] = None
 
 
 def waits_change(state: State, wait: Wait, changed: Change) -> None:

@@ -145,6 +145,7 @@ class Leader:
 
     __slots__ = (
         "_candidates",
+        "_let",
         "_stated",
         "ask",
         "children",
@@ -170,6 +171,7 @@ class Leader:
         self.status = Status.PENDING
         self.title = f"first member of {group.name}"
         self._next()
+        self._let = {self.chosen} - {""}  # members that no longer wait: they had their turn
 
     def _next(self) -> bool:
         """The next candidate's turn. False when there is none, and nobody to ask."""
@@ -188,12 +190,22 @@ class Leader:
             return None
         if ready:
             self.status = Status.HOLDS
-            return Change([name for name in self.children if name != self.chosen], -1)
+            others = [name for name in self.children if name not in self._let]
+            self._let.update(others)
+            return Change(others, -1)
         if not self._next():
             return Change(
                 [name for name in self.children if name not in self.settled], 0, f"{self.title}: none is ready"
             )
-        return Change([self.chosen], -1) if self.chosen else None
+        return self._turn(self.chosen) if self.chosen else None
+
+    def _turn(self, host: str) -> Change | None:
+        """It is the host's turn: it waits no longer."""
+        self.chosen = host
+        if host in self._let:
+            return None
+        self._let.add(host)
+        return Change([host], -1)
 
     def unsettle(self, host: Host) -> Change | None:
         self.settled.discard(host.name)
@@ -201,19 +213,32 @@ class Leader:
 
     def revive(self, host: Host) -> Change | None:
         self.settled.discard(host.name)
-        if self.status is not Status.IMPOSSIBLE or host.name not in self._stated:
+        if self.status is Status.HOLDS:
             return None
-        self.status, self.chosen = Status.PENDING, host.name
-        return Change([host.name], -1)
+        if host.name in self._stated:
+            left = {*self._candidates, host.name}
+            self._candidates = [name for name in self._stated if name in left and name != self.chosen]
+            self.status = Status.PENDING
+        if host.name in self._let and host.name != self.chosen:
+            self._let.discard(host.name)  # its turn is over
+            return Change([host.name], 1)
+        return Change([], 0)
+
+    def resume(self) -> Change | None:
+        """Candidates have come back: the first of them has its turn where nobody has."""
+        if self.status is not Status.PENDING or self.chosen or not self._candidates or not self._next():
+            return None
+        return self._turn(self.chosen) if self.chosen else None
 
     def choose(self, host: str) -> Iterator[Change]:
         """A person named the member."""
         if self.status is not Status.PENDING or host in self.settled or host == self.chosen:
             return
         if self.chosen:
+            self._let.discard(self.chosen)
             yield Change([self.chosen], 1)
-        self.chosen = host
-        yield Change([host], -1)
+        if (turn := self._turn(host)) is not None:
+            yield turn
 
 
 Wait = Need | Order | Leader

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
+from itertools import islice
 
 from bootorch.core.admission import Admission, queue_of
 from bootorch.core.diagnosis import diagnose
@@ -34,7 +35,7 @@ from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.slices import Slices
-from bootorch.core.state import GroupState, HostState, State
+from bootorch.core.state import METERS, GroupState, HostState, State
 from bootorch.core.urgency import Priority
 
 # Longest that one exchange may take before its driver gives it up, in seconds.
@@ -49,6 +50,8 @@ EXCHANGE_S: dict[Kind, float] = {
     Kind.VERIFY_CHECK: 30.0,
     Kind.METER: 10.0,
 }
+MOST_LOOKS = 1000  # at hosts in one decision: some 20 ms; what is left comes with the next, at the same time
+MOST_TIMERS = 5000
 FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
 BOOTDEV_VALID_S = 45.0  # the BMC forgets a boot option 60 s after it was set (IPMI 2.0, 28.12)
 SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost packets: a little more patience
@@ -92,7 +95,9 @@ class Engine:
         self.admission = Admission(plan, self.state)
         self._unfinished: dict[Resource, None] = {}  # has room, and more in its queue than one decision may look at
         self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
-        self._slices = Slices(plan, self.state)
+        self._slices = Slices(plan, self.state, self.admission)
+        self._looks = 0  # at hosts, that this decision has left
+        self._stands = False  # nothing moved when it was last tried who could pass by
         self._oversight = Oversight(plan, self.state, self._emit)
         self._steps: dict[Stage, Callable[[HostState], None]] = {
             Stage.WAIT: self._wait,
@@ -122,8 +127,10 @@ class Engine:
         """The event for the end of an effect. An answer of a watch that says what the last one said is not durable."""
         kind = intent.kind
         evidence = data or {}
-        # What was said to begin is said to have ended.
-        durable = intent.durable or self._says_something(intent, kind, reason, evidence)
+        # What was said to begin is said to have ended. What was asked before the electricity went says nothing.
+        host = self.state.hosts.get(intent.target)
+        void = host is not None and intent.id < host.void_id
+        durable = intent.durable or (not void and self._says_something(intent, kind, reason, evidence))
         if kind is _EVIDENCE:
             evidence = bounded(evidence)
         return Answer(now, intent.id, kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
@@ -150,10 +157,15 @@ class Engine:
             return self._out
         if state.feeds.steps:
             state.advance(now)
+        self._looks = MOST_LOOKS
         timers = state.timers
-        while timers and timers[0][0] <= now:
+        pops = 0
+        while timers and timers[0][0] <= now and pops < MOST_TIMERS:
+            pops += 1
             name = heappop(timers)[1]
-            if name:
+            if name == METERS:
+                state.meter_timers -= 1  # oversight looks at them every time
+            elif name:
                 state.dirty[name] = None
             else:
                 state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
@@ -163,27 +175,55 @@ class Engine:
         if self._oversight.watches or state.suspects or state.overloads or state.grown:
             self._oversight.look(now)
         hosts, steps = state.hosts, self._steps
-        while state.dirty or state.freed or state.dirty_groups:
+        while self.unfinished and self._looks > 0:
+            self._stands = False
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
             if state.dirty:
-                dirty, state.dirty = state.dirty, {}
-                for name in dirty:
+                dirty = state.dirty
+                if len(dirty) > self._looks:
+                    now_on = list(islice(dirty, self._looks))
+                    for name in now_on:
+                        del dirty[name]
+                else:
+                    now_on, state.dirty = list(dirty), {}
+                self._looks -= len(now_on)
+                for name in now_on:
                     host = hosts[name]
                     if host.outcome is None and not host.inflight and not host.dark:
                         steps[host.stage](host)
-                if self._candidates:
-                    self._admit_candidates()
-            if state.freed:
+                if self._looks <= 0:
+                    break  # the others first: the most urgent of all of them is to go
+            if self._candidates:
+                self._admit_candidates()
+            if state.freed and not self._candidates:
                 freed, state.freed = state.freed, {}
                 for resource in freed:
-                    self._give_away(resource)
+                    if self._looks > 0:
+                        self._give_away(resource)
+                    else:
+                        state.freed[resource] = None
             if state.dirty_groups:
                 groups, state.dirty_groups = state.dirty_groups, {}
                 for name in sorted(groups, key=self._urgency) if len(groups) > 1 else groups:
                     self._redeploy_group(state.groups[name])
             if state.suspects or state.overloads or state.grown:
                 self._oversight.look(now)
+            self._stand_still()
+        self._stand_still()
         return self._out
+
+    def _stand_still(self) -> None:
+        """Nothing is under way and nothing will be: once, whoever fits may pass by those that do not."""
+        state = self.state
+        if not self._stands and state.unsettled and not state.paused and self.idle:
+            self._stands = True
+            self._pass_by()
+
+    @property
+    def unfinished(self) -> bool:
+        """A decision has done as much as one may: ``decide`` is to be called again at once, at the same time."""
+        state = self.state
+        return bool(state.dirty or state.freed or state.dirty_groups or self._candidates)
 
     def _give_away(self, resource: Resource) -> None:
         """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
@@ -195,8 +235,12 @@ class Engine:
         while not state.paused and (waiter := self.admission.pop(queue)) is not None:
             if waiter.inflight or waiter.dark:
                 continue
+            self._looks -= 1
             self._steps[waiter.stage](waiter)
             self._admit_candidates()
+            if self._looks <= 0:
+                state.freed[resource] = None  # goes on with the next decision
+                break
             if waiter.parked is None:
                 elsewhere = 0
             elif queue_of(waiter.parked) == queue:
@@ -213,6 +257,8 @@ class Engine:
 
     def next_timer(self) -> float | None:
         """Run time at which ``decide`` wants to look again without any event, or None."""
+        if self.unfinished and not self.state.ended:
+            return self._now
         return self.state.timers[0][0] if self.state.timers else None
 
     def verdict(self) -> str:
@@ -228,7 +274,7 @@ class Engine:
     def idle(self) -> bool:
         """Nothing is under way and no timer runs: without a word from outside the run will not move again."""
         state = self.state
-        return not (state.open or state.timers or state.dirty or state.dirty_groups or state.freed)
+        return not (state.open or state.timers or self.unfinished)
 
     # -- one host ---------------------------------------------------------------------
 
@@ -303,8 +349,11 @@ class Engine:
         slot = self.admission.survey_slot()
         if slot is not None:
             self.admission.park(host, slot)
-        elif self.admission.bmc_slot(host) is not None:
-            self._later(host, now + SURVEY_PAUSE_S)
+        elif (slot := self.admission.bmc_slot(host)) is not None:
+            if self.state.slots.limit(slot[1]):
+                self._later(host, now + SURVEY_PAUSE_S)
+            else:
+                self.admission.park(host, slot)  # closed until a person says otherwise
         else:
             self._start(host, Kind.POWER_READ, until_t, survey=True)
 
@@ -344,7 +393,7 @@ class Engine:
             self._quarantine(host, reason, detail)
             return
         limits, attempts = host.group.deadlines, host.group.attempts.power
-        if host.admitted_t is not None:
+        if host.admitted_t is not None and (host.reserved or host.on_t is not None or host.tries):
             deadline_t = host.admitted_t + limits.power
             if self._now >= deadline_t:
                 self._give_up_power(host)
@@ -396,17 +445,45 @@ class Engine:
 
     def _admit_candidates(self) -> None:
         """Most urgent first: start the power-on, or park the host on the one resource that holds it back."""
-        while self._candidates:
+        if self.state.paused:
+            self._candidates.clear()
+        while self._candidates and self._looks > 0:
             host = self.state.hosts[heappop(self._candidates)[1]]
-            if host.inflight or host.parked is not None:
-                continue  # asked twice: started already, or held
-            held = self.admission.held_back(host, self._now)
-            if held is None and not host.reserved and (held := self.admission.bmc_slot(host)) is not None:
-                self._emit(Admitted(self._now, host.host.name))
+            self._looks -= 1
+            if host.inflight or host.parked is not None or host.dark or host.stage is not Stage.POWER or host.outcome:
+                continue  # asked twice (started already, or held), or otherwise now
+            self._admit_one(host)
+
+    def _admit_one(self, host: HostState, *, passing: bool = False) -> bool:
+        """Whether it was admitted."""
+        held = self.admission.held_back(host, self._now, passing=passing)
+        if held is None and host.reserved and host.on_t is None:
+            # Since its admission a budget was lowered, or a running server was found.
+            held = self.state.feeds.over(host.draw, self._now)
             if held is not None:
-                self.admission.park(host, held)
-            else:
-                self._switch_on(host)
+                self._emit(Admitted(self._now, host.host.name, withdrawn=True))
+        if held is None and (held := self.admission.bmc_slot(host)) is not None and not host.reserved:
+            self._emit(Admitted(self._now, host.host.name))
+        if held is None:
+            self._switch_on(host)
+            return True
+        if not host.reserved and host.on_t is None:
+            host.tries = 0
+        self.admission.park(host, held)
+        return host.reserved
+
+    def _pass_by(self) -> None:
+        """Nothing moves any more: who fits goes now, although a more urgent host that does not fit waits before it."""
+        refused: set[tuple[object, ...]] = set()
+        for host in self.admission.parked():
+            alike = (id(host.draw.shares), host.draw.tier, host.boot_slots, host.group.name, host.draw.amps)
+            if host.stage is not Stage.POWER or host.reserved or alike in refused:
+                continue
+            if self.admission.held_back(host, self._now, passing=True) is not None:
+                refused.add(alike)
+                continue
+            host.parked = None
+            self._admit_one(host, passing=True)
 
     def _switch_on(self, host: HostState) -> None:
         """The next step of an admitted host: a fresh reading, the boot option, the power-on."""
@@ -494,8 +571,9 @@ class Engine:
     def _cycle(self, host: HostState) -> None:
         """The one automatic power cycle there is: the plan allows it, and the host was just read as on."""
         breaker = self.admission.breaker(host)
-        if breaker is not None:
-            self.admission.park(host, breaker)
+        held = breaker or self.admission.cycle_held(host, self._now)
+        if held is not None:
+            self.admission.park(host, held)
         elif not self.state.paused:
             self._start(host, Kind.POWER_CYCLE, self._now + EXCHANGE_S[Kind.POWER_CYCLE])
 

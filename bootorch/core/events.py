@@ -192,12 +192,15 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Watts and slots are given to ``host``, and only its BMC's subnet is busy: nobody else takes them meanwhile."""
+    """Watts and slots are given to ``host``, and only its BMC's subnet is busy: nobody else takes them meanwhile.
+
+    ``withdrawn``: they are taken back before the power-on has left, because a feed has no room for it any more."""
 
     type: ClassVar[str] = "admitted"
     version: ClassVar[int] = 1
     t: float
     host: str
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class HostState:
     last: tuple[Reason, str] = NO_ANSWER  # latest answer of the present stage
     answer: tuple[object, ...] = ()  # what makes the next equal answer not worth a journal line
     watched: tuple[object, ...] = ()  # the watch whose intent is journalled already
-    void_t: float = -1.0  # answers to what began before are of no meaning: the electricity went since
+    void_id: int = 0  # answers to effects before this one are of no meaning: the electricity went or came since
     # soft
     inflight: int = 0  # id of the effect under way
     tries: int = 0  # consecutive failures in this stage
@@ -89,7 +89,7 @@ class HostState:
     def begin_anew(self, t: float) -> None:
         """The electricity is gone, and nothing is known any more. Playbooks that were done are on its disks."""
         self.stage = Stage.WAIT
-        self.stage_t = self.next_t = self.void_t = t
+        self.stage_t = self.next_t = t
         self.outcome = None
         self.reason, self.detail, self.settled_t = Reason.OK, "", 0.0
         self.adopted = self.surveyed = self.reserved = self.unbooted = self.examined = False

@@ -115,13 +115,14 @@ class Share:
 class Draw:
     """One host's place in all of it. ``level``: see the module; ``stamps``: its latest start in the windows."""
 
-    __slots__ = ("amps", "boot_id", "keeps", "level", "profile", "shares", "stamps", "tier")
+    __slots__ = ("amps", "boot_id", "keeps", "level", "measured", "profile", "shares", "stamps", "tier")
 
     def __init__(self, shares: tuple[Share, ...], tier: int, amps: float) -> None:
         self.shares = shares
         self.tier = tier
         self.amps = amps
         self.level = OFF
+        self.measured: float | None = None  # steady watts as its own BMC said
         self.keeps = False  # counts among those that are still to be switched on
         self.profile: tuple[tuple[float, float], ...] = ()  # (seconds after it reads on, level)
         self.boot_id = 0  # which boot the scheduled steps of the profile belong to
@@ -139,15 +140,16 @@ class Feeds:
         self._order = 0
         self.any_ramp = any(feed.ramp is not None or feed.inrush is not None for feed in self._feeds.values())
 
-    def draw_of(self, host: Host, tier: int, live: tuple[str, ...] | None = None, steady: float | None = None) -> Draw:
-        """A host's shares. ``live``: the cords that have electricity; ``steady``: measured watts, not modelled."""
-        cords = host.feeds if live is None else live
+    def shares_of(self, host: Host, live: tuple[str, ...], steady: float | None = None) -> tuple[Share, ...]:
+        """What a host takes of which feed. ``live``: the cords that have electricity; ``steady``: measured watts."""
+        cords = live
         watts_steady = host.watts_steady if steady is None else steady
-        key = (cords, host.watts_boot_peak, watts_steady, host.loads)
+        peak = host.watts_boot_peak if steady is None else max(host.watts_boot_peak, steady)
+        key = (cords, peak, watts_steady, host.loads)
         shares = self._shares.get(key)
         if shares is None:
             found = [
-                Share(self._feeds[name], weight * host.watts_boot_peak, weight * watts_steady)
+                Share(self._feeds[name], weight * peak, weight * watts_steady)
                 for name, weight in feed_weights(cords, self._limits).items()
             ]
             for load in host.loads:
@@ -157,7 +159,11 @@ class Feeds:
             shares = self._shares[key] = tuple(found)
             for share in shares:
                 share.feed.surge = max(share.feed.surge, share.peak - share.steady)
-        draw = Draw(shares, tier, host.inrush_amps)
+        return shares
+
+    def draw_of(self, host: Host, tier: int) -> Draw:
+        """A host's place on all feeds above its cords and on the supplies that it loads."""
+        draw = Draw(self.shares_of(host, host.feeds), tier, host.inrush_amps)
         surge = host.watts_boot_peak - host.watts_steady
         if host.watts_profile and surge > 0:
             draw.profile = tuple(
@@ -177,7 +183,7 @@ class Feeds:
             if feed.budget is not None:
                 if level >= STEADY:
                     more = (share.peak - share.steady) * (PEAK - level)
-                    full = feed.load(now) + more > feed.budget + _EPSILON
+                    full = more > 0 and feed.load(now) + more > feed.budget + _EPSILON
                 else:
                     # What boots eases by itself; what runs does not, and less urgent tiers leave room for the others.
                     full = feed.load(now) + share.peak > feed.budget + _EPSILON or (
@@ -189,8 +195,15 @@ class Feeds:
             if feed.ramp is not None:
                 yield ("ramp", feed.name), self._ramp_full(feed, draw, share.peak, now)
             if feed.inrush is not None and draw.amps:
-                feed.slide(now)
-                yield ("inrush", feed.name), feed.inrush_now + draw.amps > feed.inrush + _EPSILON
+                yield ("inrush", feed.name), self._inrush_full(feed, draw, now)
+
+    def over(self, draw: Draw, now: float) -> Resource | None:
+        """A feed above the host that draws more than its budget, the host's own share included."""
+        for share in draw.shares:
+            feed = share.feed
+            if feed.budget is not None and feed.load(now) > feed.budget + _EPSILON:
+                return ("feed", feed.name)
+        return None
 
     def ramp_holds(self, draw: Draw, now: float) -> Resource | None:
         """The ramp or inrush limit that a repeated power-on would break: its watts are held already."""
@@ -198,10 +211,8 @@ class Feeds:
             feed = share.feed
             if feed.ramp is not None and self._ramp_full(feed, draw, share.peak, now):
                 return ("ramp", feed.name)
-            if feed.inrush is not None and draw.amps:
-                feed.slide(now)
-                if feed.inrush_now + draw.amps > feed.inrush + _EPSILON:
-                    return ("inrush", feed.name)
+            if feed.inrush is not None and draw.amps and self._inrush_full(feed, draw, now):
+                return ("inrush", feed.name)
         return None
 
     def _ramp_full(self, feed: Feed, draw: Draw, watts: float, now: float) -> bool:
@@ -209,6 +220,11 @@ class Feeds:
         if any(ramp and stamp[1] for _, ramp, stamp in draw.stamps):
             watts = 0.0  # counted in this window already: a repeated power-on moves the stamp
         return feed.ramp is not None and feed.window_now + watts > feed.ramp + _EPSILON
+
+    def _inrush_full(self, feed: Feed, draw: Draw, now: float) -> bool:
+        feed.slide(now)
+        amps = 0.0 if any(stamp[1] for _, ramp, stamp in draw.stamps if not ramp) else draw.amps
+        return feed.inrush is not None and feed.inrush_now + amps > feed.inrush + _EPSILON
 
     def frees_at(self, resource: Resource) -> float | None:
         """When the oldest start leaves the window of a ramp or of inrush, in run time."""
@@ -325,10 +341,9 @@ class Feeds:
 
     # -- views ---------------------------------------------------------------------
 
-    def resources(self, draw: Draw) -> Iterator[Resource]:
-        for share in draw.shares:
-            if share.feed.budget is not None:
-                yield ("feed", share.feed.name)
+    def above(self, draw: Draw) -> Iterator[Feed]:
+        """The limited feeds and supplies that a host counts on."""
+        return (share.feed for share in draw.shares)
 
     def limit(self, feed: str) -> tuple[float | None, float | None, float | None]:
         """Budget, ramp and inrush as they are now."""

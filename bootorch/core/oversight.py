@@ -29,6 +29,9 @@ class Oversight:
         self._woken: set[str] = set()
         self._meters = {name: limit.meter for name, limit in plan.limits.feeds.items() if limit.meter is not None}
 
+        self._read_t: dict[str, float] = {}
+        self._quiet_t: float | None = None  # since when nothing goes on but the reading of meters
+
         self.watches = bool(self._checked or self._timed or self._meters)  # something to be asked without any event
 
     def look(self, now: float) -> None:
@@ -45,9 +48,22 @@ class Oversight:
             for gate in self._checked:
                 if gate.name not in state.gates_open and gate.name not in state.asking:
                     self._ask_gate(gate, now)
-            for feed, meter in self._meters.items():
-                due = now >= state.meter_next_t.get(feed, 0.0) and feed not in state.asking
-                if due and (state.open or state.timers) and meter is not None:
+            if self._meters:
+                self._read_meters(now)
+
+    def _read_meters(self, now: float) -> None:
+        """While anything else goes on, and once after it: what was read before may hold somebody back for nothing."""
+        state = self._state
+        reading = sum(1 for feed in self._meters if feed in state.asking)
+        if len(state.open) > reading or len(state.timers) > state.meter_timers:
+            self._quiet_t = None
+        elif self._quiet_t is None:
+            self._quiet_t = now
+        for feed, meter in self._meters.items():
+            wanted = self._quiet_t is None or self._read_t.get(feed, -1.0) < self._quiet_t
+            if wanted and feed not in state.asking and now >= state.meter_next_t.get(feed, 0.0):
+                if meter is not None:
+                    self._read_t[feed] = now
                     args: dict[str, Scalar] = {"timeout_s": min(METER_S, meter.every_s)}
                     durable = feed not in state.meter_next_t
                     self._emit(Intent(now, state.next_id, Kind.FEED_METER, feed, 1, (), args, durable))

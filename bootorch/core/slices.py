@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bootorch.core.admission import Admission
+from bootorch.core.model import Stage
 from bootorch.core.plan import Plan
 from bootorch.core.state import GroupState, HostState, State
 
@@ -25,9 +27,10 @@ class SliceOrder:
 class Slices:
     """Hosts that wait for a playbook, by group. A cache: a resumed run fills it again from the hosts' stages."""
 
-    def __init__(self, plan: Plan, state: State) -> None:
+    def __init__(self, plan: Plan, state: State, admission: Admission) -> None:
         self._plan = plan
         self._state = state
+        self._admission = admission
         self._queues: dict[str, dict[int, dict[str, None]]] = {}
         self._oldest_t: dict[tuple[str, int], float] = {}
         self._wake_t: dict[tuple[str, int], float] = {}
@@ -52,6 +55,7 @@ class Slices:
         queues = self._queues.get(name, {})
         for playbook in sorted(queues):
             queue = queues[playbook]
+            order: list[str] = []  # of the queue, by name, the last first
             while queue:
                 to_come = group.size - group.settled - len(queue)
                 leave_t = self._oldest_t[name, playbook] + SLICE_LINGER_S
@@ -60,12 +64,31 @@ class Slices:
                         self._wake_t[name, playbook] = leave_t
                         self._state.wake_at(leave_t, "")
                     break
-                hosts = tuple(sorted(queue))[:SLICE_HOSTS]
                 limit = self._state.slots.limit("forks")
-                forks = min(len(hosts), SLICE_FORKS, SLICE_FORKS if limit is None else limit)
-                if self._state.slots.full("forks", forks):
+                most = SLICE_FORKS if limit is None else min(limit, SLICE_FORKS)
+                if most < 1 or self._state.slots.full("forks", min(len(queue), most)):
                     return  # all of the forks or none: half a slice now keeps the rest waiting behind a second start
-                for host in hosts:
-                    del queue[host]
+                order = order or sorted(queue, reverse=True)
+                hosts = tuple(self._next(queue, order, playbook))
+                if not hosts:
+                    continue
+                forks = min(len(hosts), most)
                 attempt = 1 + max(self._state.hosts[host].redeploy_attempts for host in hosts)
                 yield SliceOrder(name, playbook, hosts, forks, attempt)
+
+    def _next(self, queue: dict[str, None], order: list[str], playbook: int) -> Iterator[str]:
+        """The next hosts of the queue that still wait for the playbook. A tripped breaker keeps its own."""
+        found = 0
+        while order and found < SLICE_HOSTS:
+            name = order.pop()
+            del queue[name]
+            host = self._state.hosts[name]
+            waits = host.stage is Stage.REDEPLOY and host.playbook == playbook and not host.inflight
+            if not waits or host.outcome is not None or host.dark:
+                continue
+            breaker = self._admission.breaker(host)
+            if breaker is not None:
+                self._admission.park(host, breaker)
+                continue
+            found += 1
+            yield name

@@ -98,8 +98,8 @@ class Slots:
         if name in self._limits or ":" not in name:
             self._limits[name] = limit
             concerned = [resource for resource in self._used if kind_of(resource) == name]
-            for resource in concerned:
-                self._own.pop(resource, None)
+            for resource in [own for own in self._own if kind_of(own) == name]:
+                del self._own[resource]
         else:
             self._own[name] = limit
             concerned = [name]

@@ -56,6 +56,7 @@ UPTIME_SLACK_S = 2.0
 AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER})
 AT_THE_HOST = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
 FIRST_LOOK_S = 0.2  # most chassis read on at once after an accepted power-on; later looks follow ``poll_s``
+METERS = "\n"  # in place of a host's name: a timer for meters
 SURVEY_CAP_S = 60.0  # a waiting host's BMC that does not answer is asked once a minute in the end: nobody waits for it
 DEPLOY_OVERLOAD = (
     0.2  # share of a slice that fails: a task that is wrong fails everywhere, an overloaded server for many
@@ -100,9 +101,6 @@ class State:
             self.feeds.keep(draw, True)
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
         self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
-        for feed, limit in plan.limits.feeds.items():
-            if limit.dark:
-                change.lose(self, feed, "plan", 0.0)
         self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
         self.open: dict[int, Intent] = {}
         self.surveys = 0  # power states of waiting hosts that are being read
@@ -113,6 +111,7 @@ class State:
         self.gate_tries: dict[str, int] = {}
         self.asking: set[str] = set()  # gates and meters that are being asked
         self.meter_next_t: dict[str, float] = {}
+        self.meter_timers = 0  # those of ``timers`` that are for meters only
         self.meter_said: dict[str, float] = {}  # latest reading that is in the journal
         self.tripped: dict[str, str] = {}
         self.model_failed: dict[str, int] = {}
@@ -125,6 +124,9 @@ class State:
         self.freed: dict[Resource, None] = {}
         self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed
         self.timers: list[tuple[float, str]] = []  # (run time, host or "" for a look at groups, feeds and gates)
+        for feed, limit in plan.limits.feeds.items():
+            if limit.dark:
+                change.lose(self, feed, "plan", 0.0)
         self._folds: dict[type[Any], Callable[[Any], None]] = {
             Intent: self._intent,
             Answer: self._answer,
@@ -145,6 +147,9 @@ class State:
             TierSet: lambda event: change.tier_set(self, event),
             Adapted: lambda event: change.adapted(self, event),
         }
+        for feed, limit in plan.limits.feeds.items():
+            if limit.dark:
+                change.lose(self, feed, "plan", 0.0)
 
     # -- fold ---------------------------------------------------------------------
 
@@ -191,7 +196,12 @@ class State:
 
     def _admitted(self, event: Admitted) -> None:
         host = self.hosts[event.host]
-        self.reserve(host, event.t)
+        if event.withdrawn:
+            self.release(host)
+            if host.on_t is None:
+                host.admitted_t = None  # the power deadline runs from the next admission
+        else:
+            self.reserve(host, event.t)
         self.dirty[event.host] = None
 
     def _was_tripped(self, event: Tripped) -> None:
@@ -249,6 +259,7 @@ class State:
         self.overloads.clear()
         self.grown.clear()
         self.gate_next_t.clear()
+        self.meter_timers = sum(1 for _, name in self.timers if name == METERS)
         self.meter_next_t.clear()
         self.wake_all()
 
@@ -346,7 +357,7 @@ class State:
         if kind is Kind.POWER_READ and intent is not None and "survey" in intent.args:
             self.surveys -= 1
             self.free("slot", "survey")
-        if host.void_t >= 0 and (intent is None or intent.t <= host.void_t):
+        if event.id < host.void_id:
             return  # it was asked before the electricity went: whatever it said is history
         if kind is Kind.EVIDENCE:
             # Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer.
@@ -407,7 +418,8 @@ class State:
         meter = self.plan.limits.feeds[feed].meter
         every_s = meter.every_s if meter is not None else 0.0
         self.meter_next_t[feed] = event.t + every_s
-        self.wake_at(event.t + every_s, "")
+        self.wake_at(event.t + every_s, METERS)
+        self.meter_timers += 1
         if event.reason is Reason.OK:
             watts = float(event.data["watts"])
             self.feeds.metered(feed, watts, event.t)
@@ -422,13 +434,15 @@ class State:
 
     def reshare(self, host: HostState, steady: float | None = None) -> None:
         """Other shares from now on: a cord has lost or got back its feed, or the draw was measured."""
-        old = host.draw
-        level, keeps = old.level, old.keeps
-        self.feeds.keep(old, False)
-        self.feeds.hold(old, OFF)
+        draw = host.draw  # which windows and profiles know
+        level, keeps = draw.level, draw.keeps
+        self.feeds.keep(draw, False)
+        self.feeds.hold(draw, OFF)
+        self.free_feed(draw)
+        if steady is not None:
+            draw.measured = steady
         live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
-        draw = host.draw = self.feeds.draw_of(host.host, host.priority[0], live, steady)
-        draw.stamps, draw.boot_id = old.stamps, old.boot_id
+        draw.shares = self.feeds.shares_of(host.host, live, draw.measured)
         self.feeds.hold(draw, level)
         self.feeds.keep(draw, keeps)
         self.free_feed(draw)
@@ -544,7 +558,7 @@ class State:
             host = self.hosts[name]
             host.inflight = 0
             self.dirty[name] = None
-            if host.void_t >= 0 and (intent is None or intent.t <= host.void_t):
+            if event.id < host.void_id:
                 continue
             reason = Reason(word)
             host.last = (reason, detail)
@@ -635,8 +649,8 @@ class State:
             host.next_t = max(host.next_t, event.t + float(hint))
 
     def reserve(self, host: HostState, t: float) -> None:
-        if host.admitted_t is None:
-            host.admitted_t = t
+        if host.admitted_t is None or not (host.reserved or host.on_t is not None or host.tries):
+            host.admitted_t = t  # time that it waited without watts and slots is none of its own
         self.feeds.start(host.draw, t)
         if not host.reserved:
             host.reserved = True

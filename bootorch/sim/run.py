@@ -50,7 +50,9 @@ class Simulation:
                 heappush(under_way, (world.ends_at(event, now), event.id, event))
         state = engine.state
         timers = state.timers
-        if under_way:
+        if engine.unfinished:
+            moment = now
+        elif under_way:
             moment = under_way[0][0]
             if timers and timers[0][0] < moment:
                 moment = timers[0][0]
@@ -87,6 +89,10 @@ class Simulation:
     def interrupted(self) -> list[Intent]:
         """What is under way at this moment: lost when the process ends here."""
         return [intent for _, _, intent in sorted(self._under_way)]
+
+    def to_come(self) -> list[Event]:
+        """What of the script has not happened yet."""
+        return self._script[::-1]
 
     def verdict(self) -> str:
         """As the engine's, but that a script may still change what stands still."""

@@ -99,7 +99,7 @@ class World:
         self._lost = {name for name, limit in plan.limits.feeds.items() if limit.dark}
         self._exchange = _Line(p.exchange, p.exchange_slowdown)
         command = p.command if p.command is not None else p.exchange
-        self._command = self._exchange if command == p.exchange else _Line(command, p.exchange_slowdown)
+        self._command = self._exchange if p.command is None else _Line(command, p.command_slowdown)
         login = p.login if p.login is not None else p.exchange
         self._pace = p.pace.sample(self._draws.named("pace"))
         self._login = _Line(login.scaled(self._pace), p.login_slowdown)

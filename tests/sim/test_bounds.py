@@ -61,12 +61,14 @@ def test_no_run_is_shorter_than_the_bound(plan: Plan, seed: int, parameters: Par
 
 
 tight = st.builds(
-    lambda budget, ramp, boots: Limits(
-        feeds={"hall": FeedLimit(budget_watts=budget, ramp_watts_per_min=ramp)}, slots={"image_server": boots}
+    lambda budget, ramp, boots, racks: Limits(
+        feeds={"hall": FeedLimit(budget_watts=budget, ramp_watts_per_min=ramp)},
+        slots={"image_server": boots, "boots": boots + 1, "rack": racks},
     ),
     st.sampled_from([5200.0, 7000.0, 20000.0]),
     st.sampled_from([400.0, 900.0, None]),
     st.integers(1, 6),
+    st.integers(1, 3),
 )
 
 
