@@ -1,4 +1,4 @@
-"""The one published benchmark of the field: 5,000 BMCs whose servers boot in 0 to 60 s each, 500 at once.
+"""The one published benchmark of the field: 5,000 BMCs whose servers boot in up to 60 s each, 500 at once.
 
     python benchmarks/power_schedule.py [--virtual] [--real] [--hosts 5000] [--slots 500] [--seed 1] [--json FILE]
 
@@ -44,7 +44,7 @@ from bootorch.sim.parameters import CALM, FIELD
 from bootorch.sim.run import Simulation
 from bootorch.sim.world import World
 
-BOOTS = (0.5, 60.0)  # seconds; what is up within half a second cannot be told from what was up before
+BOOTS = (1.0, 60.0)  # seconds; what is up before anybody can look cannot be told from what was up all the time
 NETWORK = "127.64.0.0/16"
 BOOT_DEADLINE_S = 180.0
 PASSWORD = Secret(b"power-schedule")
@@ -177,7 +177,7 @@ def bootorch(*words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "bootorch.app", *words], stdout=subprocess.PIPE, check=False, text=True
     )
-    if done.returncode != 0:
+    if done.returncode not in (0, 3):  # 3: not all are ready, which is counted
         raise SystemExit(f"bootorch {' '.join(words)} ended with {done.returncode}")
     return done.stdout
 

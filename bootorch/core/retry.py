@@ -36,10 +36,10 @@ def look_s(waited_s: float, jittered: float, expected_s: float = 0.0) -> float:
 
     A tenth of the expected time between looks at first, so that a boot which is over early is seen as soon as without
     an estimate that is right; ever denser towards the expected end, down to a hundredth of it; and as usual after it.
-    Some twenty looks in place of thirty-five, and a hundredth of the boot lost in place of a twentieth.
+    Some twenty looks in place of thirty-five, and half a hundredth of the boot lost in place of a twentieth.
     """
     if expected_s <= 0:
         return poll_s(waited_s, jittered)
     usual_s = poll_s(max(waited_s, expected_s), jittered)
-    near_s = max(NEAR_S, expected_s / 100, abs(expected_s - waited_s) / 2)
+    near_s = max(NEAR_S, expected_s / 100, abs(expected_s - waited_s) / 3)
     return min(usual_s, near_s * (0.9 + 0.2 * jittered))

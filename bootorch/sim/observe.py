@@ -293,7 +293,8 @@ class _Reader:
         for proof in proofs:
             seconds = max(0.001, min(proof.boot.seconds, (proof.t - proof.uptime_s - proof.on_t) / usual))
             self._o.boots.append(proof.boot._replace(seconds=seconds))
-            waits.append((proof.on_t + seconds + poll_s(seconds, 0.5) / 2, proof.t))
+            expected_s = self._plan.hosts[proof.boot.host].boot_s
+            waits.append((proof.on_t + seconds + look_s(seconds, 0.5, expected_s) / 2, proof.t))
         # Looks in turn blur what a login takes; for boots of minutes they hide it, and checks tell it better anyhow.
         usual_s = sorted(proof.boot.seconds for proof in proofs)[len(proofs) // 2]
         if self._login_s or poll_s(usual_s, 0.5) > 1.0:

@@ -243,7 +243,7 @@ class World:
                 return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
         if now < up_at:
             return Reason.UNREACHABLE, "connection refused", self._retry_boot(name, now, on_at, up_at), {}
-        if kind is not _BOOT_PROBE:
+        if kind is not _BOOT_PROBE or not self._plan.group_of(name).proof_by_ssh:
             return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
         return _OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
