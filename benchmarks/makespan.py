@@ -47,6 +47,7 @@ CHAIN_QUORUM = 0.6  # of the service before, in the deep chain
 DEAD_MODEL = "gpu-g10"  # 4.8 % of the hosts: none of them boots again
 DEAD_SHARE = 0.002  # of all others, by chance
 BASE_TIERS = 2
+FIT_STEPS = 320  # of the weights of the lower bound, for each hall that may decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def measure(scenario: Scenario, site: Plan, seed: int, baselines: bool) -> dict[
     plan = scenario.limit(replace(site, limits=replace(site.limits, breaker=Breaker())))
     parameters = scenario.faults(site_parameters())
     times = World(plan, seed, parameters).durations()
-    bound: Bound = lower_bound(plan, times)
+    bound: Bound = lower_bound(plan, times, steps=FIT_STEPS)
     ours = run_engine(plan, seed, parameters)
     found: dict[str, object] = {
         "scenario": scenario.name,
