@@ -127,11 +127,19 @@ def test_children_wait_again_when_a_ready_parent_is_dark() -> None:
 
 def test_scope_added_revives_who_was_blocked_by_it() -> None:
     plan = make_plan(
-        {"a": (1, group()), "b": (1, group(requires=(Requirement("a"),))), "c": (1, group(requires=(Requirement("b"),)))}
+        {
+            "a": (1, group()),
+            "b": (1, group(requires=(Requirement("a"),))),
+            "c": (1, group(requires=(Requirement("b"),))),
+        }
     )
     world = World(Engine(plan))
     assert world.run(selected=("b1", "c1")) == "done"
-    assert [world.outcome(name)[0] for name in ("a1", "b1", "c1")] == [Outcome.SKIPPED, Outcome.BLOCKED, Outcome.BLOCKED]
+    assert [world.outcome(name)[0] for name in ("a1", "b1", "c1")] == [
+        Outcome.SKIPPED,
+        Outcome.BLOCKED,
+        Outcome.BLOCKED,
+    ]
     assert all(kind is Kind.POWER_READ for _, kind in world.did)
     again = World(Engine(plan, replay(plan, world.events)), now=world.now)
     again.tell(ScopeAdded(again.now, "a", ("a1",), "kim"))

@@ -282,7 +282,11 @@ def test_power_is_kept_for_the_urgent_but_what_is_left_is_used() -> None:
 
 def test_a_cycle_waits_for_the_watts_of_its_second_peak() -> None:
     plan = make_plan(
-        {"a": (1, group(second_boot=SecondBoot.CYCLE)), "b": (1, group(requires=(Requirement("c"),))), "c": (1, group())},
+        {
+            "a": (1, group(second_boot=SecondBoot.CYCLE)),
+            "b": (1, group(requires=(Requirement("c"),))),
+            "c": (1, group()),
+        },
         Limits({"hall": FeedLimit(budget_watts=1000.0)}),
         facts={"a1": {"watts_profile": ((10.0, 250.0),)}},
     )
@@ -298,7 +302,9 @@ def test_a_cycle_waits_for_the_watts_of_its_second_peak() -> None:
 
 def test_who_never_fits_does_not_hold_back_who_does_for_ever() -> None:
     facts: dict[str, dict[str, object]] = {"big1": {"watts_boot_peak": 5000.0}}
-    plan = make_plan({"big": (1, group()), "small": (2, group(tier=1))}, Limits({"hall": FeedLimit(1000.0)}), facts=facts)
+    plan = make_plan(
+        {"big": (1, group()), "small": (2, group(tier=1))}, Limits({"hall": FeedLimit(1000.0)}), facts=facts
+    )
     world = World(Engine(plan))
     world.engine.state.feeds.keep(world.engine.state.hosts["big1"].draw, False)  # only its place in the queue matters
     assert world.run() == "stopped"

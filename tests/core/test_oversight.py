@@ -24,7 +24,9 @@ def fleet(bad: dict[str, object], count: int = 8) -> World:
     for number in range(1, 2 * count + 1):
         own: dict[str, object] = {"model": "m1", "firmware": "1.0", "rack": f"r{number}", "feeds": (f"f{number}",)}
         facts[f"g{number}"] = {**own, **bad} if number <= count else own
-    plan = make_plan({"g": (2 * count, group())}, Limits(breaker=Breaker(cluster_failures=3), slots={"boots": 2}), facts=facts)
+    plan = make_plan(
+        {"g": (2 * count, group())}, Limits(breaker=Breaker(cluster_failures=3), slots={"boots": 2}), facts=facts
+    )
     script = {(f"g{number}", Kind.BOOT_PROBE): [Reason.UNREACHABLE] for number in range(1, count + 1)}
     return World(Engine(plan), dict(script))
 
@@ -67,7 +69,9 @@ def test_failures_everywhere_are_nobodys_fault() -> None:
 
 def test_a_slice_leaves_without_hosts_whose_breaker_has_tripped() -> None:
     facts = {name: {"model": "x9"} for name in ("g1", "g2", "g3", "g4")}
-    plan = make_plan({"g": (6, group(redeploy=("/a.yml",)))}, Limits(breaker=Breaker(same_model_failures=2)), facts=facts)
+    plan = make_plan(
+        {"g": (6, group(redeploy=("/a.yml",)))}, Limits(breaker=Breaker(same_model_failures=2)), facts=facts
+    )
     world = World(Engine(plan))
     world.run(until=21.5)
     waiting = [name for name, host in world.engine.state.hosts.items() if host.stage.value == "redeploy"]
@@ -113,7 +117,9 @@ def test_times_of_day_and_dates() -> None:
 # -- urgency ---------------------------------------------------------------------
 
 
-def order(groups: dict[str, tuple[int, object]], tiers: dict[str, int] | None = None) -> dict[str, tuple[int, float, str]]:
+def order(
+    groups: dict[str, tuple[int, object]], tiers: dict[str, int] | None = None
+) -> dict[str, tuple[int, float, str]]:
     plan = make_plan(groups)  # type: ignore[arg-type]
     return priorities(plan, Engine(plan).state.dependencies, tiers or {n: g.tier for n, g in plan.groups.items()})
 
@@ -162,7 +168,9 @@ def test_a_raised_tier_sorts_the_queue_again() -> None:
 
 
 def test_a_running_child_counts_on_its_feed_before_its_parent_is_ready() -> None:
-    plan = make_plan({"a": (1, group()), "b": (1, group(requires=(Requirement("a"),)))}, Limits({"hall": FeedLimit(600.0)}))
+    plan = make_plan(
+        {"a": (1, group()), "b": (1, group(requires=(Requirement("a"),)))}, Limits({"hall": FeedLimit(600.0)})
+    )
     world = World(Engine(plan))
     world.on_t["b1"] = -1000.0
     assert world.run() == "stopped"

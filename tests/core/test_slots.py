@@ -28,10 +28,12 @@ def booting(events: list[Event], *hosts: str) -> int:
     return most(
         events,
         lambda e: isinstance(e, Intent) and e.kind is Kind.POWER_ON and (not hosts or e.target in hosts),
-        lambda e: isinstance(e, Answer)
-        and e.kind is Kind.BOOT_PROBE
-        and e.reason is Reason.OK
-        and (not hosts or e.target in hosts),
+        lambda e: (
+            isinstance(e, Answer)
+            and e.kind is Kind.BOOT_PROBE
+            and e.reason is Reason.OK
+            and (not hosts or e.target in hosts)
+        ),
     )
 
 

@@ -44,7 +44,9 @@ def test_a_seed_gives_the_same_run_byte_for_byte(seed: int) -> None:
 
 def test_another_process_has_the_same_run() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "swarm.py"), "--replay", "17"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    said = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""}
+    )
     assert said.returncode == 0, said.stdout + said.stderr
     assert "the same, byte for byte" in said.stdout
 
