@@ -427,9 +427,11 @@ class State:
         if event.reason is Reason.OK:
             watts = float(event.data["watts"])
             self.feeds.metered(feed, watts, event.t)
-            self.freed["feed", feed] = None
             if event.durable:
                 self.meter_said[feed] = watts
+        else:
+            self.feeds.metered(feed, None, event.t)
+        self.freed["feed", feed] = None
 
     def _metered(self, host: HostState, event: Answer) -> None:
         host.metered = event.reason is not Reason.INTERRUPTED
