@@ -53,7 +53,7 @@ def many(seeds: range) -> Tally:
                 raise CaseFailed("the same seed gives another run")
         except CaseFailed as error:
             tally.failed.append((seed, str(error)))
-        except Exception:  # whatever the engine raises is found, too
+        except Exception:  # noqa: BLE001 - whatever the engine raises is found, too
             tally.failed.append((seed, traceback.format_exc(limit=-4)))
         else:
             tally.events += len(played.events)
@@ -82,7 +82,7 @@ def replay(seed: int, *, alone: bool) -> int:
         return 0
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, "--replay", str(seed), "--digest"]
-    digests.append(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip())  # noqa: S603
+    digests.append(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip())
     print(f"seed {seed}: {len(case.plan.hosts)} hosts, features: {' '.join(case.features)}")
     print(logs[0] if logs[0].startswith("FAILED") else f"{logs[0].count(chr(10)) + 1} events")
     same = len(set(digests)) == 1

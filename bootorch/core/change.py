@@ -171,10 +171,12 @@ def tier_set(state: State, event: TierSet) -> None:
         if priority == host.priority:
             continue
         host.priority = priority
-        keeps = host.draw.keeps
-        state.feeds.keep(host.draw, False)
-        host.draw.tier = priority[0]
-        state.feeds.keep(host.draw, keeps)
+        draw = host.draw
+        if draw.keeps and draw.tier != priority[0]:
+            state.feeds.keep(draw, False)
+            draw.tier = priority[0]
+            state.feeds.keep(draw, True)
+        draw.tier = priority[0]
         if host.parked is not None:
             host.parked = None
             state.dirty[name] = None

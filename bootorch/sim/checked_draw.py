@@ -217,7 +217,7 @@ class Electricity:
                 if kept > NEAR:
                     all_steady = self._base.total((feed, 0)) + steady + kept + self._surge[feed]
                     if all_steady > budget + NEAR:
-                        yield f"feed {feed}: {kept:g} are kept for more urgent hosts, in all {all_steady:g} of {budget:g}"
+                        yield f"feed {feed}: {kept:g} are kept for the urgent, in all {all_steady:g} of {budget:g}"
             if (
                 ramp is not None
                 and (recent := self._recent(self._starts[feed], RAMP_WINDOW_S, now)) + peak > ramp + NEAR

@@ -203,9 +203,8 @@ class Checker:
             self._cycle(event)
         elif kind is Kind.BOOT_DEVICE or "admit" in event.args:
             self._reserve(event.target, event)
-        elif kind is Kind.EVIDENCE:
-            if event.target not in self._asked or event.target in self._examined:
-                raise InvariantBroken(f"evidence of a boot that nobody asked for, or twice: {event}")
+        elif kind is Kind.EVIDENCE and (event.target not in self._asked or event.target in self._examined):
+            raise InvariantBroken(f"evidence of a boot that nobody asked for, or twice: {event}")
 
     def _may_be_asked(self, name: str, event: Intent, survey: bool) -> None:
         group = self._plan.hosts[name].group
@@ -433,7 +432,7 @@ class Checker:
                 raise InvariantBroken(f"slot {resource} is taken {len(holders)} times of {limit}: {event}")
 
     def no_cycle(self, name: str) -> str:
-        """Why a host whose boot has failed cannot be cycled: its feeds have no room for a second peak, or none at all."""
+        """Why a host whose boot has failed cannot be cycled: a feed has no room for a second peak."""
         level = self.power.level.get(name)
         for feed, peak, steady in self.power.shares(name) if level is not None and name in self._asked else ():
             budget, ramp = self.power.budget[feed], self.power.ramp[feed]
@@ -505,9 +504,9 @@ class Checker:
 
     def closed_gates(self, group: str, *, control: bool = False) -> Iterator[str]:
         for gate in self._plan.gates.values():
-            if gate.name not in self._gates and (not gate.groups or group in gate.groups):
-                if not control or gate.control:
-                    yield gate.name
+            concerned = (not gate.groups or group in gate.groups) and (gate.control or not control)
+            if gate.name not in self._gates and concerned:
+                yield gate.name
 
     def _gates_open(self, group: str, event: Event, *, control: bool = False) -> None:
         for gate in self.closed_gates(group, control=control):
@@ -708,9 +707,9 @@ class Checker:
         """Something that the host needs can never come."""
         group = self._plan.group_of(name)
         first = group.first
-        if first is not None and not first.ask and group.name not in self._led and not self.turn[group.name]:
-            if not self._candidates[group.name]:
-                return True
+        leads = group.name in self._led or group.name not in self.turn or bool(self.turn[group.name])
+        if first is not None and not first.ask and not leads and not self._candidates[group.name]:
+            return True
         for requirement in self._needs(name):
             members = self._members(name, requirement)
             left = [member for member in members if self.outcome.get(member.name) in (None, *_UP)]

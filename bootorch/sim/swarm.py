@@ -100,7 +100,7 @@ class Case:
 
 
 def case_of(seed: int) -> Case:
-    return make_case(random.Random(seed), seed)
+    return make_case(random.Random(seed), seed)  # noqa: S311 - a case that can be had again
 
 
 def make_case(rng: random.Random, seed: int, features: Sequence[str] | None = None) -> Case:
@@ -158,7 +158,7 @@ class _Maker:
         if self._some("profiles", 0.7):
             middle = steady + (peak - steady) * 0.5
             profile = rng.choice([((30.0, middle),), ((45.0, middle), (120.0, steady)), ((0.0, steady),)])
-        loads = ()
+        loads: tuple[Load, ...] = ()
         if self._some("supplies", 0.7):
             loads = (Load(f"cooling:hall/crac-{row}", rng.choice([3.0, 4.0]), 2.0),)
         facts = {"image_server": f"pxe-{row}"} if self._some("image_server", 0.8) else {}
@@ -365,11 +365,10 @@ class _Maker:
             if selected:
                 more = tuple(name for name in plan.hosts if rng.random() < 0.4)
                 found.append(ScopeAdded(when(), "more", more, "kim"))
-        for _ in times("say_tiers", 3):
-            found.append(TierSet(when(), rng.choice(list(plan.groups)), rng.randint(0, 3), "kim"))
-        for gate in plan.gates.values():
-            if gate.ask and "say_gates" in on:
-                found.append(GateOpened(when(), gate.name, "kim"))
+        said = times("say_tiers", 3)
+        found += [TierSet(when(), rng.choice(list(plan.groups)), rng.randint(0, 3), "kim") for _ in said]
+        asking = [gate.name for gate in plan.gates.values() if gate.ask and "say_gates" in on]
+        found += [GateOpened(when(), gate, "kim") for gate in asking]
         for group in plan.groups.values():
             if group.first is not None and "say_chosen" in on:
                 for _ in range(rng.randint(1, 2)):

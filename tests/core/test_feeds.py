@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from bootorch.core.engine import Engine
@@ -176,7 +178,7 @@ def test_a_ramp_set_under_way_holds_from_then_on() -> None:
     assert world.run() == "done"
     times = [t for t, _ in starts(world) if t > 5]
     assert len(times) == 3
-    assert all(b - a >= 60.0 - 1e-9 for a, b in zip(times, times[1:], strict=False)), times
+    assert all(b - a >= 60.0 - 1e-9 for a, b in pairwise(times)), times
 
 
 def test_a_lost_feed_makes_a_ready_host_unsettled_and_nothing_is_sent_to_it() -> None:

@@ -78,7 +78,7 @@ def test_the_features_do_what_they_are_for() -> None:
         seen.update(event.type for event in played.events)
         kinds.update(getattr(event, "kind", None) for event in played.events)  # type: ignore[arg-type]
     assert {
-        "first.chosen", "admitted", "limit.set", "feed.lost", "feed.returned", "scope.added", "tier.set", "slot.adapted",
-        "breaker.tripped", "gate.opened", "boot.failed", "run.resumed",
+        "first.chosen", "admitted", "limit.set", "feed.lost", "feed.returned", "scope.added", "tier.set",
+        "slot.adapted", "breaker.tripped", "gate.opened", "boot.failed", "run.resumed",
     } <= seen  # fmt: skip
     assert set(Kind) <= kinds
