@@ -222,7 +222,7 @@ def compare(recovery: Recovery, hosts: int, work: Path, fitted: Path, phases: bo
     outcomes = found["what_ifs"][0] if recovery.what_if else found["base"]
     report = Report.of(loaded, events)
     ready = sorted(outcomes["sample_ready_s"])
-    if phases:
+    if phases and not recovery.what_if:  # a what-if is no part of the parameters
         show_phases(report, loaded, parameters, recovery)
     return Compared(
         recovery.name,
