@@ -27,6 +27,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/power_fleet.py loss
 	$(BIN)/python benchmarks/ipmi_fuzz.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/makespan.py
+	$(BIN)/python benchmarks/swarm.py --runs 2000
+	$(BIN)/python benchmarks/power_schedule.py
+	$(BIN)/python benchmarks/forecast_lab.py
 	$(BIN)/python benchmarks/lab_recovery.py
 
 $(VENV)/bin/python:

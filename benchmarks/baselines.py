@@ -25,7 +25,7 @@ from bootorch.core.limits import OFF, PEAK, RAMP_WINDOW_S, STEADY, Draw, Feeds, 
 from bootorch.core.model import Host, Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.slots import boot_slots
-from bootorch.sim.bounds import Times
+from bootorch.sim.chains import Times
 
 POLICIES = ("barriers", "rate", "racks")
 RATE_PER_MIN = 300
@@ -136,6 +136,8 @@ class Baseline:
             case "timer":
                 kind, _, own = name.partition(":")
                 self._release((kind, own))
+                if (kind, own) == _RATE:
+                    self._freed[_RATE] = None
 
     def _settle(self, name: str, outcome: Outcome, now: float) -> None:
         self._settled[name] = now
@@ -185,8 +187,10 @@ class Baseline:
                 resource = next(iter(self._freed))
                 del self._freed[resource]
                 waiting = self._waiting.get(resource)
-                while waiting and self._try(*heappop(waiting), now) != resource:
+                while waiting and self._try(*heappop(waiting), now) not in (resource, _RATE):
                     pass
+                if resource == _RATE:  # those behind the next one in turn were not looked at before
+                    self._freed.update(dict.fromkeys(other for other in self._waiting if other != _RATE))
 
     def _try(self, order: int, gang: str, now: float) -> Resource | None:
         """Switch the gang on, or have it wait for what holds it."""
@@ -202,8 +206,6 @@ class Baseline:
 
     def _held_by(self, gang: str, order: int, now: float) -> Resource | None:
         """The resource that has no room for the gang. More than a limit can ever hold goes in parts."""
-        if self._policy == "rate" and (now < self._next_start_s - 1e-9 or self._ahead(_RATE, order)):
-            return _RATE
         taken: list[str] = []
         found: Resource | None = None
         for name in self._gangs[gang]:
@@ -221,6 +223,8 @@ class Baseline:
             for name in rest:
                 self._push(now, "startable", name)
             return None
+        if found is None and self._policy == "rate" and (now < self._next_start_s - 1e-9 or self._ahead(_RATE, order)):
+            return _RATE
         return found
 
     def _busy(self, resource: Resource, now: float) -> bool:
@@ -255,6 +259,10 @@ class Baseline:
     def _put_back(self, name: str) -> None:
         self._feeds.hold(self._draws[name], OFF)
         self._feeds.forget(self._draws[name])
+        for share in self._draws[name].shares:
+            window = share.feed.window
+            while window and not window[-1][1]:
+                window.pop()  # it was only asked whether there is room: nothing that a timer should wait for
         for slot in self._boot_slots[name]:
             self._slots[slot] -= 1
 

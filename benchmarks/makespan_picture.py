@@ -12,7 +12,7 @@ WAYS = (
     ("rate_s", "300 hosts a minute", "#718096"),
     ("barriers_s", "strict barriers", "#9b2c2c"),
 )
-LEFT, WIDTH, BAR, GAP, TOP = 170, 560, 13, 20, 56
+LEFT, WIDTH, BAR, GAP, TOP = 195, 560, 13, 20, 56
 
 
 def bars(rows: Sequence[Mapping[str, object]]) -> str:

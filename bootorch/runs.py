@@ -44,6 +44,7 @@ ANSWER_S = 3.0  # how long a command waits for the running process, which looks 
 
 # What a journal keeps besides its events: enough to load the same plan on another machine.
 _PLAN, _PLAN_PATH, _SNAPSHOT, _MACHINE_BOOT = "plan", "plan_path", "snapshot", "machine_boot"
+_PARAMETERS = "parameters"  # only where the plan names a file of them
 
 
 class Runs:
@@ -128,6 +129,8 @@ class Runs:
                 _SNAPSHOT: loaded.snapshot.content,
                 _MACHINE_BOOT: machine_boot_id().encode(),
             }
+            if loaded.parameters_text:
+                meta[_PARAMETERS] = loaded.parameters_text.encode()
             journal = stack.enter_context(Journal.create(directory / JOURNAL, meta))
             engine = Engine(plan)
             started = RunStarted(
@@ -231,7 +234,8 @@ class Runs:
         tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
         with ExitStack() as beside:
             if request.forecast:
-                beside.enter_context(Estimator(journal.path.parent, len(loaded.plan.hosts), tell))
+                estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
+                beside.enter_context(estimator)
             verdict = asyncio.run(drive())
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())
@@ -333,7 +337,9 @@ def _load_from(journal: Journal, *, to_read: bool = False) -> LoadedPlan:
     from bootorch.runtime.load import load_from_parts
 
     path, text = Path(journal.meta(_PLAN_PATH).decode()), journal.meta(_PLAN).decode()
-    return load_from_parts(text, path.parent, journal.meta(_SNAPSHOT), path.name, to_read=to_read)
+    kept = journal.meta(_PARAMETERS).decode() if journal.has_meta(_PARAMETERS) else ""
+    snapshot = journal.meta(_SNAPSHOT)
+    return load_from_parts(text, path.parent, snapshot, path.name, parameters_text=kept, to_read=to_read)
 
 
 def _origin(loaded: LoadedPlan) -> str:

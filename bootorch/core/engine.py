@@ -209,6 +209,8 @@ class Engine:
             if state.suspects or state.overloads or state.grown:
                 self._oversight.look(now)
             self._stand_still()
+        if self._oversight.meters:
+            self._oversight.look(now)  # somebody may be held by a meter that was not read for long
         self._stand_still()
         return self._out
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from bootorch.core.gauge import Binding, Left, Passage, Points, Sample
 from bootorch.core.limits import Resource
 from bootorch.core.model import Environment
+from bootorch.core.timeline import resource_title
 
 BAND_POINTS = 240
 
@@ -213,6 +214,23 @@ class Outcomes:
             for scope in sample.tripped:
                 counts[scope] = counts.get(scope, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @cached_property
+    def held_folded(self) -> Mapping[str, tuple[float, int]]:
+        """As ``held``, by words: the values of one slot are one line where there are several."""
+        kinds: dict[str, list[Resource]] = {}
+        for resource in self.held:
+            many = resource[0] == "slot" and ":" in resource[1]
+            kinds.setdefault(resource[1].partition(":")[0] if many else resource_title(resource), []).append(resource)
+        folded: dict[str, tuple[float, int]] = {}
+        for resources in kinds.values():
+            first = resources[0]
+            title = resource_title(first)
+            if len(resources) > 1:
+                title = f"{title.removesuffix(first[1].partition(':')[2]).rstrip()} ({len(resources)} of them)"
+            costs = [self.held[resource] for resource in resources]
+            folded[title] = (sum(host_s for host_s, _ in costs), max(most for _, most in costs))
+        return dict(sorted(folded.items(), key=lambda item: (-item[1][0], item[0])))
 
     @cached_property
     def held(self) -> Mapping[Resource, tuple[float, int]]:

@@ -26,6 +26,7 @@ CREDENTIAL = "bmc_password"  # name of the systemd credential that holds what th
 OWN_FACTS = ("rack", "feed", "model", "firmware")  # facts with a field of their own in Host
 BMC_FACTS = ("boot_mode", "bmc_ipmi", "bmc_suites", "bmc_kg_file")  # how to talk to a host's BMC
 ENGINE_FACTS = ("image_server",)  # facts that slots ask for, whatever the plan names
+WORLD_FACTS = ("age", "vendor", "netboot")  # what the simulated world asks for; forecasts do without what is missing
 # Set in clear text these would end up in snapshot and journal. (Ansible's own names and their older spellings.)
 PASSWORDS = (
     "bmc_password",
@@ -119,7 +120,11 @@ class HostReader:
             loads=self._loads(values, peak, steady),
             boot_s=self._boot_s(values),
             facts=self._shared_facts(
-                {**self._facts(values, (*self.facts, *ENGINE_FACTS)), **self._bmc_facts(values)},
+                {
+                    **self._world_facts(values),
+                    **self._facts(values, (*self.facts, *ENGINE_FACTS)),
+                    **self._bmc_facts(values),
+                },
             ),
         )
 
@@ -237,6 +242,15 @@ class HostReader:
 
     def _facts(self, values: _Variables, names: Iterable[str]) -> dict[str, str]:
         return {name: self.shared(value) for name in names if (value := values.text(name))}
+
+    def _world_facts(self, values: _Variables) -> dict[str, str]:
+        """Plain words only: where a site gives such a name to something else, or derives it, no run is refused."""
+        found = {name: values.variables.get(name) for name in WORLD_FACTS}
+        return {
+            name: self.shared(value.strip())
+            for name, value in found.items()
+            if isinstance(value, str) and value.strip() and "{" not in value
+        }
 
     def _bmc_facts(self, values: _Variables) -> dict[str, str]:
         if not any(name in values.variables for name in BMC_FACTS):

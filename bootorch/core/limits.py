@@ -9,6 +9,7 @@ A host counts on a feed at a *level*: ``OFF`` (nothing), ``STEADY``, ``PEAK``, o
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Feed:
     """One limited feed or supply: what is drawn now, and what was switched on a moment ago."""
 
     __slots__ = ("base", "budget", "draw", "inrush", "inrush_now", "inrush_window", "kept", "meter_s", "metered",
-                 "metered_t", "name", "ramp", "steady", "surge", "window", "window_now")  # fmt: skip
+                 "metered_t", "mute_t", "name", "ramp", "steady", "surge", "window", "window_now")  # fmt: skip
 
     def __init__(self, name: str, limit: FeedLimit) -> None:
         self.name = name
@@ -60,6 +61,7 @@ class Feed:
         self.meter_s = limit.meter.every_s if limit.meter is not None else 0.0
         self.metered = 0.0
         self.metered_t: float | None = None
+        self.mute_t: float | None = None  # when its meter gave no reading last
         self.draw = 0.0  # all hosts at their levels
         self.steady = 0.0  # those of them at the level STEADY
         self.base = 0.0  # what all of them will draw steadily, once those that boot have booted
@@ -81,6 +83,13 @@ class Feed:
             return self.draw
         booting = self.draw - self.steady
         return max(self.metered, booting + min(self.steady, self.metered))
+
+    def unread(self, now: float) -> bool:
+        """It has a meter, and nothing that is fresh is known of it: a reading comes before anything is switched on."""
+        if not self.meter_s:
+            return False
+        known_t = max(t for t in (self.metered_t, self.mute_t, -math.inf) if t is not None)
+        return now - known_t > METER_TRUST * self.meter_s
 
     def slide(self, now: float) -> None:
         window = self.window
@@ -191,7 +200,7 @@ class Feeds:
                         and (kept := feed.kept_for(tier)) > _EPSILON
                         and feed.base + share.steady + kept + feed.surge > feed.budget
                     )
-                yield ("feed", feed.name), full
+                yield ("feed", feed.name), full or feed.unread(now)
             if feed.ramp is not None:
                 yield ("ramp", feed.name), self._ramp_full(feed, draw, share.peak, now)
             if feed.inrush is not None and draw.amps:
@@ -323,10 +332,17 @@ class Feeds:
             kept = share.feed.kept
             kept[tier] = kept.get(tier, 0.0) + (share.steady if keeps else -share.steady)
 
-    def metered(self, feed: str, watts: float, now: float) -> None:
-        """A reading of the feed's own meter, in watts."""
+    def metered(self, feed: str, watts: float | None, now: float) -> None:
+        """A reading of the feed's own meter, in watts; ``None``: it gave none, and the model has to do."""
         found = self._feeds[feed]
-        found.metered, found.metered_t = watts, now
+        if watts is None:
+            found.mute_t = now
+        else:
+            found.metered, found.metered_t = watts, now
+
+    def unread(self, feed: str, now: float) -> bool:
+        """Whether the feed's meter has to be read before anything is switched on."""
+        return self._feeds[feed].unread(now)
 
     def set_limit(self, feed: str, budget: float | None, ramp: float | None, inrush: float | None) -> None:
         """New values from now on; ``None`` leaves a limit as it is."""
@@ -341,10 +357,9 @@ class Feeds:
 
     # -- views ---------------------------------------------------------------------
 
-    def resources(self, draw: Draw) -> Iterator[Resource]:
-        for share in draw.shares:
-            if share.feed.budget is not None:
-                yield ("feed", share.feed.name)
+    def above(self, draw: Draw) -> Iterator[Feed]:
+        """The limited feeds and supplies that a host counts on."""
+        return (share.feed for share in draw.shares)
 
     def limit(self, feed: str) -> tuple[float | None, float | None, float | None]:
         """Budget, ramp and inrush as they are now."""

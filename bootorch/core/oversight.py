@@ -34,6 +34,10 @@ class Oversight:
 
         self.watches = bool(self._checked or self._timed or self._meters)  # something to be asked without any event
 
+    @property
+    def meters(self) -> bool:
+        return bool(self._meters)
+
     def look(self, now: float) -> None:
         """All of it, as far as there is something to see."""
         state = self._state
@@ -61,6 +65,7 @@ class Oversight:
             self._quiet_t = now
         for feed, meter in self._meters.items():
             wanted = self._quiet_t is None or self._read_t.get(feed, -1.0) < self._quiet_t
+            wanted = wanted or (("feed", feed) in state.wanted and state.feeds.unread(feed, now))
             if wanted and feed not in state.asking and now >= state.meter_next_t.get(feed, 0.0):
                 self._read_t[feed] = now
                 args: dict[str, Scalar] = {"timeout_s": min(METER_S, meter.every_s)}

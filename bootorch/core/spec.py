@@ -106,7 +106,7 @@ NO_CONTROL = ControlSpec()
 
 @dataclass(frozen=True, slots=True)
 class PlanSpec:
-    """``inventory`` and ``known_hosts`` are absolute paths; ``places``: where in the file a path into it stands.
+    """``inventory``, ``known_hosts``, ``parameters``: absolute paths; ``places``: where in the file a path into it is.
 
     ``names``: addresses of names, from ``control.hosts_file``. ``to_read``: nothing will be sent, so names without an
     address may stay names (the hosts file of a run that is read elsewhere need not be there).
@@ -120,6 +120,7 @@ class PlanSpec:
     limits: Limits = field(default_factory=Limits)
     gates: Mapping[str, Gate] = field(default_factory=dict)
     known_hosts: str = ""
+    parameters: str = ""  # absolute path of fitted parameters; empty: none
     directory: str = ""  # absolute; what relative paths in the inventory's variables are relative to
     places: Mapping[Place, str] = field(default_factory=dict)
     supplies: Mapping[str, SupplySpec] = field(default_factory=dict)

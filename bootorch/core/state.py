@@ -44,7 +44,7 @@ from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
 from bootorch.core.model import Outcome, SshCheck, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import backoff_s, jitter, poll_s
+from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
 from bootorch.core.slots import Slots, boot_slots
 from bootorch.core.urgency import expected_s, priorities
 
@@ -151,6 +151,9 @@ class State:
             TierSet: lambda event: change.tier_set(self, event),
             Adapted: lambda event: change.adapted(self, event),
         }
+        for feed, limit in plan.limits.feeds.items():
+            if limit.dark:
+                change.lose(self, feed, "plan", 0.0)
 
     # -- fold ---------------------------------------------------------------------
 
@@ -424,9 +427,11 @@ class State:
         if event.reason is Reason.OK:
             watts = float(event.data["watts"])
             self.feeds.metered(feed, watts, event.t)
-            self.freed["feed", feed] = None
             if event.durable:
                 self.meter_said[feed] = watts
+        else:
+            self.feeds.metered(feed, None, event.t)
+        self.freed["feed", feed] = None
 
     def _metered(self, host: HostState, event: Answer) -> None:
         host.metered = event.reason is not Reason.INTERRUPTED
@@ -638,12 +643,13 @@ class State:
         return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=self._jitter(host))
 
     def _look_again(self, host: HostState, event: Answer) -> None:
-        since = host.on_t if host.on_t is not None and host.stage is Stage.BOOT else host.stage_t
         hint = event.data.get("retry_after_s")
         if hint is not None:
             host.next_t = event.t + float(hint)
+        elif host.on_t is not None and host.stage is Stage.BOOT:
+            host.next_t = event.t + look_s(event.t - host.on_t, self._jitter(host), host.host.boot_s)
         else:
-            host.next_t = event.t + poll_s(event.t - since, self._jitter(host))
+            host.next_t = event.t + poll_s(event.t - host.stage_t, self._jitter(host))
 
     def _hinted(self, host: HostState, event: Answer) -> None:
         """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""

@@ -35,7 +35,7 @@ from bootorch.core.events import (
     TierSet,
     Tripped,
 )
-from bootorch.core.limits import Resource, feed_path
+from bootorch.core.limits import Resource
 from bootorch.core.model import Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -212,7 +212,6 @@ class Timeline:
         self.gates = {name: GateMark() for name in plan.gates}
         self.changes = Changes(plan)
         self.power: dict[str, list[tuple[float, float]]] = {name: [(0.0, 0.0)] for name in (SITE, *plan.limits.feeds)}
-        self._chains: dict[str, tuple[str, ...]] = {}
         self._watts: dict[str, float] = {}
         self._admission = Admission(plan, self.state)  # asked, never used to admit
         self._unexplained: dict[str, None] = {}
@@ -225,6 +224,8 @@ class Timeline:
         state = self.state
         if isinstance(event, Settled):
             state.dirty.clear()
+        if state.feeds.steps:
+            state.advance(event.t)
         state.fold(event)
         for name in touched(event):
             self._look(name, event)
@@ -282,20 +283,21 @@ class Timeline:
             phase = phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
-        level = host.draw.level
-        watts = (
-            0.0 if level < 0 else host.host.watts_steady + level * (host.host.watts_boot_peak - host.host.watts_steady)
-        )
+        server, level = host.host, host.draw.level
+        watts = 0.0 if level < 0 else server.watts_steady + level * (server.watts_boot_peak - server.watts_steady)
         more = watts - self._watts.get(name, 0.0)
         if more:
             self._watts[name] = watts
-            for feed in self._chain(host.host.feed):
-                points = self.power[feed]
-                level = points[-1][1] + more
-                if points[-1][0] >= event.t:
-                    points[-1] = (points[-1][0], level)
-                else:
-                    points.append((event.t, level))
+            self._draws(SITE, self.power[SITE][-1][1] + more, event.t)
+            for feed in self.state.feeds.above(host.draw):
+                self._draws(feed.name, feed.draw, event.t)
+
+    def _draws(self, feed: str, watts: float, t: float) -> None:
+        points = self.power[feed]
+        if points[-1][0] >= t:
+            points[-1] = (points[-1][0], watts)
+        else:
+            points.append((t, watts))
 
     def _enter(self, name: str, track: Track, phase: Phase, t: float) -> None:
         track.marks.append((phase, t))
@@ -304,13 +306,6 @@ class Timeline:
             self._explain_t = t
         else:
             self._unexplained.pop(name, None)
-
-    def _chain(self, feed: str) -> tuple[str, ...]:
-        chain = self._chains.get(feed)
-        if chain is None:
-            limited = (name for name in feed_path(feed) if name in self.power)
-            chain = self._chains[feed] = (SITE, *limited)
-        return chain
 
     def _command(self, event: Intent) -> None:
         self.tracks[event.target].actions.append(Action(event.t, event.kind, event.attempt))

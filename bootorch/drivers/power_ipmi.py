@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bootorch.core.model import BootDevice, Host, Site
@@ -91,7 +92,8 @@ class IpmiPower:
             return Reply(Reason.OK, "boot order left alone")
         efi = host.fact("boot_mode") != "legacy"
         source = _SOURCES[device]
-        result = await self._call(host, lambda: scripts.boot_device(source, efi=efi, model=host.model), timeout_s)
+        script = partial(scripts.boot_device, source, efi=efi, model=host.model)
+        result = await self._call(host, script, timeout_s, urgent=True)
         if isinstance(result, Reply):
             return result
         done = result.value
@@ -175,13 +177,17 @@ class IpmiPower:
     # One call
 
     async def _control(self, host: Host, action: Action, timeout_s: float) -> Reply:
-        result = await self._call(host, lambda: scripts.chassis_control(action), timeout_s)
+        result = await self._call(host, lambda: scripts.chassis_control(action), timeout_s, urgent=True)
         if isinstance(result, Reply):
             return result
         return Reply(Reason.OK, f"power {action.name.lower()} accepted", {"suite": result.suite})
 
-    async def _call(self, host: Host, script: Callable[[], Script], timeout_s: float) -> Result | Reply:
+    async def _call(
+        self, host: Host, script: Callable[[], Script], timeout_s: float, *, urgent: bool = False
+    ) -> Result | Reply:
         """The result of an exchange that ended well, or the reply that says why there is none.
+
+        ``urgent``: a command of a host that holds watts and slots goes before the thousands of BMCs that are only read.
 
         ``timeout_s`` counts from the first packet: a host that waits for its turn on the network is not late.
         """
@@ -201,7 +207,8 @@ class IpmiPower:
 
         address = socket_address(host.bmc.address, host.bmc.port)
         version = host.fact("bmc_ipmi") or "2.0"
-        job = Job(address, credentials, script, timeout_s, done, suites=_suites(host), version=version)
+        suites = _suites(host)
+        job = Job(address, credentials, script, timeout_s, done, suites=suites, version=version, urgent=urgent)
         self._fleet.submit(job, loop.time())
         self._arm()
         try:

@@ -38,8 +38,8 @@ class Job:
     """One thing to ask of one BMC, with its time. ``done`` is called once, unless the job is cancelled.
 
     ``script`` makes a new script for each attempt; ``privilege`` is the most that its session asks for. ``timeout_s``
-    counts from the first packet, so a job does not age while the windows hold it back. ``attempts`` is the number of
-    exchanges; ``started_at`` None until the first.
+    counts from the first packet, so a job does not age while the windows hold it back. ``urgent``: it goes before those
+    of its subnet that are not. ``attempts`` is the number of exchanges; ``started_at`` None until the first.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class Job:
         "suites",
         "timeout_s",
         "tried_again_at",
+        "urgent",
         "version",
     )
 
@@ -75,7 +76,9 @@ class Job:
         suites: tuple[int, ...] = (17, 3),
         privilege: Privilege = Privilege.ADMIN,
         version: str = "2.0",
+        urgent: bool = False,
     ) -> None:
+        self.urgent = urgent
         self.address = address
         self.credentials = credentials
         self.script = script
@@ -112,10 +115,11 @@ class _Bmc:
 
 
 class _Subnet:
-    __slots__ = ("queue", "ready", "used")
+    __slots__ = ("queue", "ready", "urgent", "used")
 
     def __init__(self) -> None:
         self.queue: deque[Job] = deque()
+        self.urgent: deque[Job] = deque()  # before those in ``queue``
         self.used = 0
         self.ready = False  # stands in the ring of those that have something to start
 
@@ -188,8 +192,8 @@ class Fleet:
             exchange.abort()
             self._flush(job, exchange)
             self._leave_wire(job)
-        elif job.subnet is not None and job in job.subnet.queue:
-            job.subnet.queue.remove(job)
+        elif job.subnet is not None and job in (queue := job.subnet.urgent if job.urgent else job.subnet.queue):
+            queue.remove(job)
         job.due = job.tried_again_at = _NEVER
         self._release(bmc, job, now)
         self._start_some(now)
@@ -297,10 +301,11 @@ class Fleet:
             if subnet is None:
                 subnet = self._subnets[name] = _Subnet()
             job.subnet = subnet
+        queue = subnet.urgent if job.urgent else subnet.queue
         if job.attempts:
-            subnet.queue.appendleft(job)  # its time runs already
+            queue.appendleft(job)  # its time runs already
         else:
-            subnet.queue.append(job)
+            queue.append(job)
         if not subnet.ready and subnet.used < self.pacing.subnet:
             subnet.ready = True
             self._ring.append(subnet)
@@ -313,13 +318,14 @@ class Fleet:
                 self.window.full()
                 return
             subnet = ring[0]
-            if not subnet.queue or subnet.used >= most:
+            queue = subnet.urgent or subnet.queue
+            if not queue or subnet.used >= most:
                 ring.popleft()
                 subnet.ready = False
                 continue
             if len(ring) > 1:
                 ring.rotate(-1)
-            self._start(subnet.queue.popleft(), subnet, now)
+            self._start(queue.popleft(), subnet, now)
 
     def _found(self, job: Job, now: float) -> None:
         """It is alive: it takes a place again, though there may be none, and what it did not answer was lost."""
@@ -339,7 +345,7 @@ class Fleet:
         subnet = job.subnet
         assert subnet is not None, "a job that counts came from a subnet's queue"
         subnet.used -= 1
-        if not subnet.ready and subnet.queue:
+        if not subnet.ready and (subnet.urgent or subnet.queue):
             subnet.ready = True
             self._ring.append(subnet)
 

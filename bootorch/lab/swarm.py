@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
@@ -40,6 +41,7 @@ class BmcFault(StrEnum):
 class SwarmOptions:
     """``addresses``: of 127.0.0.0/8, each once. ``on``: machines that are on from the start.
 
+    ``boot_s``: the shortest and the longest boot, drawn evenly for each machine (``boot_of``), in seconds.
     ``ipmi_15``: sessions of IPMI 1.5 with MD5 as well. ``busy_times`` and ``no_slots_times`` may be ``math.inf``.
     ValueError for what makes no fleet.
     """
@@ -57,7 +59,7 @@ class SwarmOptions:
     busy_times: float = 3
     no_slots_times: float = 3
     slow_boot_s: float = 10.0
-    boot_s: float = BOOT_S
+    boot_s: tuple[float, float] = (BOOT_S, BOOT_S)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.addresses) <= MAX_HOSTS:
@@ -74,6 +76,8 @@ class SwarmOptions:
         if sum(count(amount, len(self.addresses)) for amount in self.faults.values()) > len(self.addresses):
             raise ValueError("there are more faults than BMCs")
         count(self.on, len(self.addresses))
+        if not 0 <= self.boot_s[0] <= self.boot_s[1]:
+            raise ValueError(f"boots from {self.boot_s[0]:g} to {self.boot_s[1]:g} s make no sense")
 
 
 def addresses(folded: str, network: str, number: int) -> list[str]:
@@ -111,6 +115,7 @@ class Swarm:
         self._users = {options.user.encode(): options.password}
         self.faults = assign(options)
         on = count(options.on, len(options.addresses))
+        self.changed: Callable[[bytes], None] | None = None  # told the address of a server whose power changed
         self._on = frozenset(IPv4Address(address).packed for address in (_order("on", options)[:on] if on else ()))
         # Packed address -> its BMC, None until it is asked. A dead one is not even here.
         self.bmcs: dict[bytes, Bmc | None] = {
@@ -145,14 +150,14 @@ class Swarm:
             behaviour = Behaviour(rogue=True)
         spec = MachineSpec(
             address,
-            options.boot_s,
+            boot_of(options.seed, options.boot_s, address),
             initially_on=asked in self._on,
             silent_power_ons=1 if fault is BmcFault.SILENT_POWER else 0,
         )
         bmc = self.bmcs[asked] = Bmc(
             users=self._users,
             guid=sha256(b"bmc guid " + address.encode()).digest()[:16],
-            chassis=LabChassis(Machine(spec, options.seed), epoch=self._epoch),
+            chassis=LabChassis(Machine(spec, options.seed), partial(self._power_changed, asked), epoch=self._epoch),
             random=self._random,
             suites=options.suites,
             max_sessions=options.max_sessions,
@@ -161,6 +166,15 @@ class Swarm:
             ipmi_15=options.ipmi_15,
         )
         return bmc
+
+    def _power_changed(self, asked: bytes) -> None:
+        if self.changed is not None:
+            self.changed(asked)
+
+    def up_at(self, asked: bytes) -> float | None:
+        """When the present boot of the server at this address is over; None: it is off, or nobody has asked for it."""
+        bmc = self.bmcs.get(asked)
+        return bmc.chassis.machine.os_up_at if bmc is not None and isinstance(bmc.chassis, LabChassis) else None
 
     def sessions(self, now: float) -> int:
         """Open ones and handshakes under way, in all BMCs. What has expired is dropped."""
@@ -185,6 +199,12 @@ class Swarm:
         return sum(
             packed in self._on if bmc is None else bmc.chassis.power_is_on(now) for packed, bmc in self.bmcs.items()
         )
+
+
+def boot_of(seed: int, boot_s: tuple[float, float], address: str) -> float:
+    """Seconds that the machine at this address takes to boot: even between the two, and the same at every power-on."""
+    least, most = boot_s
+    return least if least == most else round(least + (most - least) * draw(seed, "boot", address), 3)
 
 
 def assign(options: SwarmOptions) -> dict[str, BmcFault]:

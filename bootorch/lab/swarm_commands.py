@@ -29,6 +29,15 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text} is no time: write 20ms, 1.5s or 2") from None
 
 
+def _range(text: str) -> tuple[float, float]:
+    """Of ``60`` and ``10-60``. ValueError for anything else."""
+    least, _, most = text.partition("-")
+    try:
+        return float(least), float(most or least)
+    except ValueError:
+        raise ValueError(f"{text} is no time in seconds: write 60, or 10-60") from None
+
+
 def _amount_option(what: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(metavar="N", help=f"{what}: {_AMOUNT}.")
     return option
@@ -56,7 +65,12 @@ def bmcs(
     ipmi_15: Annotated[bool, typer.Option("--ipmi-15", help="Take sessions of IPMI 1.5 with MD5 too.")] = False,
     seed: Annotated[int, typer.Option(help="Decides who is broken, and what is lost.")] = 1,
     on: Annotated[str, _amount_option("Servers that are on")] = "0",
-    boot_seconds: Annotated[float, typer.Option(help="How long a server boots.")] = 60.0,
+    boot_seconds: Annotated[
+        str, typer.Option(metavar="SECONDS", help="How long a server boots: 60, or drawn for each of them: 10-60.")
+    ] = "60",
+    host_port: Annotated[
+        int, typer.Option(help="TCP port that a server opens on its BMC's address once it has booted; 0: none.")
+    ] = 0,
     loss: Annotated[float, _share_option("Lost, each way")] = 0.0,
     duplicates: Annotated[float, _share_option("Come twice, each way")] = 0.0,
     reorder: Annotated[float, _share_option("Answers that others overtake")] = 0.0,
@@ -109,7 +123,7 @@ def bmcs(
             busy_times=busy_times,
             no_slots_times=no_slots_times,
             slow_boot_s=_seconds(slow_boot_time),
-            boot_s=boot_seconds,
+            boot_s=_range(boot_seconds),
         )
     except ValueError as error:
         remedy = "bootorch lab bmcs --help says what can be given"
@@ -121,7 +135,7 @@ def bmcs(
         problem = Problem("a lab needs Linux: all of 127.0.0.0/8, IP_PKTINFO", "lab bmcs", "run it on Linux")
         raise ToolError(problem)
     try:
-        server = SwarmServer(options, port)
+        server = SwarmServer(options, port, host_port or None)
     except OSError as error:
         message = f"UDP port {port} cannot be opened: {error.strerror}"
         raise ToolError(Problem(message, "lab bmcs --port", "name another, or 0 for a free one")) from None

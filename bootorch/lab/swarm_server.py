@@ -21,6 +21,7 @@ from types import FrameType
 from bootorch.lab import pktinfo
 from bootorch.lab.board import Board
 from bootorch.lab.swarm import Swarm, SwarmOptions
+from bootorch.lab.swarm_hosts import SwarmHosts
 
 Stats = dict[str, int | float]
 
@@ -41,15 +42,19 @@ class _Counters:
 
 
 class SwarmServer:
-    """Opens its sockets when made: OSError when the port is in use. ``port`` 0 chooses one."""
+    """Opens its sockets when made: OSError when the port is in use. ``port`` 0 chooses one.
 
-    def __init__(self, options: SwarmOptions, port: int = 0) -> None:
+    ``host_port``: where servers take TCP connections once they have booted; None: nowhere.
+    """
+
+    def __init__(self, options: SwarmOptions, port: int = 0, host_port: int | None = None) -> None:
         self._sockets = _open(port)
         self.port = int(self._sockets[0].getsockname()[1])
         self.receive_buffer = sum(map(pktinfo.receive_buffer, self._sockets))
         self._started = time.monotonic()
         self.swarm = Swarm(options, os.urandom, self.port, epoch=time.time())
         self._board = Board(self.swarm.find, options.wire, options.seed)
+        self._hosts = SwarmHosts(self.swarm, host_port) if host_port is not None else None
         self._counters = _Counters()
         self._second, self._in_second = 0, 0
         self._asked_to_stop = False
@@ -74,6 +79,8 @@ class SwarmServer:
     def stats(self) -> Stats:
         counters, now = self._counters, self.clock()
         sessions = self.swarm.sessions(now)
+        hosts = self._hosts
+        seen = {} if hosts is None else {"up": hosts.up, "accepted": hosts.accepted, "unopened": hosts.failed}
         return {
             "t": round(now, 3),
             "bmcs": len(self.swarm.options.addresses),
@@ -90,6 +97,7 @@ class SwarmServer:
             "peak_sessions": max(counters.peak_sessions, sessions),
             "power_ons": self.swarm.power_ons(),
             "on": self.swarm.on(now),
+            **seen,
             "cpu_s": round(time.process_time(), 3),
             "rss_mib": round(_resident_bytes() / (1 << 20), 1),
         }
@@ -107,6 +115,9 @@ class SwarmServer:
                 poll.register(number, select.EPOLLIN)
             signals = _signals(stack)
             poll.register(signals, select.EPOLLIN)
+            hosts = self._hosts
+            if hosts is not None:
+                hosts.start(poll)
             # What lives here lives long: collections would look at a whole fleet to find nothing.
             gc.collect()
             gc.freeze()
@@ -115,13 +126,17 @@ class SwarmServer:
                 for number, _ in poll.poll(self._wait_s()):
                     if number == signals.fileno():
                         self._signalled(signals.recv(64), told)
-                    else:
+                    elif number in by_number:
                         self._drain(by_number[number])
+                    elif hosts is not None and number in hosts:  # else it was closed in this turn
+                        hosts.accept(number)
                 self._timers()
             told(self.stats())
 
     def _wait_s(self) -> float:
         due = self._board.due
+        if self._hosts is not None and (up_at := self._hosts.next_timer()) is not None:
+            due = up_at if due is None else min(due, up_at)
         return _LONGEST_WAIT_S if due is None else min(max(due - self.clock(), 0.0), _LONGEST_WAIT_S)
 
     def _signalled(self, numbers: bytes, told: Callable[[Stats], None]) -> None:
@@ -132,6 +147,8 @@ class SwarmServer:
     def close(self) -> None:
         for sock in self._sockets:
             sock.close()
+        if self._hosts is not None:
+            self._hosts.close()
 
     def _drain(self, sock: socket.socket) -> None:
         """Answer what has arrived. The path of every datagram: names are local, and nothing is done twice."""
@@ -161,6 +178,8 @@ class SwarmServer:
 
     def _timers(self) -> None:
         now = self.clock()
+        if self._hosts is not None:
+            self._hosts.handle_timers(now)
         for datagram, peer, asked in self._board.timers(now):
             try:
                 self._sockets[0].sendmsg((datagram,), pktinfo.answer_from(asked), 0, peer)

@@ -41,9 +41,17 @@ class Estimator:
     """Use as a context manager around the run. ``tell`` is called from the estimator's thread."""
 
     def __init__(
-        self, run_dir: Path, hosts: int, tell: Callable[[str], None] | None = None, *, every_s: float = EVERY_S
+        self,
+        run_dir: Path,
+        hosts: int,
+        tell: Callable[[str], None] | None = None,
+        parameters: Path | None = None,
+        *,
+        every_s: float = EVERY_S,
     ) -> None:
+        """``parameters``: the file that the simulated world is made from; the field's numbers without one."""
         self._run_dir = run_dir
+        self._parameters = parameters
         self._tell = tell
         self._every_s = every_s
         self._stop = threading.Event()
@@ -76,7 +84,7 @@ class Estimator:
         said = self._run_dir / f".{FORECAST}.log"
         try:
             with part.open("wb") as output, said.open("wb") as errors:
-                process = _start(command(self._run_dir), output.fileno(), errors.fileno())
+                process = _start(command(self._run_dir, self._parameters), output.fileno(), errors.fileno())
                 code = self._wait(process)
             if code is None:
                 return  # the run has ended
@@ -113,11 +121,11 @@ def _wanted(hosts: int) -> bool:
     return hosts >= HOSTS_LEAST
 
 
-def command(run_dir: Path) -> Sequence[str]:
+def command(run_dir: Path, parameters: Path | None = None) -> Sequence[str]:
     """The forecast of a run as a command line; ``--child`` ends it with the process that started it."""
     return (
         sys.executable, "-m", "bootorch.app", "forecast", str(run_dir), "--samples", str(SAMPLES), "--jobs", "1",
-        "--json", "--child",
+        "--json", "--child", *(("--parameters", str(parameters)) if parameters is not None else ()),
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -46,6 +45,8 @@ from bootorch.sim.world import World
 
 MOST_SAMPLES = 10_000
 MOST_S = 30 * 86_400.0  # of virtual time: a run that still polls after a month will poll for ever
+SMALL = 5_000  # hosts of a plan whose lower bound is a matter of a second
+STATES_KEPT = 500_000  # hosts of all worlds together, at some 3 KB each
 BY = "forecast"
 
 
@@ -54,7 +55,7 @@ class Options:
     samples: int = 20
     seed: int = 0
     jobs: int = 1
-    bounds: int = 3  # samples of each world that the lower bound is reckoned for
+    bounds: int | None = None  # samples of each world that the lower bound is reckoned for; None: see ``usual_bounds``
     what_ifs: Sequence[WhatIf] = ()
     dark: Sequence[str] = ()
     limit: str = ""
@@ -74,7 +75,8 @@ class Stand:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One world to sample: the plan as it is, or as a what-if has it. ``state``: where its run stands, if it does."""
+    """One world to sample: the plan as it is, or as a what-if has it. ``state``: where its run stands (``running``), or
+    where each sample begins, made once and used up by each sample in a process of its own."""
 
     plan: Plan
     parameters: Parameters
@@ -82,6 +84,7 @@ class Scenario:
     feeds: tuple[str, ...]
     what: WhatIf = field(default_factory=lambda: WhatIf("", ()))
     state: State | None = None
+    running: bool = False
     now: float = 0.0
     outages: tuple[Event, ...] = ()  # of that run: feeds lost and returned
 
@@ -110,7 +113,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
     worlds = [WhatIf("", ()), *options.what_ifs]
     scenarios = _scenarios(plan, parameters, options, stand, worlds)
     first = scenarios[0]
-    if first.state is not None and not first.state.unsettled:
+    if first.running and first.state is not None and not first.state.unsettled:
         remedy = "bootorch report shows how it ended"
         raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
@@ -164,11 +167,17 @@ def _scenarios(
             found += error.problems
             continue
         state = replay(changed, stand.events) if stand is not None else None
+        if state is None and options.samples > 1 and len(plan.hosts) * len(worlds) <= STATES_KEPT:
+            state = State(changed)
         imagined = imagine(parameters, what)
         now = stand.now if stand is not None else 0.0
         what = replace(what, changes=(*dark, *what.changes))
         outage = [event for event in stand.events if isinstance(event, FeedLost | FeedReturned)] if stand else []
-        scenarios.append(Scenario(changed, imagined, options, followed_feeds(changed), what, state, now, tuple(outage)))
+        scenarios.append(
+            Scenario(
+                changed, imagined, options, followed_feeds(changed), what, state, stand is not None, now, tuple(outage)
+            )
+        )
     if found:
         raise InvalidInput(found)
     return scenarios
@@ -184,6 +193,13 @@ def _outcomes(scenario: Scenario, samples: Iterable[Sample]) -> Outcomes:
 # -- one sample ---------------------------------------------------------------------
 
 
+def usual_bounds(hosts: int, samples: int) -> int:
+    """How many lower bounds are worth their time: one costs as much as a sample or two, and they differ little."""
+    if hosts <= SMALL:
+        return 3
+    return 1 if samples > 1 else 0
+
+
 def sample_seed(seed: int, index: int) -> int:
     """The seed of sample ``index``: independent of all others, the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"forecast {seed} {index}".encode()).digest()[:4], "big") >> 1
@@ -195,20 +211,22 @@ def sample(scenario: Scenario, index: int) -> Sample:
     plan = scenario.plan
     engine = _Measured(plan, scenario.state, scenario.feeds)
     world = World(plan, seed, scenario.parameters)
-    running = scenario.state is not None
+    running = scenario.running
     if running:
         for event in scenario.outages:
             _electricity(world, event)
         condition(world, engine.state, scenario.now, seed)
-    bound = _bound(scenario, world) if index < scenario.options.bounds else None
-    trial = _Trial(engine, world)
+    wanted = scenario.options.bounds
+    wanted = usual_bounds(len(plan.hosts), scenario.options.samples) if wanted is None else wanted
+    bound = _bound(scenario, world) if index < wanted else None
+    # A script is taken from its end: of what happens at the same time, the first as written goes first.
+    trial = _Trial(engine, world, happenings(scenario.what, scenario.now)[::-1])
     held = held_gates(scenario.what)
     if running:
         trial.go_on(scenario.now, held)
     else:
         trial.begin(seed, scenario.options, held)
-    verdict = trial.to_the_end(happenings(scenario.what, scenario.now))
-    measured = engine.gauge.measure(seed, verdict)
+    measured = engine.gauge.measure(seed, trial.to_the_end())
     return measured if bound is None else measured.with_bound(*bound)
 
 
@@ -232,11 +250,20 @@ class _Trial(Simulation):
         plan = self.engine.plan
         self.engine.apply(
             RunStarted(
-                self.now, BY, plan.name, plan.digest, len(plan.hosts), seed, "", BY, options.limit, options.selected
+                self.now,
+                BY,
+                plan.name,
+                plan.digest,
+                len(plan.hosts),
+                seed,
+                options.start,
+                BY,
+                options.limit,
+                options.selected,
             )
         )
         self._open_gates(held)
-        self._choose()
+        self._at_once()
 
     def go_on(self, now: float, held: frozenset[str]) -> None:
         """From a replayed state: what was under way goes on, what waits is looked at again."""
@@ -245,7 +272,13 @@ class _Trial(Simulation):
             heappush(self._under_way, (remaining(self.world, intent, self.now), intent.id, intent))
         self.engine.apply(RunResumed(self.now, 0.0, "", BY))
         self._open_gates(held)
+        self._at_once()
+
+    def _at_once(self) -> None:
+        """What happens as it begins comes before the first decision."""
         self._choose()
+        while self._script and self._script[-1].t <= self.now:
+            self._happens(self._script.pop())
 
     def _choose(self) -> bool:
         """Where a person names the first member: the first by name that is still to come. False: nobody was asked."""
@@ -264,28 +297,19 @@ class _Trial(Simulation):
             if gate.ask and gate.name not in held and gate.name not in self.engine.state.gates_open:
                 self.engine.apply(GateOpened(self.now, gate.name, BY))
 
-    def to_the_end(self, happenings: Sequence[Event]) -> str:
+    def to_the_end(self) -> str:
         """Run until nothing moves any more; how it ends: ``done``, ``stopped``, ``paused``, ``endless``."""
-        engine = self.engine
-        pending = deque(happenings)
-        for event in happenings:
-            engine.state.wake_at(event.t, "")
-        self._happen(pending)
-        while not (verdict := engine.verdict()) or (verdict == "stopped" and self._choose()):
+        state, step = self.engine.state, self.step
+        while True:
             before = self.now
-            moved = self.step()
-            if pending:
-                self._happen(pending)
-            stands = not moved and self.now == before and not pending and not engine.unfinished
-            if self.now > MOST_S or stands:
-                return engine.verdict() or "endless"
-        return verdict
-
-    def _happen(self, pending: deque[Event]) -> None:
-        while pending and pending[0].t <= self.now:
-            event = pending.popleft()
-            _electricity(self.world, event)
-            self.engine.apply(event)
+            moved = step()
+            # The verdict costs more than a step's glance at what it depends on.
+            if (not state.unsettled or state.paused or not state.open) and (verdict := self.verdict()):
+                if verdict == "stopped" and self._choose():
+                    continue
+                return verdict
+            if self.now > MOST_S or (not moved and self.now == before and self.engine.idle):
+                return "endless"
 
 
 def _electricity(world: World, event: Event) -> None:
@@ -344,9 +368,9 @@ def _bound(scenario: Scenario, world: World) -> tuple[float, str] | None:
     or none can ever end."""
     plan, what = scenario.plan, scenario.what
     partial = scenario.options.selected or any(limit.dark for limit in plan.limits.feeds.values())
-    if scenario.state is not None or partial or any(isinstance(change, FeedOutage) for change in what.changes):
+    if scenario.running or partial or any(isinstance(change, FeedOutage) for change in what.changes):
         return None
-    bound = lower_bound(plan, world.durations())
+    bound = lower_bound(plan, world.durations(), thorough=len(plan.hosts) <= SMALL)
     if not math.isfinite(bound.seconds):
         return None
     detail = f" ({bound.binding.detail})" if bound.binding.detail else ""

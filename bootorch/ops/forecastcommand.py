@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bootorch.sim.parameters import Parameters
 
 SAMPLES = 20
-BOUNDS = 3  # a lower bound costs half of what a sample does, and differs little from one to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Request:
     dark: tuple[str, ...] = ()
     start: str = ""
     jobs: int = 0  # 0: as many as there are cores
-    bounds: int = BOUNDS
+    bounds: int | None = None
 
 
 def add_to(app: typer.Typer, services: Services) -> None:
@@ -72,7 +71,9 @@ def add_to(app: typer.Typer, services: Services) -> None:
         json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
         html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page to this file.")] = None,
         jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")] = 0,
-        bounds: Annotated[int, typer.Option(min=0, help="Samples to reckon the lower bound of.")] = BOUNDS,
+        bounds: Annotated[
+            int | None, typer.Option(min=0, help="Samples to reckon the lower bound of; few if not given.")
+        ] = None,
         child: Annotated[bool, typer.Option("--child", hidden=True, help="End with the parent process.")] = False,
         fit: Annotated[
             bool, typer.Option("--fit", help="Fit the world's parameters from these runs' journals.")

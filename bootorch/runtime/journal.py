@@ -128,6 +128,9 @@ class Journal:
             raise InvalidInput(Problem(f"the journal lacks its {key}", str(self.path), "it was not written to its end"))
         return zlib.decompress(row[0])
 
+    def has_meta(self, key: str) -> bool:
+        return self._db.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone() is not None
+
     # -- events -----------------------------------------------------------------
 
     def append(

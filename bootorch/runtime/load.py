@@ -17,16 +17,20 @@ from bootorch.core.patterns import select
 from bootorch.core.plan import Plan
 from bootorch.core.spec import PlanSpec
 from bootorch.runtime import snapshot as snapshots
+from bootorch.runtime.parameterfile import parse_parameters
 from bootorch.runtime.planfile import missing_files, parse_plan, read_plan, with_names
 from bootorch.runtime.snapshot import Snapshot
 from bootorch.runtime.sources import Change
+from bootorch.runtime.yamlfile import read_text
+from bootorch.sim.estimates import known_hosts, with_estimates
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlan:
     """A checked plan and everything that it was made of.
 
-    ``plan_text`` and ``snapshot.content`` are what a journal keeps to load the same plan again. ``from_file``: the
+    ``plan_text``, ``snapshot.content`` and ``parameters_text`` (of the plan's ``parameters``, if it names a file) are
+    what a journal keeps to load the same plan again. ``from_file``: the
     inventory came from the snapshot beside the plan rather than from Ansible just now; ``changes``: the sources that
     have changed since.
     """
@@ -39,6 +43,7 @@ class LoadedPlan:
     from_file: bool
     changes: tuple[Change, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    parameters_text: str = ""
 
 
 def load_plan(
@@ -63,6 +68,7 @@ def _load(
     path: Path, vault_password_file: Path | None, require_snapshot: bool, allow_stale: bool, pass_env: Sequence[str]
 ) -> LoadedPlan:
     spec, text = read_plan(path)
+    parameters = _parameters_text(spec)
     place = snapshots.snapshot_path(path)
     found: Snapshot | None = None
     changes: tuple[Change, ...] = ()
@@ -71,21 +77,27 @@ def _load(
         changes = tuple(snapshots.stale(found, spec))
     if found is None or (changes and not require_snapshot):
         fresh = snapshots.render(spec, find_vault_password_file(vault_password_file), pass_env=pass_env)
-        return _checked(spec, text, fresh, from_file=False)
+        return _checked(spec, text, fresh, parameters, from_file=False)
     if changes and spec.environment is Environment.PRODUCTION and not allow_stale:
         raise SafetyRefusal(_stale_problem(changes, found, place, path))
-    return _checked(spec, text, found, from_file=True, changes=changes, place=place, path=path)
+    return _checked(spec, text, found, parameters, from_file=True, changes=changes, place=place, path=path)
 
 
 def load_from_parts(
-    plan_text: str, plan_dir: Path, content: bytes, name: str = "plan.yml", *, to_read: bool = False
+    plan_text: str,
+    plan_dir: Path,
+    content: bytes,
+    name: str = "plan.yml",
+    *,
+    parameters_text: str = "",
+    to_read: bool = False,
 ) -> LoadedPlan:
     """The same plan again from what a journal kept. Playbooks and known_hosts must still be there, unless the plan is
     loaded only ``to_read`` what happened."""
     with _no_collection():
         spec = parse_plan(plan_text, plan_dir, name)
         snapshot = snapshots.parse(content, "the journal's snapshot")
-        return _checked(spec, plan_text, snapshot, from_file=True, files=not to_read)
+        return _checked(spec, plan_text, snapshot, parameters_text, from_file=True, files=not to_read)
 
 
 def select_limit(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
@@ -143,6 +155,7 @@ def _checked(
     spec: PlanSpec,
     text: str,
     snapshot: Snapshot,
+    parameters_text: str,
     *,
     from_file: bool,
     changes: tuple[Change, ...] = (),
@@ -165,8 +178,16 @@ def _checked(
     warnings = [Problem(f"Ansible: {said}", ", ".join(snapshot.paths)) for said in snapshot.warnings]
     if changes and place is not None and path is not None:
         warnings.append(_stale_problem(changes, snapshot, place, path))
+    plan = compiled.plan
+    if spec.parameters and parameters_text:
+        parameters = parse_parameters(parameters_text, spec.parameters)
+        plan = with_estimates(plan, parameters)
+        if files and not known_hosts(plan, parameters):
+            message = f"{spec.parameters} knows the boots of none of the plan's hosts"
+            remedy = "fit it from runs of this plan: bootorch forecast --fit RUN... -o FILE"
+            warnings.append(Problem(message, spec.where("parameters"), remedy))
     return LoadedPlan(
-        plan=compiled.plan,
+        plan=plan,
         spec=spec,
         inventory=snapshot.inventory,
         snapshot=snapshot,
@@ -174,4 +195,18 @@ def _checked(
         from_file=from_file,
         changes=changes,
         warnings=(*warnings, *compiled.warnings),
+        parameters_text=parameters_text,
     )
+
+
+def _parameters_text(spec: PlanSpec) -> str:
+    """Of the file that the plan names. InvalidInput with the plan's line where it cannot be read."""
+    if not spec.parameters:
+        return ""
+    try:
+        return read_text(Path(spec.parameters), "parameter file")
+    except InvalidInput as error:
+        remedy = "write it: bootorch forecast --fit RUN... -o FILE; or take the key out of the plan"
+        raise InvalidInput(
+            replace(problem, where=spec.where("parameters"), remedy=remedy) for problem in error.problems
+        ) from None

@@ -32,10 +32,11 @@ from bootorch.sim.parameters import (
     Storm,
 )
 
-__all__ = ["parse_parameters", "read_parameters", "write_parameters"]
+__all__ = ["parameter_table", "parse_parameters", "read_parameters", "write_parameters"]
 
 _EXAMPLE = "see docs/simulation.md"
 _SECOND_QUANTILE = re.compile(r"p(\d{2}(?:\.\d+)?)", re.ASCII)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 _MOST_COUNT = 10**9
 _DEFAULT = replace(FIELD, scale_to_deadlines=False)
 _WIDTH = 118
@@ -264,6 +265,17 @@ def write_parameters(parameters: Parameters) -> str:
     return "\n".join(lines) + "\n"
 
 
+def parameter_table() -> str:
+    """The table of docs/simulation.md: each parameter with unit, meaning, default and source."""
+    rows = ["| parameter | unit | what it is | default | where it comes from |", "|---|---|---|---|---|"]
+    for item in fields(Parameters):
+        shown = _yaml({"x": _plain(getattr(_DEFAULT, item.name))}).removeprefix("x:").strip()
+        shown = " ".join(shown.removeprefix("- ").split())
+        said = item.metadata
+        rows.append(f"| `{item.name}` | {said['unit']} | {said['about']} | `{shown}` | {said['source']} |")
+    return "\n".join(rows) + "\n"
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -296,7 +308,14 @@ def _float(dumper: _Dumper, value: float) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
 
 
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Plain where no reader could take it for anything but text; PyYAML's own rule knows YAML 1.1's numbers."""
+    plain = _WORD.fullmatch(value) and value.lower() not in ("null", "true", "false")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+
+
 _Dumper.add_representer(float, _float)
+_Dumper.add_representer(str, _text)
 
 
 def _yaml(value: Mapping[str, Any]) -> str:

@@ -204,6 +204,7 @@ def _spec(form: schema.PlanForm, directory: Path, places: Mapping[Place, str]) -
         ),
         gates={name: _gate(name, gate) for name, gate in form.gates.items()},
         known_hosts=_path(directory, form.known_hosts) if form.known_hosts else "",
+        parameters=_path(directory, form.parameters) if form.parameters else "",
         directory=str(directory),
         places=places,
         supplies={name: SupplySpec(supply.fact, supply.draw) for name, supply in form.limits.supplies.items()},

@@ -274,6 +274,8 @@ class PlanForm(Form):
     """Ansible inventory, or a list of them; paths are relative to the plan file."""
     known_hosts: Text | None = None
     """SSH host keys (OpenSSH known_hosts); by default the operator's own."""
+    parameters: Text | None = None
+    """Parameters that `bootorch forecast --fit` wrote: how long each host's boots took, for the order of power-ons."""
     limits: LimitsForm = LimitsForm()
     gates: dict[Name, GateForm] = {}
     control: ControlForm = ControlForm()

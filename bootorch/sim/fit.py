@@ -54,7 +54,9 @@ class _Fit:
         switched = sum(o.switched.values())
         exchange, exchange_slowdown = self._line("exchange", o.exchange, base.exchange, base.exchange_slowdown)
         login, login_slowdown = self._line("login", o.login, base.login or base.exchange, base.login_slowdown)
-        command = self._times("command", [x.seconds for x in o.command], base.command or base.exchange)
+        command, command_slowdown = self._line(
+            "command", o.command, base.command or base.exchange, base.command_slowdown
+        )
         boot = self._times("boot", [boot.seconds for boot in o.boots], base.boot)
         hosts, repeat = self._hosts()
         fitted = replace(
@@ -65,6 +67,7 @@ class _Fit:
             exchange=exchange,
             exchange_slowdown=exchange_slowdown,
             command=command,
+            command_slowdown=command_slowdown,
             evidence=self._times("evidence", o.evidence, base.evidence),
             silence=self._times("silence", o.silence, base.silence),
             loss_share=0.0 if o.exchange else base.loss_share,

@@ -15,7 +15,7 @@ from bootorch.core.events import Answer, BootFailed, Event, Intent, Kind, RunSta
 from bootorch.core.model import Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import poll_s
+from bootorch.core.retry import look_s, poll_s
 from bootorch.sim.leastsquares import non_negative
 from bootorch.sim.machine import BootFailure
 
@@ -105,6 +105,13 @@ def observe(journals: Iterable[tuple[Plan, Iterable[Event]]]) -> Observed:
     return observed
 
 
+class _Proof(NamedTuple):
+    boot: Boot  # as reckoned from when it was seen
+    on_t: float
+    t: float
+    uptime_s: float  # as the host said; negative: not known
+
+
 class _Reader:
     """Reads one run."""
 
@@ -116,6 +123,7 @@ class _Reader:
         self._lines = {"bmc": 0, "login": 0, "slice": 0}
         self._login_s = 0.0
         self._first_looks: list[Latency] = []
+        self._proofs: list[_Proof] = []
         self._silent = False  # a BMC did not answer at first, and then did
         self._spans: list[tuple[float, float, Slice]] = []
 
@@ -139,6 +147,7 @@ class _Reader:
         if not self._silent:
             # Where BMCs were still to come up, a first look that lasted until one did is no usual exchange.
             self._o.exchange.extend(self._first_looks)
+        self._boots()
         spans = self._spans
         for begun_t, ended_t, piece in spans:
             alone = not any(b < ended_t and begun_t < e and other is not piece for b, e, other in spans)
@@ -196,7 +205,8 @@ class _Reader:
     def _latency(self, kind: Kind, reason: Reason, latency: Latency) -> None:
         o = self._o
         if kind in _CHECKS:
-            if reason is Reason.OK:
+            # A first probe that finds the host up is one that lasted until it was: no usual login.
+            if reason is Reason.OK and kind is not Kind.BOOT_PROBE:
                 o.login.append(latency)
             elif reason is Reason.UNREACHABLE:
                 o.refusal.append(latency.seconds)
@@ -258,9 +268,40 @@ class _Reader:
         seen_t = event.t - (self._login_s if seconds is None else seconds)
         took_s = seen_t - host.on_t
         if seconds is None:
-            took_s -= poll_s(max(0.0, seen_t - host.accepted_t), 0.5) / 2
+            took_s -= look_s(max(0.0, seen_t - host.accepted_t), 0.5, self._plan.hosts[event.target].boot_s) / 2
         host.up_t = host.on_t + max(took_s, 0.001)
-        self._o.boots.append(Boot(event.target, host.model, max(took_s, 0.001)))
+        uptime_s = float(event.data.get("uptime_s", -1.0))
+        self._proofs.append(_Proof(Boot(event.target, host.model, max(took_s, 0.001)), host.on_t, event.t, uptime_s))
+
+    def _boots(self) -> None:
+        """Boots as the hosts' own clocks tell them, where these agree; then what is left is the login's.
+
+        Hosts that come up together wait for their logins, which makes boots look longer. A kernel starts after the same
+        share of each boot of a kind of server: where that share is the same for all that were seen at once (the upper
+        quarter), it gives every boot without the wait.
+        """
+        proofs = self._proofs
+        shares = sorted(
+            (proof.t - proof.uptime_s - proof.on_t) / proof.boot.seconds for proof in proofs if proof.uptime_s >= 0
+        )
+        usual = shares[len(shares) * 7 // 8] if len(shares) >= 16 and len(shares) == len(proofs) else 0.0
+        agree = usual > 0.05 and shares[len(shares) * 3 // 4] > 0.93 * usual
+        if not agree:
+            self._o.boots.extend(proof.boot for proof in proofs)
+            return
+        waits: list[tuple[float, float]] = []
+        for proof in proofs:
+            seconds = max(0.001, min(proof.boot.seconds, (proof.t - proof.uptime_s - proof.on_t) / usual))
+            self._o.boots.append(proof.boot._replace(seconds=seconds))
+            expected_s = self._plan.hosts[proof.boot.host].boot_s
+            waits.append((proof.on_t + seconds + look_s(seconds, 0.5, expected_s) / 2, proof.t))
+        # Looks in turn blur what a login takes; for boots of minutes they hide it, and checks tell it better anyhow.
+        usual_s = sorted(proof.boot.seconds for proof in proofs)[len(proofs) // 2]
+        if self._login_s or poll_s(usual_s, 0.5) > 1.0:
+            return
+        for begun_t, ended_t in waits:
+            others = sum(1 for begun, ended in waits if begun < begun_t < ended)
+            self._o.login.append(Latency(max(0.001, ended_t - begun_t), others))
 
     def _ready(self, host: _Host, event: Answer, ok: bool, seconds: float | None) -> None:
         if not ok:
@@ -314,7 +355,7 @@ def _login_s(events: list[Event]) -> float:
     begun: dict[int, tuple[float, int]] = {}
     took: list[Latency] = []
     for event in events:
-        if isinstance(event, Intent) and event.kind in _CHECKS:
+        if isinstance(event, Intent) and event.kind in (Kind.READY_CHECK, Kind.VERIFY_CHECK):
             begun[event.id] = (event.t, len(begun))
         elif isinstance(event, Answer) and (found := begun.pop(event.id, None)) and event.reason is Reason.OK:
             took.append(Latency(event.t - found[0], found[1]))

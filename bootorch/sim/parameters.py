@@ -94,6 +94,9 @@ class Parameters:
     command: Distribution | None = _said(
         None, SECONDS, "a power command, until the BMC has accepted it; none: as exchange"
     )
+    command_slowdown: float = _said(
+        0.0, FACTOR, "a power command takes longer by this share of itself for each other one under way"
+    )
     evidence: Distribution = _said(
         Lognormal(1.0, 10.0, 0.99), SECONDS, "a read of the event log", "20 to 100 records at 20 to 50 ms each"
     )

@@ -20,7 +20,7 @@ from bootorch.core.limits import feed_path
 from bootorch.core.model import BootDevice, Console, Host, SecondBoot
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import poll_s
+from bootorch.core.retry import look_s, poll_s
 from bootorch.sim import symptoms
 from bootorch.sim.distributions import Distribution, Lognormal
 from bootorch.sim.draw_meter import FeedMeters
@@ -99,7 +99,7 @@ class World:
         self._lost = {name for name, limit in plan.limits.feeds.items() if limit.dark}
         self._exchange = _Line(p.exchange, p.exchange_slowdown)
         command = p.command if p.command is not None else p.exchange
-        self._command = self._exchange if command == p.exchange else _Line(command, p.exchange_slowdown)
+        self._command = self._exchange if p.command is None else _Line(command, p.command_slowdown)
         login = p.login if p.login is not None else p.exchange
         self._pace = p.pace.sample(self._draws.named("pace"))
         self._login = _Line(login.scaled(self._pace), p.login_slowdown)
@@ -242,8 +242,8 @@ class World:
                 said = Reason.UNREACHABLE if now < up_at else Reason.CHECK_FAILED
                 return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
         if now < up_at:
-            return Reason.UNREACHABLE, "connection refused", self._retry(name, now, on_at, up_at), {}
-        if kind is not _BOOT_PROBE:
+            return Reason.UNREACHABLE, "connection refused", self._retry_boot(name, now, on_at, up_at), {}
+        if kind is not _BOOT_PROBE or not self._plan.group_of(name).proof_by_ssh:
             return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
         return _OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
@@ -258,6 +258,11 @@ class World:
         drawn = self._draws.number(crc32(name.encode()), 3)
         return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5) * drawn}
 
+    def _retry_boot(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
+        """The same for a boot, at which the engine looks more closely towards the end that it expects."""
+        drawn = self._draws.number(crc32(name.encode()), 3)
+        return {"retry_after_s": at - now + look_s(at - since, 0.5, self._plan.hosts[name].boot_s) * drawn}
+
     def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
             up_at = server.os_up_at
@@ -266,7 +271,7 @@ class World:
             if up_at is None:
                 return {"power": "on", "retry_after_s": NEVER_S}
             since = server.on_at if server.on_at is not None else now
-            return {"power": "on", **self._retry(name, now, since, up_at)}
+            return {"power": "on", **self._retry_boot(name, now, since, up_at)}
         data: dict[str, Scalar] = {"power": "off"}
         if server.asked_at is not None or intent.args.get("survey"):
             if server.on_at is None:

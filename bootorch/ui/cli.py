@@ -39,6 +39,14 @@ Approve = Annotated[
     typer.Option("--approve", metavar="GATE=PERSON", help="PERSON attests this gate. May be given again."),
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait-gates", help="Stop (exit 4) when only an unanswered gate is left.")]
+World = Annotated[
+    Path | None,
+    typer.Option(
+        "--parameters",
+        metavar="FILE",
+        help="What the simulated world is like, of a dry run and of the estimate while a run goes on (forecast --fit).",
+    ),
+]
 NoForecast = Annotated[bool, typer.Option("--no-forecast", help="Renew no estimate of the end while it goes on.")]
 Confirm = Annotated[
     str, typer.Option("--confirm", metavar="NAME", help="The plan's name: needed where power is production's.")
@@ -190,9 +198,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         ] = None,
         no_wait_gates: NoWait = False,
         no_forecast: NoForecast = False,
-        parameters: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="What the world of a dry run is like (forecast --fit).")
-        ] = None,
+        parameters: World = None,
         events: Events = "",
         json: Json = False,
         by: By = "",
@@ -249,6 +255,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         why: Annotated[str, typer.Option(help="Why, for --set, --returned and --lost.")] = "",
         no_wait_gates: NoWait = False,
         no_forecast: NoForecast = False,
+        parameters: World = None,
         events: Events = "",
         json: Json = False,
         by: By = "",
@@ -267,6 +274,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             orders=changecommands.orders(setting, returned, lost, by or commands.login_name(), why),
             wait_gates=not no_wait_gates,
             forecast=not no_forecast,
+            parameters=parameters,
             by=by or commands.login_name(),
         )
         _one_document(json, events)

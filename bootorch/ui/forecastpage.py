@@ -9,9 +9,8 @@ from importlib.resources import files
 from bootorch import __version__
 from bootorch.core.critical import where_time_went
 from bootorch.core.forecast import Forecast, Outcomes, PassageForecast, difference
-from bootorch.core.timeline import resource_title
 from bootorch.ui import charts, forecastcharts
-from bootorch.ui.forecastview import SCHEMA, Times, _later, _length, _more, assumptions, mean, times_of, verdict
+from bootorch.ui.forecastview import SCHEMA, Times, _later, _length, _more, assumptions, mean, times_of, usable, verdict
 from bootorch.ui.html import Cell, _legend, _section, _table
 from bootorch.ui.lines import clock, hosts, span, text_of
 from bootorch.ui.summary import PHASE_WORDS
@@ -147,8 +146,8 @@ def _power(base: Outcomes, scale: charts.Scale, began_s: float) -> str:
     held = ""
     if base.held:
         rows = (
-            (resource_title(resource), f"{most:,}", f"{host_s / 3600:,.1f}")
-            for resource, (host_s, most) in list(base.held.items())[:20]
+            (title, f"{most:,}", f"{host_s / 3600:,.1f}")
+            for title, (host_s, most) in list(base.held_folded.items())[:20]
         )
         held = "<br>" + _table(("Held back by", "Hosts at once", "Host hours"), rows, numbers=(1, 2))
     pictures = [forecastcharts.power(feed, base, scale, began_s) for feed in base.budgets]
@@ -185,13 +184,13 @@ def _groups(forecast: Forecast, times: Times, scale: charts.Scale) -> str:
             f"{part.size:,}",
             f"{part.ready:,.1f}",
             f"{part.short:,.1f}" if part.short >= 0.05 else "",
-            text_of(_length(part.usable_at, 0.5, times)),
+            text_of(usable(part, times, members)),
             "–" if part.ready_at.p10 is None else times.span(part.ready_at.p10),
             text_of(_length(part.ready_at, 0.5, times)),
             text_of(_length(part.ready_at, 0.9, times)),
             " – ".join(day for day in (times.day(part.ready_at.p50), times.day(part.ready_at.p90)) if day),
         )
-        for part in parts
+        for part, members in zip(parts, _members(base), strict=True)
     ]
     head = ("Group", "Hosts", "Ready", "Not ready", "Usable", "P10", "P50", "P90", "At, at worst")
     note = (
@@ -200,6 +199,12 @@ def _groups(forecast: Forecast, times: Times, scale: charts.Scale) -> str:
     )
     picture = forecastcharts.passages(parts, scale, forecast.began_s, "When each group is back, P10 to P90")
     return _section("Groups", note, picture, _table(head, rows, numbers=(1, 2, 3, 4, 5, 6, 7)))
+
+
+def _members(base: Outcomes) -> list[Sequence[PassageForecast]]:
+    """The groups of the whole, of each tier, and none for a group."""
+    tiers = [[group for group in base.groups if group.tier == tier.tier] for tier in base.tiers]
+    return [base.groups, *tiers, *([] for _ in base.groups)]
 
 
 def _footer(forecast: Forecast) -> str:

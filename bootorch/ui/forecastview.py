@@ -140,8 +140,8 @@ def _table(forecast: Forecast, times: Times, page: Lines) -> None:
     head: tuple[Piece, ...] = ("", "hosts", "not ready", "usable P50", "back P50", "P90")
     day = ("at", "at worst") if times.known else ()
     rows: list[tuple[Piece, ...]] = [tuple((text, "dim") for text in map(str, (*head, *day)))]
-    rows.append(_row(base.whole, times))
-    rows += [_row(tier, times) for tier in base.tiers]
+    rows.append(_row(base.whole, times, base.groups))
+    rows += [_row(tier, times, [group for group in base.groups if group.tier == tier.tier]) for tier in base.tiers]
     shown = [group for group in base.groups if group.skipped < group.size]
     if forecast.run_id:
         shown = [group for group in shown if not _is_back(group, forecast.began_s)]
@@ -158,14 +158,22 @@ def _is_back(group: PassageForecast, began_s: float) -> bool:
     return group.left == 0 and all(t is None or t <= began_s for t in (group.ready_at.p10, group.ready_at.p90))
 
 
-def _row(part: PassageForecast, times: Times) -> tuple[Piece, ...]:
+def _row(part: PassageForecast, times: Times, groups: Sequence[PassageForecast] = ()) -> tuple[Piece, ...]:
     short: Piece = (mean(part.short), "red") if part.short >= 0.05 else ""
     at = part.ready_at
-    row: list[Piece] = [(part.name, "bold"), f"{part.size:,}", short, _length(part.usable_at, 0.5, times)]
+    row: list[Piece] = [(part.name, "bold"), f"{part.size:,}", short, usable(part, times, groups)]
     row += [_length(at, 0.5, times), _length(at, 0.9, times)]
     if times.known:
         row += [times.day(at.p50), times.day(at.p90)]
     return tuple(row)
+
+
+def usable(part: PassageForecast, times: Times, groups: Sequence[PassageForecast] = ()) -> Piece:
+    """When it is usable (P50). Of several groups that never are all usable: how many are."""
+    if groups and part.usable_at.p50 is None:
+        good = sum(group.usable_at.p50 is not None for group in groups)
+        return (f"{good} of {len(groups)} groups", "red")
+    return _length(part.usable_at, 0.5, times)
 
 
 def _length(found: Estimate, share: float, times: Times) -> Piece:
@@ -183,17 +191,19 @@ def _binding(outcomes: Outcomes, times: Times, page: Lines) -> None:
         often = "" if count == 1 else f" in {bound.samples} of {count} samples"
         words = f"{bound.share:.0%} of the critical path ({span(bound.seconds)}){often}"
         rows.append((("binding", "bold") if not index else "", bound.title, (words, "dim")))
-    for index, (resource, (host_s, most)) in enumerate(list(outcomes.held.items())[:MOST_HELD]):
+    page.table(rows, indent=0)
+    rows = []
+    for index, (title, (host_s, most)) in enumerate(list(outcomes.held_folded.items())[:MOST_HELD]):
         words = f"{hosts(most)} at once at most, {host_s / 3600:,.1f} host hours"
-        rows.append((("held back by", "bold") if not index else "", resource_title(resource), (words, "dim")))
+        rows.append((("held back by", "bold") if not index else "", title, (words, "dim")))
     for index, (scope, samples) in enumerate(outcomes.tripped.items()):
         words = f"trips in {samples} of {count} samples"
         rows.append((("breaker", "bold") if not index else "", scope.replace(":", " ", 1), (words, "dim")))
+    page.table(rows, indent=0)
     bound_at, ratio = outcomes.bound, outcomes.ratio
     if bound_at is not None and bound_at.p50 is not None:
-        words = "" if ratio is None or ratio.p50 is None else f"the run ends at {ratio.p50:.2f} × of it"
-        rows.append((("lower bound", "bold"), f"{span(bound_at.p50)}: {outcomes.bound_by}", (words, "dim")))
-    page.table(rows, indent=0)
+        words = "" if ratio is None or ratio.p50 is None else f"; the run ends at {ratio.p50:.2f} × of it"
+        page.add(("lower bound", "bold"), f"  {span(bound_at.p50)}{words}", (f"  {outcomes.bound_by}", "dim"))
 
 
 def _what_ifs(forecast: Forecast, times: Times, page: Lines) -> None:

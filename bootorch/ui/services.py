@@ -49,7 +49,7 @@ class RunRequest:
     dark: tuple[str, ...] = ()  # feeds without electricity as the run begins
     wait_gates: bool = True  # False: stop with exit 4 when only an unanswered gate is left
     forecast: bool = True  # renew the estimate of its end while it goes on
-    parameters: Path | None = None  # of the simulated world, for a dry run
+    parameters: Path | None = None  # of the simulated world: of a dry run, and of that estimate
     by: str = ""
 
 
@@ -63,6 +63,7 @@ class ResumeRequest:
     orders: tuple[Order, ...] = ()  # said right after the resume
     wait_gates: bool = True
     forecast: bool = True
+    parameters: Path | None = None
     by: str = ""
 
 

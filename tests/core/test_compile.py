@@ -301,6 +301,14 @@ def test_a_host_without_a_parent_of_its_own_is_a_warning() -> None:
     assert warning.hosts == ("dns1",)
 
 
+def test_facts_of_the_simulated_world_are_kept_and_never_in_the_way() -> None:
+    inv = inventory(web1=host(21, age="old", vendor=" Dell ", netboot="http"))
+    inv = replace(inv, hosts={**inv.hosts, "web2": host(22, age=["3y"], vendor="{{ nobody_knows }}", netboot=True)})
+    hosts = compile_plan(SPEC, inv).plan.hosts
+    assert hosts["web1"].facts == {"age": "old", "vendor": "Dell", "netboot": "http"}
+    assert hosts["web2"].facts == hosts["dns1"].facts == {}
+
+
 def test_other_facts_of_per_host_are_kept() -> None:
     hosts = {name: {**variables, "row": 7} for name, variables in HOSTS.items()}
     spec = web(requires=(Requirement("dns", per_host="row"),))

@@ -67,8 +67,16 @@ class Wire:
         self.most_flying = 0
         self.fleet = Fleet(self._send, random=Random(seed + 1).randbytes, allows=lambda ip: True, pacing=pacing)
 
-    def ask(self, address: Address, script: Callable[[], Script] | None = None, timeout_s: float = 30.0) -> Job:
-        job = Job(address, CREDENTIALS, script or (lambda: in_order((msg.CHASSIS_STATUS,))), timeout_s, self._done)
+    def ask(
+        self,
+        address: Address,
+        script: Callable[[], Script] | None = None,
+        timeout_s: float = 30.0,
+        *,
+        urgent: bool = False,
+    ) -> Job:
+        made = script or (lambda: in_order((msg.CHASSIS_STATUS,)))
+        job = Job(address, CREDENTIALS, made, timeout_s, self._done, urgent=urgent)
         self.fleet.submit(job, self.now)
         return job
 
@@ -124,6 +132,32 @@ class Wire:
 
     def reasons(self) -> Counter[Reason]:
         return Counter(result.reason for entries in self.results.values() for _, result, _ in entries)
+
+
+def test_what_is_urgent_does_not_wait_for_thousands_of_reads() -> None:
+    wire = Wire(latency_s=0.02, pacing=Pacing(window=64, most=64))
+    for n in range(2000):
+        wire.ask(ip(n))
+    urgent = [wire.ask(ip(2000 + n), urgent=True) for n in range(50)]
+    wire.run()
+    assert wire.reasons() == {Reason.OK: 2050}
+    ended = sorted((entries[0][0], address) for address, entries in wire.results.items())
+    places = {address: place for place, (_, address) in enumerate(ended)}
+    # Those that were on the wire already (the window), and one more of each subnet in its turn.
+    assert max(places[job.address] for job in urgent) < 64 + 50 * 10
+    assert wire.fleet._used == 0
+    assert all(not subnet.queue and not subnet.urgent for subnet in wire.fleet._subnets.values())
+
+
+def test_an_urgent_job_that_waits_can_be_cancelled() -> None:
+    wire = Wire(latency_s=0.02, pacing=Pacing(window=8, most=8))
+    for n in range(20):
+        wire.ask(ip(n))
+    job = wire.ask(ip(30), urgent=True)
+    wire.fleet.cancel(job, wire.now)
+    wire.run()
+    assert job.address not in wire.results
+    assert wire.reasons() == {Reason.OK: 20}
 
 
 def test_every_bmc_of_a_fleet_answers_once() -> None:

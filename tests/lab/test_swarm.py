@@ -27,7 +27,7 @@ from bootorch.ipmi.client import Script
 from bootorch.ipmi.login import Credentials
 from bootorch.ipmi.messages import Action
 from bootorch.lab import pktinfo, swarm_process, swarm_server
-from bootorch.lab.swarm import BmcFault, Swarm, SwarmOptions, addresses, assign, count
+from bootorch.lab.swarm import BmcFault, Swarm, SwarmOptions, addresses, assign, boot_of, count
 from bootorch.lab.swarm_process import SwarmProcess
 from bootorch.lab.swarm_server import SwarmServer
 from bootorch.lab.wire import WireFaults
@@ -359,3 +359,37 @@ def test_wire_faults_reach_the_fleet() -> None:
         client.send(PING)
         running._drain(running._sockets[0])
         assert running.stats()["lost"] == 1
+
+
+def connects(address: str, port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((address, port)) == 0
+
+
+def test_a_server_takes_connections_once_it_has_booted_and_no_longer_when_it_is_off() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with fleet(3, boot_seconds="0.5", host_port=port) as running:
+        first, second, _ = running.addresses
+        assert not connects(first, port)
+        asked = time.monotonic()
+        assert ask(running, scripts.chassis_control(Action.ON))[first].reason is Reason.OK
+        while not connects(first, port):
+            assert time.monotonic() < asked + 10
+            time.sleep(0.02)
+        assert time.monotonic() >= asked + 0.5
+        assert not connects(second, port)
+        assert running.stats()["up"] == 1
+        assert ask(running, scripts.chassis_control(Action.OFF))[first].reason is Reason.OK
+        assert not connects(first, port)
+        assert running.stats()["up"] == 0
+
+
+def test_boots_are_drawn_from_a_range_by_seed() -> None:
+    found = [boot_of(1, (5.0, 10.0), address) for address in addresses("", "127.64.0.0/16", 200)]
+    assert 5.0 <= min(found) < 5.5
+    assert 9.5 < max(found) <= 10.0
+    assert found == [boot_of(1, (5.0, 10.0), address) for address in addresses("", "127.64.0.0/16", 200)]
+    with pytest.raises(ValueError, match="make no sense"):
+        SwarmOptions(["127.64.0.1"], PASSWORD, boot_s=(10.0, 5.0))

@@ -22,7 +22,8 @@ SAYS = """{"base": {"finishes": true, "unfinished_samples": 0, "whole": {"ready"
 def instead(monkeypatch: pytest.MonkeyPatch, code: str, *words: str) -> None:
     """Another program where the forecast is: what matters here is how it is started, watched and ended."""
 
-    def command(run_dir: Path) -> Sequence[str]:
+    def command(run_dir: Path, parameters: Path | None = None) -> Sequence[str]:
+        assert parameters is None
         return (sys.executable, "-c", code, str(run_dir), *words)
 
     monkeypatch.setattr(estimator, "command", command)

@@ -293,3 +293,22 @@ def test_a_what_if_of_a_run_happens_now() -> None:
     lost, _ = found.what_ifs
     assert lost.unfinished == 4
     assert lost.whole.left > 0
+
+
+def test_what_happens_at_the_same_time_happens_as_written() -> None:
+    plan = fleet()
+    events, cut_s, _ = until(plan, 1, CAUTIOUS)
+    there_and_back = "feed hall lost at 1s, feed hall returned at 2s"  # both lie in the past: both happen now
+    found = forecast_run(plan, Stand(events, cut_s), FIELD, options(there_and_back)).what_ifs[0]
+    assert found.unfinished == 0
+
+
+def test_a_gate_that_opens_by_the_clock_waits_for_it() -> None:
+    plan = fleet(gates=(Gate("power", at="15:00"),))
+    late, early = (
+        forecast_plan(plan, CALM, options(start=f"2026-03-01T{start}:00+09:00")).base.whole.ready_at.p50
+        for start in ("14:00", "14:59")
+    )
+    assert late is not None
+    assert early is not None
+    assert late - early > 3000

@@ -82,8 +82,9 @@ def test_the_document_has_its_shape(found: Forecast) -> None:
         "began_s", "start_wall", "gates_taken_as_answered", "firsts_taken_as_chosen", "assumptions", "base", "what_ifs",
     }  # fmt: skip
     world = {
-        "what_if", "finishes", "unfinished_samples", "whole", "tiers", "groups", "end", "binding", "held", "lower_bound",
-        "lower_bound_ratio", "left", "breakers", "critical_path", "curves", "sample_ready_s", "sample_seeds",
+        "what_if", "finishes", "unfinished_samples", "whole", "tiers", "groups", "end", "binding", "held",
+        "lower_bound", "lower_bound_ratio", "left", "breakers", "critical_path", "curves", "sample_ready_s",
+        "sample_seeds",
     }  # fmt: skip
     assert set(document["base"]) == world
     assert [set(other) for other in document["what_ifs"]] == [world | {"change"}] * 3

@@ -96,6 +96,34 @@ def test_a_journal_loads_the_same_plan_again(plan: Path, monkeypatch: pytest.Mon
     assert again.plan == loaded.plan
 
 
+def test_a_plan_takes_measured_boots_from_a_file_and_a_journal_keeps_them(plan: Path) -> None:
+    unknown = load_plan(plan).plan
+    plan.write_text(plan.read_text() + "parameters: fitted.yml\n")
+    line = len(plan.read_text().splitlines())
+    with pytest.raises(InvalidInput) as caught:
+        load_plan(plan)
+    (problem,) = caught.value.problems
+    assert problem.where == f"{plan}:{line}"
+    assert "forecast --fit" in problem.remedy
+    fitted = plan.with_name("fitted.yml")
+    fitted.write_text("hosts: {web-1: 3 minutes}\n")
+    with pytest.raises(InvalidInput) as caught:
+        load_plan(plan)
+    assert caught.value.problems[0].where == f"{fitted}:1"
+    fitted.write_text("hosts: {elsewhere-1: 180}\n")
+    (warning,) = load_plan(plan).warnings
+    assert "none of the plan's hosts" in warning.message
+    fitted.write_text("hosts: {web-1: 180, elsewhere-1: 5}\npower: 4\n")
+    loaded = load_plan(plan)
+    assert loaded.warnings == ()
+    assert loaded.plan.hosts["web-1"].boot_s == 184.0
+    assert loaded.plan.hosts["web-2"] == unknown.hosts["web-2"]
+    assert loaded.plan.digest == unknown.digest  # what a plan says is the same, whatever was measured
+    parts = (loaded.plan_text, plan.parent, loaded.snapshot.content)
+    fitted.unlink()
+    assert load_from_parts(*parts, parameters_text=loaded.parameters_text).plan == loaded.plan
+
+
 def test_faults_of_files_and_of_the_plan_come_together(plan: Path) -> None:
     text = plan.read_text().replace("    after: [web]", "    after: [wbe]\n    redeploy: [missing.yml]")
     plan.write_text(text)

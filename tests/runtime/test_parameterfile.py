@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootorch.core.errors import InvalidInput
-from bootorch.runtime.parameterfile import parse_parameters, read_parameters, write_parameters
+from bootorch.runtime.parameterfile import parameter_table, parse_parameters, read_parameters, write_parameters
 from bootorch.sim.distributions import Lognormal, Quantiles, Uniform
 from bootorch.sim.machine import BootFailure
 from bootorch.sim.parameters import (
@@ -136,6 +136,11 @@ def test_each_parameter_has_a_comment_that_says_what_it_rests_on() -> None:
     assert "AC until a host starts by itself" in text
 
 
+def test_the_documentation_has_every_parameter_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
+    assert parameter_table() in page
+
+
 numbers = st.floats(0.0, 1e9)
 positive = st.floats(1e-6, 1e6)
 distributions = st.one_of(
@@ -193,7 +198,7 @@ def parameters(draw: st.DrawFn) -> Parameters:
     return Parameters(**found)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(parameters())
 def test_what_is_written_is_read_back(p: Parameters) -> None:
     assert parse_parameters(write_parameters(p)) == p

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,9 +23,10 @@ from bootorch.core.model import (
     Requirement,
 )
 from bootorch.core.plan import Plan
-from bootorch.sim.bounds import Bound, Draw, feed_bound_s, lower_bound
+from bootorch.sim.bounds import Bound, feed_bound_s, lower_bound
 from bootorch.sim.machine import MachineSpec
 from bootorch.sim.run import Simulation
+from bootorch.sim.weights import Draw, fitted_bound_s
 from bootorch.sim.world import CALM, Lognormal, Parameters, World
 from tests.plans import make_plan, plans
 
@@ -61,12 +63,14 @@ def test_no_run_is_shorter_than_the_bound(plan: Plan, seed: int, parameters: Par
 
 
 tight = st.builds(
-    lambda budget, ramp, boots: Limits(
-        feeds={"hall": FeedLimit(budget_watts=budget, ramp_watts_per_min=ramp)}, slots={"image_server": boots}
+    lambda budget, ramp, boots, racks: Limits(
+        feeds={"hall": FeedLimit(budget_watts=budget, ramp_watts_per_min=ramp)},
+        slots={"image_server": boots, "boots": boots + 1, "rack": racks},
     ),
     st.sampled_from([5200.0, 7000.0, 20000.0]),
     st.sampled_from([400.0, 900.0, None]),
     st.integers(1, 6),
+    st.integers(1, 3),
 )
 
 
@@ -81,7 +85,7 @@ def test_no_run_under_tight_limits_is_shorter(limits: Limits, size: int, seed: i
         limits,
         facts={f"store{number}": {"facts": {"image_server": f"pxe-{number % 2}"}} for number in range(1, size + 1)},
     )
-    found = bound(plan, seed, parameters)
+    found = lower_bound(plan, World(plan, seed, parameters).durations(), steps=30)
     took = makespan(plan, seed, parameters)
     assume(math.isfinite(took))
     assert found.seconds <= took + 1e-6, found
@@ -180,7 +184,50 @@ def test_no_order_under_a_budget_is_shorter(hosts: Sequence[Draw], spare: float,
         else:
             raise AssertionError("the budget has room for one boot beside all others")
     took = max(at + host.boot_s + host.tail_s for at, host in starts)
-    assert feed_bound_s(budget, hosts) <= took + 1e-6
+    known_s = feed_bound_s(budget, hosts)
+    assert known_s <= took + 1e-6
+    assert known_s <= feed_bound_s(budget, hosts, steps=30) <= took + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            lambda head, tail, boot, steady, surge: Draw(10.0 * head, 10.0 * tail, 10.0 * boot, steady, surge),
+            st.integers(0, 4),
+            st.integers(0, 3),
+            st.integers(1, 6),
+            st.floats(0.0, 100.0),
+            st.floats(10.0, 200.0),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.floats(0.0, 200.0),
+)
+def test_no_schedule_at_all_is_shorter(hosts: Sequence[Draw], spare: float) -> None:
+    """Against every schedule there is, those that wait without need included: all times are whole multiples of 10 s,
+    and then some shortest schedule starts at such moments too."""
+    budget = sum(host.steady for host in hosts) + max(host.surge for host in hosts) + spare
+    least = math.inf
+    for chosen in itertools.product(*(range(int(host.head_s), 220, 10) for host in hosts)):
+        starts = [(float(at), host) for at, host in zip(chosen, hosts, strict=True)]
+        took = max(at + host.boot_s + host.tail_s for at, host in starts)
+        if took < least and all(_drawn(starts, at) <= budget + 1e-9 for at, _ in starts):
+            least = took
+    assert math.isfinite(least)
+    assert feed_bound_s(budget, hosts, steps=60) <= least + 1e-6
+
+
+def test_fitted_weights_see_that_boots_come_in_generations() -> None:
+    """Of equal boots that begin at once, the last generation takes as long as the first, however few are left."""
+    hosts = [Draw(0.0, 0.0, 100.0, 50.0, 50.0)] * 100
+    # 55 start at first, then half of the room that is left each time: 27, 14, 7 (of which 4 are missing).
+    budget = 5500.0
+    plain = feed_bound_s(budget, hosts)
+    fitted = fitted_bound_s(budget, hosts, plain, 300)
+    assert plain == pytest.approx(math.log(5500 / 500) / math.log(2) * 100, rel=0.01)
+    assert plain + 10.0 < fitted <= 400.0
 
 
 def _drawn(starts: Sequence[tuple[float, Draw]], now: float) -> float:

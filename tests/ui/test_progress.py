@@ -11,7 +11,7 @@ from bootorch.core.events import Event, decode
 from bootorch.core.state import State
 from bootorch.ui.live import LiveProgress, Tally
 from bootorch.ui.news import held_back
-from bootorch.ui.progress import EventStream, PlainProgress
+from bootorch.ui.progress import Both, EventStream, PlainProgress
 from tests.ui.example import demo_plan, demo_world
 from tests.ui.services import batches
 from tests.ui.world import World
@@ -138,3 +138,20 @@ def test_the_display_draws_and_leaves_a_clean_terminal(
     assert "\x1b[?25l" in text  # hidden cursor ...
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # ... and back
     assert "quarantined" in text
+
+
+def test_the_outlook_is_a_line_once_and_again_when_it_changes() -> None:
+    """Lines of a log tell when the run is expected to be done; observers that show no outlook are left alone."""
+    stream = io.StringIO()
+    world = demo_world(stop_t=60.0)
+    state = State(world.plan)
+    shown = PlainProgress(stream, heartbeat_s=1e9)
+    both = Both([shown, EventStream(io.StringIO())])
+    for event in world.run():
+        state.fold(event)
+    both.on_events([], state)
+    for words in ("done at about 15:20, at worst 15:45", "done at about 15:20, at worst 15:45", "done at about 15:30"):
+        both.on_outlook(words)
+        shown.tick()
+    said = [line.strip().split("  ", 1)[1] for line in stream.getvalue().splitlines() if "done at" in line]
+    assert said == ["done at about 15:20, at worst 15:45", "done at about 15:30"]
