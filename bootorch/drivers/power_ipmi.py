@@ -30,6 +30,7 @@ from bootorch.ipmi.messages import Action, BootSource, Policy
 from bootorch.ipmi.pacing import Pacing
 from bootorch.ipmi.sensors import Power, power_reading
 
+SWITCHED_S: Final = 30.0  # after a power command its host is read before those that nobody has switched on yet
 SEL_STEP_S: Final = 1.0  # an event's time is cut to whole seconds (37.1): it may seem older than the request
 _SOURCES: Final = {
     BootDevice.DISK: BootSource.DISK,
@@ -61,13 +62,15 @@ class IpmiPower:
         self._wake: asyncio.TimerHandle | None = None
         self._turns = 0  # in a row that did not take everything that had arrived
         self._closed = False
+        self._switched: dict[str, float] = {}  # host: loop time of its latest command
 
     # PowerDriver
 
     async def read(self, host: Host, timeout_s: float) -> Reply:
         """``data``: ``power`` "on" or "off"; ``fault``, ``overload`` (bool); ``last_power_event``, ``restore_policy``
         (text); ``suite`` (cipher suite of the session)."""
-        result = await self._call(host, scripts.chassis_status, timeout_s)
+        waited_s = asyncio.get_running_loop().time() - self._switched.get(host.name, float("-inf"))
+        result = await self._call(host, scripts.chassis_status, timeout_s, urgent=waited_s < SWITCHED_S)
         if isinstance(result, Reply):
             return result
         status = result.value
@@ -177,6 +180,7 @@ class IpmiPower:
     # One call
 
     async def _control(self, host: Host, action: Action, timeout_s: float) -> Reply:
+        self._switched[host.name] = asyncio.get_running_loop().time()
         result = await self._call(host, lambda: scripts.chassis_control(action), timeout_s, urgent=True)
         if isinstance(result, Reply):
             return result
