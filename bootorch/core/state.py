@@ -63,6 +63,41 @@ DEPLOY_OVERLOAD = (
 )
 DEPLOY_LEAST = 2  # one failed host is no overload
 
+# Members of enumerations as names of their own: an attribute of an enumeration costs ten times as much in Python 3.11,
+# and an event is compared with a dozen of them. K: Kind, S: Stage, R: Reason, O: Outcome.
+_K_BOOT_DEVICE = Kind.BOOT_DEVICE
+_K_BOOT_PROBE = Kind.BOOT_PROBE
+_K_EVIDENCE = Kind.EVIDENCE
+_K_FEED_METER = Kind.FEED_METER
+_K_GATE_CHECK = Kind.GATE_CHECK
+_K_METER = Kind.METER
+_K_POWER_CYCLE = Kind.POWER_CYCLE
+_K_POWER_ON = Kind.POWER_ON
+_K_POWER_READ = Kind.POWER_READ
+_K_READY_CHECK = Kind.READY_CHECK
+_K_REDEPLOY = Kind.REDEPLOY
+_K_VERIFY_CHECK = Kind.VERIFY_CHECK
+_O_QUARANTINED = Outcome.QUARANTINED
+_O_READY = Outcome.READY
+_O_UNKNOWN = Outcome.UNKNOWN
+_R_BMC_LOST = Reason.BMC_LOST
+_R_BMC_UNSUPPORTED = Reason.BMC_UNSUPPORTED
+_R_DARK = Reason.DARK
+_R_INTERRUPTED = Reason.INTERRUPTED
+_R_NETBOOT_FAILED = Reason.NETBOOT_FAILED
+_R_NEVER_REACHED = Reason.NEVER_REACHED
+_R_NO_BOOT = Reason.NO_BOOT
+_R_OK = Reason.OK
+_R_STALE_BOOT = Reason.STALE_BOOT
+_R_UNREACHABLE = Reason.UNREACHABLE
+_S_BMC = Stage.BMC
+_S_BOOT = Stage.BOOT
+_S_POWER = Stage.POWER
+_S_READY = Stage.READY
+_S_REDEPLOY = Stage.REDEPLOY
+_S_VERIFY = Stage.VERIFY
+_S_WAIT = Stage.WAIT
+
 
 class State:
     """Everything known about a run. Changed by ``fold`` only."""
@@ -218,14 +253,14 @@ class State:
         host = self.hosts[event.host]
         host.unbooted = True
         # Up since before the request and what was diagnosed are worth their own words; all else is no boot.
-        own = event.reason is Reason.STALE_BOOT or event.reason in FOUND
-        host.unbooted_reason = event.reason if own else Reason.NO_BOOT
+        own = event.reason is _R_STALE_BOOT or event.reason in FOUND
+        host.unbooted_reason = event.reason if own else _R_NO_BOOT
         host.unbooted_detail = event.detail
         host.power = ""
         host.tries = 0
         host.next_t = event.t
         self.dirty[event.host] = None
-        if event.reason is Reason.NETBOOT_FAILED:
+        if event.reason is _R_NETBOOT_FAILED:
             self.overloaded(host, host.on_t, f"{event.host} found no boot image")
 
     def overloaded(self, host: HostState, began_t: float | None, why: str) -> None:
@@ -274,10 +309,10 @@ class State:
         if event.id >= self.next_id:
             self.next_id = event.id + 1
         kind, t = event.kind, event.t
-        if kind is Kind.GATE_CHECK or kind is Kind.FEED_METER:
+        if kind is _K_GATE_CHECK or kind is _K_FEED_METER:
             self.asking.add(event.target)
             return
-        if kind is Kind.REDEPLOY:
+        if kind is _K_REDEPLOY:
             self._slice_intent(event)
             return
         host = self.hosts[event.target]
@@ -293,22 +328,22 @@ class State:
                 self.take(host, host.bmc_slot)
         elif self.logins_limited:
             self.take(host, "logins")
-        if kind is Kind.POWER_READ:
+        if kind is _K_POWER_READ:
             if "survey" in event.args:
                 self.surveys += 1
-            elif host.stage is Stage.WAIT:
-                host.enter(Stage.BMC, t)
+            elif host.stage is _S_WAIT:
+                host.enter(_S_BMC, t)
             if "admit" in event.args:
                 self.reserve(host, t)
-        elif kind is Kind.BOOT_DEVICE:
+        elif kind is _K_BOOT_DEVICE:
             self.reserve(host, t)
-        elif kind is Kind.POWER_ON:
+        elif kind is _K_POWER_ON:
             self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
             host.retries += host.on_attempts > 1
             self._requested(host, t)
-        elif kind is Kind.POWER_CYCLE:
+        elif kind is _K_POWER_CYCLE:
             host.boots += 1
             host.retries += 1
             host.unbooted = False
@@ -343,13 +378,13 @@ class State:
     def _answer(self, event: Answer) -> None:
         intent = self.open.pop(event.id, None)
         kind = event.kind
-        if kind is Kind.REDEPLOY:
+        if kind is _K_REDEPLOY:
             self._slice_answer(event, intent)
             return
-        if kind is Kind.GATE_CHECK:
+        if kind is _K_GATE_CHECK:
             self._gate_answer(event)
             return
-        if kind is Kind.FEED_METER:
+        if kind is _K_FEED_METER:
             self._feed_metered(event)
             return
         name = event.target
@@ -358,57 +393,57 @@ class State:
         self.dirty[name] = None
         if host.held:
             self.give_back(host, keep=host.boot_slots)
-        if kind is Kind.POWER_READ and intent is not None and "survey" in intent.args:
+        if kind is _K_POWER_READ and intent is not None and "survey" in intent.args:
             self.surveys -= 1
             self.free("slot", "survey")
         if event.id < host.void_id:
             return  # it was asked before the electricity went: whatever it said is history
-        if kind is Kind.EVIDENCE:
+        if kind is _K_EVIDENCE:
             # Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer.
-            host.examined = event.reason is not Reason.INTERRUPTED
+            host.examined = event.reason is not _R_INTERRUPTED
             host.symptoms = event.data
             return
-        if kind is Kind.METER:
+        if kind is _K_METER:
             self._metered(host, event)
             return
         reason, t = event.reason, event.t
-        ok = reason is Reason.OK
+        ok = reason is _R_OK
         if ok:
             host.last = NO_ANSWER if not event.detail else (reason, event.detail)
             host.tries = 0
         else:
             host.last = (reason, event.detail)
             host.tries += 1
-            if reason is Reason.BMC_LOST and host.bmc_slot and self.slots.adaptive(host.bmc_slot):
+            if reason is _R_BMC_LOST and host.bmc_slot and self.slots.adaptive(host.bmc_slot):
                 self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
         if event.durable and kind in READ_ONLY:
             host.answer = self.answer_key(host, kind, reason, event.data.get("power"))
-        if kind is Kind.POWER_READ:
+        if kind is _K_POWER_READ:
             self._power_read(host, event, ok)
-        elif kind is Kind.BOOT_PROBE:
+        elif kind is _K_BOOT_PROBE:
             self._boot_probe(host, event, ok)
-        elif kind is Kind.POWER_ON:
+        elif kind is _K_POWER_ON:
             self._power_on_ended(host, event, ok)
-        elif kind is Kind.READY_CHECK:
+        elif kind is _K_READY_CHECK:
             if ok:
                 self._after_ready(host, t)
             else:
                 self._look_again(host, event)
-        elif kind is Kind.VERIFY_CHECK:
+        elif kind is _K_VERIFY_CHECK:
             host.proven = ok
             if not ok:
                 self._look_again(host, event)
-        elif kind is Kind.BOOT_DEVICE:
-            host.bootdev_t = t if ok or reason is Reason.BMC_UNSUPPORTED else None
+        elif kind is _K_BOOT_DEVICE:
+            host.bootdev_t = t if ok or reason is _R_BMC_UNSUPPORTED else None
             host.next_t = t if ok else self._backoff(host, t)
-        elif kind is Kind.POWER_CYCLE:
-            host.enter(Stage.BOOT, t)
+        elif kind is _K_POWER_CYCLE:
+            host.enter(_S_BOOT, t)
         else:
             raise AssertionError(kind)
 
     def _gate_answer(self, event: Answer) -> None:
         self.asking.discard(event.target)
-        if event.reason is Reason.OK:
+        if event.reason is _R_OK:
             self.gates_open[event.target] = "check"
             self.freed["gate", event.target] = None
             return
@@ -424,7 +459,7 @@ class State:
         self.meter_next_t[feed] = event.t + every_s
         self.wake_at(event.t + every_s, METERS)
         self.meter_timers += 1
-        if event.reason is Reason.OK:
+        if event.reason is _R_OK:
             watts = float(event.data["watts"])
             self.feeds.metered(feed, watts, event.t)
             if event.durable:
@@ -434,8 +469,8 @@ class State:
         self.freed["feed", feed] = None
 
     def _metered(self, host: HostState, event: Answer) -> None:
-        host.metered = event.reason is not Reason.INTERRUPTED
-        if event.reason is Reason.OK and (watts := float(event.data["watts"])) > 0:
+        host.metered = event.reason is not _R_INTERRUPTED
+        if event.reason is _R_OK and (watts := float(event.data["watts"])) > 0:
             live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
             self.reshare(host, live, watts)
 
@@ -461,7 +496,7 @@ class State:
         host.next_t = event.t + FIRST_LOOK_S if ok else self._backoff(host, event.t)
         self._hinted(host, event)
         host.on_refused = None if ok else (event.reason, event.detail)
-        if ok or event.reason in (Reason.BMC_LOST, Reason.INTERRUPTED):
+        if ok or event.reason in (_R_BMC_LOST, _R_INTERRUPTED):
             limits = host.group.deadlines.power / host.group.attempts.power
             host.resend_t = (host.on_t if host.on_t is not None else event.t) + limits
         else:
@@ -469,7 +504,7 @@ class State:
 
     def _power_read(self, host: HostState, event: Answer, ok: bool) -> None:
         t = event.t
-        waiting = host.stage is Stage.WAIT
+        waiting = host.stage is _S_WAIT
         if not ok:
             if host.on_t is None:
                 self.release(host)  # admitted, but not switched on: the next admission takes them again
@@ -480,7 +515,7 @@ class State:
         host.surveyed = True
         if host.power == "off":
             host.read_off_t = t
-            if host.adopted and host.stage in (Stage.WAIT, Stage.BMC):
+            if host.adopted and host.stage in (_S_WAIT, _S_BMC):
                 host.adopted = False  # it was on when it was looked at first, and is not any more
                 self.release(host)
             if host.unbooted and host.boots < host.group.attempts.boot:
@@ -493,10 +528,10 @@ class State:
                 host.admitted_t = None
                 host.bootdev_t = None
                 self.release(host)
-                host.enter(Stage.POWER, t)
-            elif host.stage is Stage.BMC:
-                host.enter(Stage.POWER, t)
-            elif host.stage is Stage.POWER and host.on_t is not None:
+                host.enter(_S_POWER, t)
+            elif host.stage is _S_BMC:
+                host.enter(_S_POWER, t)
+            elif host.stage is _S_POWER and host.on_t is not None:
                 host.next_t = t + poll_s(t - host.on_t, self._jitter(host))
                 self._hinted(host, event)
             return None
@@ -506,11 +541,11 @@ class State:
             host.adopted = True
             self.release(host)
             self.feeds.hold(host.draw, STEADY)
-        elif host.stage is Stage.POWER:
+        elif host.stage is _S_POWER:
             for step_t in self.feeds.reads_on(host.draw, t):
                 self.wake_at(step_t, "")
-        if host.stage in (Stage.BMC, Stage.POWER):
-            host.enter(Stage.BOOT, t)
+        if host.stage in (_S_BMC, _S_POWER):
+            host.enter(_S_BOOT, t)
             self._hinted(host, event)
         return None
 
@@ -518,11 +553,11 @@ class State:
         t = event.t
         if not ok:
             # A wrong answer is no down: an old boot may give it too.
-            host.saw_down = host.saw_down or event.reason is Reason.UNREACHABLE
+            host.saw_down = host.saw_down or event.reason is _R_UNREACHABLE
             self._look_again(host, event)
             return
         if not host.adopted and not self._fresh(host, event):
-            host.last = (Reason.STALE_BOOT, "answers, but has been up since before the request")
+            host.last = (_R_STALE_BOOT, "answers, but has been up since before the request")
             self._look_again(host, event)
             return
         data = event.data
@@ -541,7 +576,7 @@ class State:
         if host.group.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
             self._after_ready(host, t)  # the proof of boot was a verified login: the same check holds
         else:
-            host.enter(Stage.READY, t)
+            host.enter(_S_READY, t)
 
     def _fresh(self, host: HostState, event: Answer) -> bool:
         uptime_s = event.data.get("uptime_s")
@@ -552,9 +587,9 @@ class State:
 
     def _after_ready(self, host: HostState, t: float) -> None:
         if host.redeploys and host.playbook < len(host.group.redeploy):
-            host.enter(Stage.REDEPLOY, t)
+            host.enter(_S_REDEPLOY, t)
         else:
-            host.enter(Stage.VERIFY, t)
+            host.enter(_S_VERIFY, t)
             host.proven = not (host.group.verify or host.playbook)
 
     def _slice_answer(self, event: Answer, intent: Intent | None) -> None:
@@ -571,23 +606,23 @@ class State:
                 continue
             reason = Reason(word)
             host.last = (reason, detail)
-            if reason is Reason.OK:
+            if reason is _R_OK:
                 host.playbook += 1
                 host.redeploy_attempts = 0
                 if host.playbook == len(host.group.redeploy):
-                    host.enter(Stage.VERIFY, event.t)
+                    host.enter(_S_VERIFY, event.t)
                     host.proven = False
                 continue
             host.retries += 1
-            failed += reason is not Reason.INTERRUPTED
-            if reason is Reason.DARK:
+            failed += reason is not _R_INTERRUPTED
+            if reason is _R_DARK:
                 # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
                 host.dark_count += 1
                 host.redeploy_attempts -= 1
-                host.stage = Stage.READY
+                host.stage = _S_READY
                 host.stage_t = event.t
                 host.next_t = event.t + 1.0
-            elif reason is Reason.INTERRUPTED:
+            elif reason is _R_INTERRUPTED:
                 host.redeploy_attempts -= 1
                 host.next_t = event.t
             else:
@@ -610,7 +645,7 @@ class State:
         self.unsettled -= 1
         if host.held:
             self.give_back(host)
-        if event.outcome is not Outcome.READY:
+        if event.outcome is not _O_READY:
             never_on = host.on_t is None and not host.adopted
             if never_on or host.read_off_t is not None:
                 self.release(host)
@@ -620,13 +655,13 @@ class State:
         group = self.groups[host.group.name]
         group.settled += 1
         self.dirty_groups[host.group.name] = None
-        if event.outcome is Outcome.QUARANTINED:
+        if event.outcome is _O_QUARANTINED:
             group.failed += 1
             if host.host.model:
                 self.model_failed[host.host.model] = self.model_failed.get(host.host.model, 0) + 1
             self.suspects.append(event.host)
-        if self.plan.limits.breaker.cluster_failures and event.outcome in (Outcome.QUARANTINED, Outcome.READY):
-            self.clusters.settle(host.host, event.outcome is Outcome.QUARANTINED)
+        if self.plan.limits.breaker.cluster_failures and event.outcome in (_O_QUARANTINED, _O_READY):
+            self.clusters.settle(host.host, event.outcome is _O_QUARANTINED)
         for wait, changed in self.dependencies.settle(host.host, event.outcome):
             change.waits_change(self, wait, changed)
 
@@ -646,7 +681,7 @@ class State:
         hint = event.data.get("retry_after_s")
         if hint is not None:
             host.next_t = event.t + float(hint)
-        elif host.on_t is not None and host.stage is Stage.BOOT:
+        elif host.on_t is not None and host.stage is _S_BOOT:
             host.next_t = event.t + look_s(event.t - host.on_t, self._jitter(host), host.host.boot_s)
         else:
             host.next_t = event.t + poll_s(event.t - host.stage_t, self._jitter(host))
@@ -714,7 +749,7 @@ class State:
     def booting(self) -> Iterator[str]:
         """Hosts that were switched on or cycled, and whose boot has neither been proven nor given up."""
         for name, host in self.hosts.items():
-            under_way = host.stage in (Stage.POWER, Stage.BOOT) and host.outcome is None and not host.unbooted
+            under_way = host.stage in (_S_POWER, _S_BOOT) and host.outcome is None and not host.unbooted
             if under_way and host.on_t is not None and not host.adopted:
                 yield name
 
@@ -723,7 +758,7 @@ class State:
         for name, host in self.hosts.items():
             if host.outcome is None:
                 waits = f"feed {host.dark} is without electricity" if host.dark else f"stopped in stage {host.stage}"
-                yield name, Outcome.UNKNOWN, Reason.NEVER_REACHED, waits
+                yield name, _O_UNKNOWN, _R_NEVER_REACHED, waits
             else:
                 yield name, host.outcome, host.reason, host.detail
 
