@@ -29,13 +29,14 @@ from bootorch.core.admission import Admission, queue_of
 from bootorch.core.diagnosis import diagnose
 from bootorch.core.events import READ_ONLY, Admitted, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
 from bootorch.core.evidence import bounded
+from bootorch.core.hoststate import METERS, GroupState, HostState
 from bootorch.core.limits import Resource
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.slices import Slices
-from bootorch.core.state import METERS, GroupState, HostState, State
+from bootorch.core.state import State
 from bootorch.core.urgency import Priority
 
 # Longest that one exchange may take before its driver gives it up, in seconds.

@@ -11,6 +11,7 @@ from bootorch.core.model import AdoptedPolicy, Group, Host, Outcome, Stage
 from bootorch.core.reasons import Reason
 from bootorch.core.urgency import Priority
 
+METERS = "\n"  # in place of a host's name: a timer for meters
 NO_ANSWER: tuple[Reason, str] = (Reason.OK, "")
 _NOTHING: Mapping[str, Scalar] = {}
 

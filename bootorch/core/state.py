@@ -12,7 +12,7 @@ from datetime import datetime
 from heapq import heappush
 from typing import Any
 
-from bootorch.core import change
+from bootorch.core import answers, change
 from bootorch.core.clusters import Clusters, subnet
 from bootorch.core.dependencies import Dependencies
 from bootorch.core.diagnosis import FOUND
@@ -39,63 +39,38 @@ from bootorch.core.events import (
     TierSet,
     Tripped,
 )
-from bootorch.core.hoststate import NO_ANSWER, GroupState, HostState
-from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
-from bootorch.core.model import Outcome, SshCheck, Stage
+from bootorch.core.hoststate import METERS, GroupState, HostState
+from bootorch.core.limits import OFF, Draw, Feeds, Resource
+from bootorch.core.model import Outcome, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
 from bootorch.core.slots import Slots, boot_slots
 from bootorch.core.urgency import expected_s, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
 
-# A host's boot may be timed by a clock that started a little before ours saw the intent committed; two seconds also
-# cover the granularity of /proc/uptime on slow reads. Anything older was up before the request.
-UPTIME_SLACK_S = 2.0
 AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER})
 AT_THE_HOST = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
-FIRST_LOOK_S = 0.2  # most chassis read on at once after an accepted power-on; later looks follow ``poll_s``
-METERS = "\n"  # in place of a host's name: a timer for meters
-SURVEY_CAP_S = 60.0  # a waiting host's BMC that does not answer is asked once a minute in the end: nobody waits for it
-DEPLOY_OVERLOAD = (
-    0.2  # share of a slice that fails: a task that is wrong fails everywhere, an overloaded server for many
-)
-DEPLOY_LEAST = 2  # one failed host is no overload
 
 # Members of enumerations as names of their own: an attribute of an enumeration costs ten times as much in Python 3.11,
 # and an event is compared with a dozen of them. K: Kind, S: Stage, R: Reason, O: Outcome.
 _K_BOOT_DEVICE = Kind.BOOT_DEVICE
-_K_BOOT_PROBE = Kind.BOOT_PROBE
-_K_EVIDENCE = Kind.EVIDENCE
 _K_FEED_METER = Kind.FEED_METER
 _K_GATE_CHECK = Kind.GATE_CHECK
-_K_METER = Kind.METER
 _K_POWER_CYCLE = Kind.POWER_CYCLE
 _K_POWER_ON = Kind.POWER_ON
 _K_POWER_READ = Kind.POWER_READ
-_K_READY_CHECK = Kind.READY_CHECK
 _K_REDEPLOY = Kind.REDEPLOY
-_K_VERIFY_CHECK = Kind.VERIFY_CHECK
 _O_QUARANTINED = Outcome.QUARANTINED
 _O_READY = Outcome.READY
 _O_UNKNOWN = Outcome.UNKNOWN
-_R_BMC_LOST = Reason.BMC_LOST
-_R_BMC_UNSUPPORTED = Reason.BMC_UNSUPPORTED
-_R_DARK = Reason.DARK
-_R_INTERRUPTED = Reason.INTERRUPTED
 _R_NETBOOT_FAILED = Reason.NETBOOT_FAILED
 _R_NEVER_REACHED = Reason.NEVER_REACHED
 _R_NO_BOOT = Reason.NO_BOOT
-_R_OK = Reason.OK
 _R_STALE_BOOT = Reason.STALE_BOOT
-_R_UNREACHABLE = Reason.UNREACHABLE
 _S_BMC = Stage.BMC
 _S_BOOT = Stage.BOOT
 _S_POWER = Stage.POWER
-_S_READY = Stage.READY
-_S_REDEPLOY = Stage.REDEPLOY
-_S_VERIFY = Stage.VERIFY
 _S_WAIT = Stage.WAIT
 
 
@@ -168,7 +143,7 @@ class State:
                 change.lose(self, feed, "plan", 0.0)
         self._folds: dict[type[Any], Callable[[Any], None]] = {
             Intent: self._intent,
-            Answer: self._answer,
+            Answer: lambda event: answers.answer(self, event),
             Settled: self._settled,
             BootFailed: self._boot_failed,
             RunStarted: self._run_started,
@@ -375,105 +350,6 @@ class State:
 
     # -- answers ---------------------------------------------------------------------
 
-    def _answer(self, event: Answer) -> None:
-        intent = self.open.pop(event.id, None)
-        kind = event.kind
-        if kind is _K_REDEPLOY:
-            self._slice_answer(event, intent)
-            return
-        if kind is _K_GATE_CHECK:
-            self._gate_answer(event)
-            return
-        if kind is _K_FEED_METER:
-            self._feed_metered(event)
-            return
-        name = event.target
-        host = self.hosts[name]
-        host.inflight = 0
-        self.dirty[name] = None
-        if host.held:
-            self.give_back(host, keep=host.boot_slots)
-        if kind is _K_POWER_READ and intent is not None and "survey" in intent.args:
-            self.surveys -= 1
-            self.free("slot", "survey")
-        if event.id < host.void_id:
-            return  # it was asked before the electricity went: whatever it said is history
-        if kind is _K_EVIDENCE:
-            # Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer.
-            host.examined = event.reason is not _R_INTERRUPTED
-            host.symptoms = event.data
-            return
-        if kind is _K_METER:
-            self._metered(host, event)
-            return
-        reason, t = event.reason, event.t
-        ok = reason is _R_OK
-        if ok:
-            host.last = NO_ANSWER if not event.detail else (reason, event.detail)
-            host.tries = 0
-        else:
-            host.last = (reason, event.detail)
-            host.tries += 1
-            if reason is _R_BMC_LOST and host.bmc_slot and self.slots.adaptive(host.bmc_slot):
-                self.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
-        if event.durable and kind in READ_ONLY:
-            host.answer = self.answer_key(host, kind, reason, event.data.get("power"))
-        if kind is _K_POWER_READ:
-            self._power_read(host, event, ok)
-        elif kind is _K_BOOT_PROBE:
-            self._boot_probe(host, event, ok)
-        elif kind is _K_POWER_ON:
-            self._power_on_ended(host, event, ok)
-        elif kind is _K_READY_CHECK:
-            if ok:
-                self._after_ready(host, t)
-            else:
-                self._look_again(host, event)
-        elif kind is _K_VERIFY_CHECK:
-            host.proven = ok
-            if not ok:
-                self._look_again(host, event)
-        elif kind is _K_BOOT_DEVICE:
-            host.bootdev_t = t if ok or reason is _R_BMC_UNSUPPORTED else None
-            host.next_t = t if ok else self._backoff(host, t)
-        elif kind is _K_POWER_CYCLE:
-            host.enter(_S_BOOT, t)
-        else:
-            raise AssertionError(kind)
-
-    def _gate_answer(self, event: Answer) -> None:
-        self.asking.discard(event.target)
-        if event.reason is _R_OK:
-            self.gates_open[event.target] = "check"
-            self.freed["gate", event.target] = None
-            return
-        tries = self.gate_tries[event.target] = self.gate_tries.get(event.target, 0) + 1
-        self.gate_next_t[event.target] = event.t + backoff_s(tries, first_s=1.0, cap_s=15.0, jittered=1.0)
-        self.wake_at(self.gate_next_t[event.target], "")
-
-    def _feed_metered(self, event: Answer) -> None:
-        feed = event.target
-        self.asking.discard(feed)
-        meter = self.plan.limits.feeds[feed].meter
-        every_s = meter.every_s if meter is not None else 0.0
-        self.meter_next_t[feed] = event.t + every_s
-        self.wake_at(event.t + every_s, METERS)
-        self.meter_timers += 1
-        if event.reason is _R_OK:
-            watts = float(event.data["watts"])
-            self.feeds.metered(feed, watts, event.t)
-            if event.durable:
-                self.meter_said[feed] = watts
-        else:
-            self.feeds.metered(feed, None, event.t)
-        self.freed["feed", feed] = None
-
-    def _metered(self, host: HostState, event: Answer) -> None:
-        host.metered = event.reason is not _R_INTERRUPTED
-        if event.reason is _R_OK and (watts := float(event.data["watts"])) > 0:
-            live = tuple(feed for feed in host.host.feeds if not change.lost_by(self, feed)) or host.host.feeds
-            self.reshare(host, live, watts)
-
     def reshare(self, host: HostState, live: tuple[str, ...], steady: float | None = None) -> None:
         """Other shares from now on: a cord has lost or got back its feed, or the draw was measured."""
         draw = host.draw  # which windows and profiles know
@@ -490,151 +366,6 @@ class State:
         self.feeds.hold(draw, level)
         self.feeds.keep(draw, keeps)
         self.free_feed(draw)
-
-    def _power_on_ended(self, host: HostState, event: Answer, ok: bool) -> None:
-        """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
-        host.next_t = event.t + FIRST_LOOK_S if ok else self._backoff(host, event.t)
-        self._hinted(host, event)
-        host.on_refused = None if ok else (event.reason, event.detail)
-        if ok or event.reason in (_R_BMC_LOST, _R_INTERRUPTED):
-            limits = host.group.deadlines.power / host.group.attempts.power
-            host.resend_t = (host.on_t if host.on_t is not None else event.t) + limits
-        else:
-            host.resend_t = host.next_t
-
-    def _power_read(self, host: HostState, event: Answer, ok: bool) -> None:
-        t = event.t
-        waiting = host.stage is _S_WAIT
-        if not ok:
-            if host.on_t is None:
-                self.release(host)  # admitted, but not switched on: the next admission takes them again
-            host.next_t = self._backoff(host, t, SURVEY_CAP_S if waiting else 15.0)
-            return self._hinted(host, event)
-        host.power = str(event.data["power"])
-        host.read_t = t
-        host.surveyed = True
-        if host.power == "off":
-            host.read_off_t = t
-            if host.adopted and host.stage in (_S_WAIT, _S_BMC):
-                host.adopted = False  # it was on when it was looked at first, and is not any more
-                self.release(host)
-            if host.unbooted and host.boots < host.group.attempts.boot:
-                # The server fell back to off: the next boot may begin, from a clean count.
-                host.unbooted = False
-                host.boots += 1
-                host.retries += 1
-                host.on_attempts = 0
-                host.on_t = None
-                host.admitted_t = None
-                host.bootdev_t = None
-                self.release(host)
-                host.enter(_S_POWER, t)
-            elif host.stage is _S_BMC:
-                host.enter(_S_POWER, t)
-            elif host.stage is _S_POWER and host.on_t is not None:
-                host.next_t = t + poll_s(t - host.on_t, self._jitter(host))
-                self._hinted(host, event)
-            return None
-        host.read_off_t = None
-        if host.on_t is None:
-            # On without our doing: adopted, verified, never cycled. Its draw counts from now on.
-            host.adopted = True
-            self.release(host)
-            self.feeds.hold(host.draw, STEADY)
-        elif host.stage is _S_POWER:
-            for step_t in self.feeds.reads_on(host.draw, t):
-                self.wake_at(step_t, "")
-        if host.stage in (_S_BMC, _S_POWER):
-            host.enter(_S_BOOT, t)
-            self._hinted(host, event)
-        return None
-
-    def _boot_probe(self, host: HostState, event: Answer, ok: bool) -> None:
-        t = event.t
-        if not ok:
-            # A wrong answer is no down: an old boot may give it too.
-            host.saw_down = host.saw_down or event.reason is _R_UNREACHABLE
-            self._look_again(host, event)
-            return
-        if not host.adopted and not self._fresh(host, event):
-            host.last = (_R_STALE_BOOT, "answers, but has been up since before the request")
-            self._look_again(host, event)
-            return
-        data = event.data
-        if "boot_id" in data or "uptime_s" in data:
-            host.evidence = {name: data[name] for name in ("boot_id", "uptime_s") if name in data}
-        host.unbooted = False
-        host.reserved = False
-        self.feeds.hold(host.draw, STEADY)
-        for slot in host.boot_slots:
-            self.slots.success(slot)
-            self.grown[slot] = None
-        if host.held:
-            self.give_back(host)
-        self.free_feed(host.draw)
-        checks = host.group.ready
-        if host.group.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
-            self._after_ready(host, t)  # the proof of boot was a verified login: the same check holds
-        else:
-            host.enter(_S_READY, t)
-
-    def _fresh(self, host: HostState, event: Answer) -> bool:
-        uptime_s = event.data.get("uptime_s")
-        if uptime_s is not None:
-            since_request_s = event.t + self.gap_s - host.on_real_t
-            return float(uptime_s) <= since_request_s + UPTIME_SLACK_S
-        return host.saw_down
-
-    def _after_ready(self, host: HostState, t: float) -> None:
-        if host.redeploys and host.playbook < len(host.group.redeploy):
-            host.enter(_S_REDEPLOY, t)
-        else:
-            host.enter(_S_VERIFY, t)
-            host.proven = not (host.group.verify or host.playbook)
-
-    def _slice_answer(self, event: Answer, intent: Intent | None) -> None:
-        if intent is not None:
-            self.slots.give("forks", int(intent.args["forks"]))
-        self.freed["slot", "forks"] = None
-        self.dirty_groups[event.target] = None
-        failed = 0
-        for name, (word, detail) in event.verdicts.items():
-            host = self.hosts[name]
-            host.inflight = 0
-            self.dirty[name] = None
-            if event.id < host.void_id:
-                continue
-            reason = Reason(word)
-            host.last = (reason, detail)
-            if reason is _R_OK:
-                host.playbook += 1
-                host.redeploy_attempts = 0
-                if host.playbook == len(host.group.redeploy):
-                    host.enter(_S_VERIFY, event.t)
-                    host.proven = False
-                continue
-            host.retries += 1
-            failed += reason is not _R_INTERRUPTED
-            if reason is _R_DARK:
-                # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
-                host.dark_count += 1
-                host.redeploy_attempts -= 1
-                host.stage = _S_READY
-                host.stage_t = event.t
-                host.next_t = event.t + 1.0
-            elif reason is _R_INTERRUPTED:
-                host.redeploy_attempts -= 1
-                host.next_t = event.t
-            else:
-                wait_s = backoff_s(host.redeploy_attempts, first_s=2.0, cap_s=60.0, jittered=self._jitter(host))
-                host.next_t = event.t + wait_s
-        if self.slots.adaptive("forks") and intent is not None:
-            if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
-                why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
-                self.overloads.append(("forks", intent.t, int(intent.args["forks"]), why))
-            elif not failed:
-                self.slots.success("forks", int(intent.args["forks"]))
-                self.grown["forks"] = None
 
     def _settled(self, event: Settled) -> None:
         host = self.hosts[event.host]
@@ -670,27 +401,6 @@ class State:
     def wake_at(self, t: float, host: str) -> None:
         """Ask the engine for another look at ``host`` (empty: at groups, feeds and gates) at run time ``t``."""
         heappush(self.timers, (t, host))
-
-    def _jitter(self, host: HostState) -> float:
-        return jitter(self.seed, host.host.name, host.stage, host.tries, host.on_attempts)
-
-    def _backoff(self, host: HostState, t: float, cap_s: float = 15.0) -> float:
-        return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=self._jitter(host))
-
-    def _look_again(self, host: HostState, event: Answer) -> None:
-        hint = event.data.get("retry_after_s")
-        if hint is not None:
-            host.next_t = event.t + float(hint)
-        elif host.on_t is not None and host.stage is _S_BOOT:
-            host.next_t = event.t + look_s(event.t - host.on_t, self._jitter(host), host.host.boot_s)
-        else:
-            host.next_t = event.t + poll_s(event.t - host.stage_t, self._jitter(host))
-
-    def _hinted(self, host: HostState, event: Answer) -> None:
-        """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""
-        hint = event.data.get("retry_after_s")
-        if hint is not None and not host.unbooted:  # a failed boot is judged now, not when its BMC would like to
-            host.next_t = max(host.next_t, event.t + float(hint))
 
     def reserve(self, host: HostState, t: float) -> None:
         if host.admitted_t is None or not (host.reserved or host.on_t is not None or host.tries):

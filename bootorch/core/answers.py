@@ -1,0 +1,331 @@
+"""What the answer to an effect means to the state: functions over ``State``, called by its fold only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bootorch.core import change
+from bootorch.core.events import READ_ONLY, Answer, Intent, Kind
+from bootorch.core.hoststate import METERS, NO_ANSWER, HostState
+from bootorch.core.limits import STEADY
+from bootorch.core.model import SshCheck, Stage
+from bootorch.core.reasons import Reason
+from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
+
+if TYPE_CHECKING:
+    from bootorch.core.state import State
+
+# A host's boot may be timed by a clock that started a little before ours saw the intent committed; two seconds also
+# cover the granularity of /proc/uptime on slow reads. Anything older was up before the request.
+UPTIME_SLACK_S = 2.0
+FIRST_LOOK_S = 0.2  # most chassis read on at once after an accepted power-on; later looks follow ``poll_s``
+SURVEY_CAP_S = 60.0  # a waiting host's BMC that does not answer is asked once a minute in the end: nobody waits for it
+DEPLOY_OVERLOAD = 0.2  # share of a slice: single hosts fail for themselves, many at once for their servers
+DEPLOY_LEAST = 2  # one failed host is no overload
+
+# Members of enumerations as names of their own, see core.state.
+_K_BOOT_DEVICE = Kind.BOOT_DEVICE
+_K_BOOT_PROBE = Kind.BOOT_PROBE
+_K_EVIDENCE = Kind.EVIDENCE
+_K_FEED_METER = Kind.FEED_METER
+_K_GATE_CHECK = Kind.GATE_CHECK
+_K_METER = Kind.METER
+_K_POWER_CYCLE = Kind.POWER_CYCLE
+_K_POWER_ON = Kind.POWER_ON
+_K_POWER_READ = Kind.POWER_READ
+_K_READY_CHECK = Kind.READY_CHECK
+_K_REDEPLOY = Kind.REDEPLOY
+_K_VERIFY_CHECK = Kind.VERIFY_CHECK
+_R_BMC_LOST = Reason.BMC_LOST
+_R_BMC_UNSUPPORTED = Reason.BMC_UNSUPPORTED
+_R_DARK = Reason.DARK
+_R_INTERRUPTED = Reason.INTERRUPTED
+_R_OK = Reason.OK
+_R_STALE_BOOT = Reason.STALE_BOOT
+_R_UNREACHABLE = Reason.UNREACHABLE
+_S_BMC = Stage.BMC
+_S_BOOT = Stage.BOOT
+_S_POWER = Stage.POWER
+_S_READY = Stage.READY
+_S_REDEPLOY = Stage.REDEPLOY
+_S_VERIFY = Stage.VERIFY
+_S_WAIT = Stage.WAIT
+
+
+def answer(state: State, event: Answer) -> None:
+    intent = state.open.pop(event.id, None)
+    kind = event.kind
+    if kind is _K_REDEPLOY:
+        _slice_answer(state, event, intent)
+        return
+    if kind is _K_GATE_CHECK:
+        _gate_answer(state, event)
+        return
+    if kind is _K_FEED_METER:
+        _feed_metered(state, event)
+        return
+    name = event.target
+    host = state.hosts[name]
+    host.inflight = 0
+    state.dirty[name] = None
+    if host.held:
+        state.give_back(host, keep=host.boot_slots)
+    if kind is _K_POWER_READ and intent is not None and "survey" in intent.args:
+        state.surveys -= 1
+        state.free("slot", "survey")
+    if event.id < host.void_id:
+        return  # it was asked before the electricity went: whatever it said is history
+    if kind is _K_EVIDENCE:
+        # Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer.
+        host.examined = event.reason is not _R_INTERRUPTED
+        host.symptoms = event.data
+        return
+    if kind is _K_METER:
+        _metered(state, host, event)
+        return
+    reason, t = event.reason, event.t
+    ok = reason is _R_OK
+    if ok:
+        host.last = NO_ANSWER if not event.detail else (reason, event.detail)
+        host.tries = 0
+    else:
+        host.last = (reason, event.detail)
+        host.tries += 1
+        if reason is _R_BMC_LOST and host.bmc_slot and state.slots.adaptive(host.bmc_slot):
+            state.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
+    if event.durable and kind in READ_ONLY:
+        host.answer = state.answer_key(host, kind, reason, event.data.get("power"))
+    if kind is _K_POWER_READ:
+        _power_read(state, host, event, ok)
+    elif kind is _K_BOOT_PROBE:
+        _boot_probe(state, host, event, ok)
+    elif kind is _K_POWER_ON:
+        _power_on_ended(state, host, event, ok)
+    elif kind is _K_READY_CHECK:
+        if ok:
+            _after_ready(state, host, t)
+        else:
+            _look_again(state, host, event)
+    elif kind is _K_VERIFY_CHECK:
+        host.proven = ok
+        if not ok:
+            _look_again(state, host, event)
+    elif kind is _K_BOOT_DEVICE:
+        host.bootdev_t = t if ok or reason is _R_BMC_UNSUPPORTED else None
+        host.next_t = t if ok else _backoff(state, host, t)
+    elif kind is _K_POWER_CYCLE:
+        host.enter(_S_BOOT, t)
+    else:
+        raise AssertionError(kind)
+
+
+def _gate_answer(state: State, event: Answer) -> None:
+    state.asking.discard(event.target)
+    if event.reason is _R_OK:
+        state.gates_open[event.target] = "check"
+        state.freed["gate", event.target] = None
+        return
+    tries = state.gate_tries[event.target] = state.gate_tries.get(event.target, 0) + 1
+    state.gate_next_t[event.target] = event.t + backoff_s(tries, first_s=1.0, cap_s=15.0, jittered=1.0)
+    state.wake_at(state.gate_next_t[event.target], "")
+
+
+def _feed_metered(state: State, event: Answer) -> None:
+    feed = event.target
+    state.asking.discard(feed)
+    meter = state.plan.limits.feeds[feed].meter
+    every_s = meter.every_s if meter is not None else 0.0
+    state.meter_next_t[feed] = event.t + every_s
+    state.wake_at(event.t + every_s, METERS)
+    state.meter_timers += 1
+    if event.reason is _R_OK:
+        watts = float(event.data["watts"])
+        state.feeds.metered(feed, watts, event.t)
+        if event.durable:
+            state.meter_said[feed] = watts
+    else:
+        state.feeds.metered(feed, None, event.t)
+    state.freed["feed", feed] = None
+
+
+def _metered(state: State, host: HostState, event: Answer) -> None:
+    host.metered = event.reason is not _R_INTERRUPTED
+    if event.reason is _R_OK and (watts := float(event.data["watts"])) > 0:
+        live = tuple(feed for feed in host.host.feeds if not change.lost_by(state, feed)) or host.host.feeds
+        state.reshare(host, live, watts)
+
+
+def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> None:
+    """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
+    host.next_t = event.t + FIRST_LOOK_S if ok else _backoff(state, host, event.t)
+    _hinted(state, host, event)
+    host.on_refused = None if ok else (event.reason, event.detail)
+    if ok or event.reason in (_R_BMC_LOST, _R_INTERRUPTED):
+        limits = host.group.deadlines.power / host.group.attempts.power
+        host.resend_t = (host.on_t if host.on_t is not None else event.t) + limits
+    else:
+        host.resend_t = host.next_t
+
+
+def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
+    t = event.t
+    waiting = host.stage is _S_WAIT
+    if not ok:
+        if host.on_t is None:
+            state.release(host)  # admitted, but not switched on: the next admission takes them again
+        host.next_t = _backoff(state, host, t, SURVEY_CAP_S if waiting else 15.0)
+        return _hinted(state, host, event)
+    host.power = str(event.data["power"])
+    host.read_t = t
+    host.surveyed = True
+    if host.power == "off":
+        host.read_off_t = t
+        if host.adopted and host.stage in (_S_WAIT, _S_BMC):
+            host.adopted = False  # it was on when it was looked at first, and is not any more
+            state.release(host)
+        if host.unbooted and host.boots < host.group.attempts.boot:
+            # The server fell back to off: the next boot may begin, from a clean count.
+            host.unbooted = False
+            host.boots += 1
+            host.retries += 1
+            host.on_attempts = 0
+            host.on_t = None
+            host.admitted_t = None
+            host.bootdev_t = None
+            state.release(host)
+            host.enter(_S_POWER, t)
+        elif host.stage is _S_BMC:
+            host.enter(_S_POWER, t)
+        elif host.stage is _S_POWER and host.on_t is not None:
+            host.next_t = t + poll_s(t - host.on_t, _jitter(state, host))
+            _hinted(state, host, event)
+        return None
+    host.read_off_t = None
+    if host.on_t is None:
+        # On without our doing: adopted, verified, never cycled. Its draw counts from now on.
+        host.adopted = True
+        state.release(host)
+        state.feeds.hold(host.draw, STEADY)
+    elif host.stage is _S_POWER:
+        for step_t in state.feeds.reads_on(host.draw, t):
+            state.wake_at(step_t, "")
+    if host.stage in (_S_BMC, _S_POWER):
+        host.enter(_S_BOOT, t)
+        _hinted(state, host, event)
+    return None
+
+
+def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
+    t = event.t
+    if not ok:
+        # A wrong answer is no down: an old boot may give it too.
+        host.saw_down = host.saw_down or event.reason is _R_UNREACHABLE
+        _look_again(state, host, event)
+        return
+    if not host.adopted and not _fresh(state, host, event):
+        host.last = (_R_STALE_BOOT, "answers, but has been up since before the request")
+        _look_again(state, host, event)
+        return
+    data = event.data
+    if "boot_id" in data or "uptime_s" in data:
+        host.evidence = {name: data[name] for name in ("boot_id", "uptime_s") if name in data}
+    host.unbooted = False
+    host.reserved = False
+    state.feeds.hold(host.draw, STEADY)
+    for slot in host.boot_slots:
+        state.slots.success(slot)
+        state.grown[slot] = None
+    if host.held:
+        state.give_back(host)
+    state.free_feed(host.draw)
+    checks = host.group.ready
+    if host.group.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
+        _after_ready(state, host, t)  # the proof of boot was a verified login: the same check holds
+    else:
+        host.enter(_S_READY, t)
+
+
+def _fresh(state: State, host: HostState, event: Answer) -> bool:
+    uptime_s = event.data.get("uptime_s")
+    if uptime_s is not None:
+        since_request_s = event.t + state.gap_s - host.on_real_t
+        return float(uptime_s) <= since_request_s + UPTIME_SLACK_S
+    return host.saw_down
+
+
+def _after_ready(state: State, host: HostState, t: float) -> None:
+    if host.redeploys and host.playbook < len(host.group.redeploy):
+        host.enter(_S_REDEPLOY, t)
+    else:
+        host.enter(_S_VERIFY, t)
+        host.proven = not (host.group.verify or host.playbook)
+
+
+def _slice_answer(state: State, event: Answer, intent: Intent | None) -> None:
+    if intent is not None:
+        state.slots.give("forks", int(intent.args["forks"]))
+    state.freed["slot", "forks"] = None
+    state.dirty_groups[event.target] = None
+    failed = 0
+    for name, (word, detail) in event.verdicts.items():
+        host = state.hosts[name]
+        host.inflight = 0
+        state.dirty[name] = None
+        if event.id < host.void_id:
+            continue
+        reason = Reason(word)
+        host.last = (reason, detail)
+        if reason is _R_OK:
+            host.playbook += 1
+            host.redeploy_attempts = 0
+            if host.playbook == len(host.group.redeploy):
+                host.enter(_S_VERIFY, event.t)
+                host.proven = False
+            continue
+        host.retries += 1
+        failed += reason is not _R_INTERRUPTED
+        if reason is _R_DARK:
+            # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
+            host.dark_count += 1
+            host.redeploy_attempts -= 1
+            host.stage = _S_READY
+            host.stage_t = event.t
+            host.next_t = event.t + 1.0
+        elif reason is _R_INTERRUPTED:
+            host.redeploy_attempts -= 1
+            host.next_t = event.t
+        else:
+            wait_s = backoff_s(host.redeploy_attempts, first_s=2.0, cap_s=60.0, jittered=_jitter(state, host))
+            host.next_t = event.t + wait_s
+    if state.slots.adaptive("forks") and intent is not None:
+        if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
+            why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
+            state.overloads.append(("forks", intent.t, int(intent.args["forks"]), why))
+        elif not failed:
+            state.slots.success("forks", int(intent.args["forks"]))
+            state.grown["forks"] = None
+
+
+def _jitter(state: State, host: HostState) -> float:
+    return jitter(state.seed, host.host.name, host.stage, host.tries, host.on_attempts)
+
+
+def _backoff(state: State, host: HostState, t: float, cap_s: float = 15.0) -> float:
+    return t + backoff_s(max(1, host.tries), first_s=1.0, cap_s=cap_s, jittered=_jitter(state, host))
+
+
+def _look_again(state: State, host: HostState, event: Answer) -> None:
+    hint = event.data.get("retry_after_s")
+    if hint is not None:
+        host.next_t = event.t + float(hint)
+    elif host.on_t is not None and host.stage is _S_BOOT:
+        host.next_t = event.t + look_s(event.t - host.on_t, _jitter(state, host), host.host.boot_s)
+    else:
+        host.next_t = event.t + poll_s(event.t - host.stage_t, _jitter(state, host))
+
+
+def _hinted(state: State, host: HostState, event: Answer) -> None:
+    """Whoever was asked said when another look is worth while (as HTTP's Retry-After, RFC 9110, 10.2.3)."""
+    hint = event.data.get("retry_after_s")
+    if hint is not None and not host.unbooted:  # a failed boot is judged now, not when its BMC would like to
+        host.next_t = max(host.next_t, event.t + float(hint))
