@@ -612,7 +612,7 @@ class State:
         if host.held:
             self.give_back(host)
         if event.outcome is not Outcome.READY:
-            # At the level STEADY without our doing: found on, perhaps before it was skipped or blocked for the first time.
+            # At the level STEADY without our doing: found on, perhaps before it was blocked for the first time.
             never_on = host.on_t is None and host.draw.level != STEADY
             if never_on or host.read_off_t is not None:
                 self.release(host)
