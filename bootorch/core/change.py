@@ -180,6 +180,9 @@ def tier_set(state: State, event: TierSet) -> None:
         if host.parked is not None:
             host.parked = None
             state.dirty[name] = None
+    for resource in sorted(state.wanted):
+        if resource[0] == "feed":
+            state.freed[resource] = None  # power may be kept for fewer than before
 
 
 def chosen(state: State, event: Chosen) -> None:

@@ -257,9 +257,12 @@ class Engine:
     def _stand_still(self) -> None:
         """Nothing is under way and nothing will be: once, whoever fits may pass by those that do not."""
         state = self.state
-        if not self._stands and state.unsettled and not state.paused and self.idle:
+        goes_on = state.open or len(state.timers) > state.meter_timers or self.unfinished
+        if not self._stands and state.unsettled and not state.paused and not goes_on:
             self._stands = True
             self._pass_by()
+            if self._oversight.watches:
+                self._oversight.look(self._now)
 
     @property
     def unfinished(self) -> bool:
@@ -521,8 +524,11 @@ class Engine:
             alike = (id(host.draw.shares), host.draw.tier, host.boot_slots, host.group.name, host.draw.amps)
             if host.stage is not _S_POWER or host.reserved or alike in refused:
                 continue
-            if self.admission.held_back(host, self._now, passing=True) is not None:
+            held = self.admission.held_back(host, self._now, passing=True)
+            if held is not None:
                 refused.add(alike)
+                if held != host.parked:
+                    self.admission.park(host, held)  # its meter may have to be read first
                 continue
             host.parked = None
             self._admit_one(host, passing=True)

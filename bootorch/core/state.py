@@ -40,7 +40,7 @@ from bootorch.core.events import (
     Tripped,
 )
 from bootorch.core.hoststate import METERS, GroupState, HostState
-from bootorch.core.limits import OFF, Draw, Feeds, Resource
+from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
 from bootorch.core.model import Outcome, Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -267,8 +267,9 @@ class State:
             host.asked_t = None
             # Nobody looked while bootorch was away: the off reading before the request has to stand for the down.
             host.saw_down = host.saw_down or host.on_t is not None
-            # An off reading from before the gap is no longer fresh.
+            # An off reading from before the gap is no longer fresh. The next word is news, even if it says the same.
             host.read_off_t = None
+            host.answer = host.watched = ()
         self.suspects.clear()
         self.overloads.clear()
         self.grown.clear()
@@ -377,7 +378,8 @@ class State:
         if host.held:
             self.give_back(host)
         if event.outcome is not _O_READY:
-            never_on = host.on_t is None and not host.adopted
+            # At the level STEADY without our doing: found on, perhaps before it was blocked for the first time.
+            never_on = host.on_t is None and host.draw.level != STEADY
             if never_on or host.read_off_t is not None:
                 self.release(host)
             if host.draw.keeps:

@@ -215,7 +215,7 @@ class Electricity:
                     yield f"feed {feed} draws {load:g}, and {peak:g} more is above {budget:g}"
                 kept = self.kept(feed, tier)
                 if kept > NEAR:
-                    all_steady = self._base.total((feed, 0)) + steady + kept + self._surge[feed]
+                    all_steady = self._base.total((feed, 0)) + steady + kept + self._surge.get(feed, 0.0)
                     if all_steady > budget + NEAR:
                         yield f"feed {feed}: {kept:g} are kept for the urgent, in all {all_steady:g} of {budget:g}"
             if (
