@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SAMPLES = 20
 
 
+OWN = "the plan's own parameters"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the command line asks for. ``start``: as written; empty: not given."""
@@ -168,6 +171,9 @@ def _of_plan(request: Request, what_ifs: Sequence[WhatIf], parameters: Parameter
     selected = select_limit(loaded, request.limit)
     notes = tuple(problem.message for problem in loaded.warnings) if loaded.changes else ()
     options = _options(Options(), request, what_ifs)
+    if request.parameters is None and loaded.parameters_text:
+        parameters = own_world(loaded.parameters_text, loaded.spec.parameters)
+        options = replace(options, parameters_file=loaded.spec.parameters)
     options = replace(options, limit=request.limit or "", selected=selected, start=start, notes=notes)
     return forecast_plan(loaded.plan, parameters, options)
 
@@ -192,6 +198,9 @@ def _of_run(
     now_s = now_of(history)
     begun = (now - timedelta(seconds=now_s)).isoformat(timespec="seconds")
     options = replace(_options(Options(), request, what_ifs), start=begun, notes=_notes(history))
+    if request.parameters is None and history.parameters_text:
+        parameters = own_world(history.parameters_text, OWN)
+        options = replace(options, parameters_file=OWN)
     return forecast_run(history.state.plan, Stand(history.events, now_s), parameters, options)
 
 
@@ -264,6 +273,13 @@ def read_world(path: Path | None) -> Parameters:
     from bootorch.runtime.parameterfile import read_parameters
 
     return read_parameters(path)
+
+
+def own_world(text: str, name: str) -> Parameters:
+    """The parameters that the plan itself names: what its drills have shown."""
+    from bootorch.runtime.parameterfile import parse_parameters
+
+    return parse_parameters(text, name)
 
 
 def fit_runs(services: Services, targets: Sequence[Path], output: Path) -> None:

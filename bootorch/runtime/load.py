@@ -30,9 +30,8 @@ class LoadedPlan:
     """A checked plan and everything that it was made of.
 
     ``plan_text``, ``snapshot.content`` and ``parameters_text`` (of the plan's ``parameters``, if it names a file) are
-    what a journal keeps to load the same plan again. ``from_file``: the
-    inventory came from the snapshot beside the plan rather than from Ansible just now; ``changes``: the sources that
-    have changed since.
+    what a journal keeps to load the same plan again. ``from_file``: the inventory came from the snapshot beside the
+    plan rather than from Ansible just now; ``changes``: the sources that have changed since.
     """
 
     plan: Plan

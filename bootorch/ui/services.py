@@ -107,6 +107,7 @@ class History:
     events: Sequence[Event]
     run_dir: Path
     running: bool
+    parameters_text: str = ""  # of the simulated world, where the plan names a file of them
 
 
 class Services(Protocol):

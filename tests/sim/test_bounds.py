@@ -106,7 +106,7 @@ def test_a_chain_is_the_sum_of_its_boots_and_a_quorum_takes_the_quickest() -> No
     assert found.binding.detail == "a3"
     chain = lower_bound(plan, fixed(plan, {"a1": 100.0, "a2": 200.0, "a3": 210.0, "b1": 50.0}, 10.0).durations())
     assert chain.seconds == pytest.approx(10 + 201 + 51, abs=0.01)
-    assert chain.binding.detail == "a2 > b1"
+    assert chain.binding.detail == "a2 → b1"
 
 
 def test_a_first_member_holds_back_the_others() -> None:
