@@ -5,10 +5,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bootorch.core import change
-from bootorch.core.events import READ_ONLY, Answer, Intent, Kind
+from bootorch.core.events import READ_ONLY, Answer, Intent
 from bootorch.core.hoststate import METERS, NO_ANSWER, HostState
 from bootorch.core.limits import STEADY
-from bootorch.core.model import SshCheck, Stage
+from bootorch.core.members import (
+    K_BOOT_DEVICE,
+    K_BOOT_PROBE,
+    K_EVIDENCE,
+    K_FEED_METER,
+    K_GATE_CHECK,
+    K_METER,
+    K_POWER_CYCLE,
+    K_POWER_ON,
+    K_POWER_READ,
+    K_READY_CHECK,
+    K_REDEPLOY,
+    K_VERIFY_CHECK,
+    R_BMC_LOST,
+    R_BMC_UNSUPPORTED,
+    R_DARK,
+    R_INTERRUPTED,
+    R_OK,
+    R_STALE_BOOT,
+    R_UNREACHABLE,
+    S_BMC,
+    S_BOOT,
+    S_POWER,
+    S_READY,
+    S_REDEPLOY,
+    S_VERIFY,
+    S_WAIT,
+)
+from bootorch.core.model import SshCheck
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import backoff_s, jitter, look_s, poll_s
 
@@ -23,45 +51,17 @@ SURVEY_CAP_S = 60.0  # a waiting host's BMC that does not answer is asked once a
 DEPLOY_OVERLOAD = 0.2  # share of a slice: single hosts fail for themselves, many at once for their servers
 DEPLOY_LEAST = 2  # one failed host is no overload
 
-# Members of enumerations as names of their own, see core.state.
-_K_BOOT_DEVICE = Kind.BOOT_DEVICE
-_K_BOOT_PROBE = Kind.BOOT_PROBE
-_K_EVIDENCE = Kind.EVIDENCE
-_K_FEED_METER = Kind.FEED_METER
-_K_GATE_CHECK = Kind.GATE_CHECK
-_K_METER = Kind.METER
-_K_POWER_CYCLE = Kind.POWER_CYCLE
-_K_POWER_ON = Kind.POWER_ON
-_K_POWER_READ = Kind.POWER_READ
-_K_READY_CHECK = Kind.READY_CHECK
-_K_REDEPLOY = Kind.REDEPLOY
-_K_VERIFY_CHECK = Kind.VERIFY_CHECK
-_R_BMC_LOST = Reason.BMC_LOST
-_R_BMC_UNSUPPORTED = Reason.BMC_UNSUPPORTED
-_R_DARK = Reason.DARK
-_R_INTERRUPTED = Reason.INTERRUPTED
-_R_OK = Reason.OK
-_R_STALE_BOOT = Reason.STALE_BOOT
-_R_UNREACHABLE = Reason.UNREACHABLE
-_S_BMC = Stage.BMC
-_S_BOOT = Stage.BOOT
-_S_POWER = Stage.POWER
-_S_READY = Stage.READY
-_S_REDEPLOY = Stage.REDEPLOY
-_S_VERIFY = Stage.VERIFY
-_S_WAIT = Stage.WAIT
-
 
 def answer(state: State, event: Answer) -> None:
     intent = state.open.pop(event.id, None)
     kind = event.kind
-    if kind is _K_REDEPLOY:
+    if kind is K_REDEPLOY:
         _slice_answer(state, event, intent)
         return
-    if kind is _K_GATE_CHECK:
+    if kind is K_GATE_CHECK:
         _gate_answer(state, event)
         return
-    if kind is _K_FEED_METER:
+    if kind is K_FEED_METER:
         _feed_metered(state, event)
         return
     name = event.target
@@ -70,58 +70,58 @@ def answer(state: State, event: Answer) -> None:
     state.dirty[name] = None
     if host.held:
         state.give_back(host, keep=host.boot_slots)
-    if kind is _K_POWER_READ and intent is not None and "survey" in intent.args:
+    if kind is K_POWER_READ and intent is not None and "survey" in intent.args:
         state.surveys -= 1
         state.free("slot", "survey")
     if event.id < host.void_id:
         return  # it was asked before the electricity went: whatever it said is history
-    if kind is _K_EVIDENCE:
+    if kind is K_EVIDENCE:
         # Looked at once, and whatever came of it the host goes on: no attempt, no failure, no new latest answer.
-        host.examined = event.reason is not _R_INTERRUPTED
+        host.examined = event.reason is not R_INTERRUPTED
         host.symptoms = event.data
         return
-    if kind is _K_METER:
+    if kind is K_METER:
         _metered(state, host, event)
         return
     reason, t = event.reason, event.t
-    ok = reason is _R_OK
+    ok = reason is R_OK
     if ok:
         host.last = NO_ANSWER if not event.detail else (reason, event.detail)
         host.tries = 0
     else:
         host.last = (reason, event.detail)
         host.tries += 1
-        if reason is _R_BMC_LOST and host.bmc_slot and state.slots.adaptive(host.bmc_slot):
+        if reason is R_BMC_LOST and host.bmc_slot and state.slots.adaptive(host.bmc_slot):
             state.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
     if event.durable and kind in READ_ONLY:
         host.answer = state.answer_key(host, kind, reason, event.data.get("power"))
-    if kind is _K_POWER_READ:
+    if kind is K_POWER_READ:
         _power_read(state, host, event, ok)
-    elif kind is _K_BOOT_PROBE:
+    elif kind is K_BOOT_PROBE:
         _boot_probe(state, host, event, ok)
-    elif kind is _K_POWER_ON:
+    elif kind is K_POWER_ON:
         _power_on_ended(state, host, event, ok)
-    elif kind is _K_READY_CHECK:
+    elif kind is K_READY_CHECK:
         if ok:
             _after_ready(state, host, t)
         else:
             _look_again(state, host, event)
-    elif kind is _K_VERIFY_CHECK:
+    elif kind is K_VERIFY_CHECK:
         host.proven = ok
         if not ok:
             _look_again(state, host, event)
-    elif kind is _K_BOOT_DEVICE:
-        host.bootdev_t = t if ok or reason is _R_BMC_UNSUPPORTED else None
+    elif kind is K_BOOT_DEVICE:
+        host.bootdev_t = t if ok or reason is R_BMC_UNSUPPORTED else None
         host.next_t = t if ok else _backoff(state, host, t)
-    elif kind is _K_POWER_CYCLE:
-        host.enter(_S_BOOT, t)
+    elif kind is K_POWER_CYCLE:
+        host.enter(S_BOOT, t)
     else:
         raise AssertionError(kind)
 
 
 def _gate_answer(state: State, event: Answer) -> None:
     state.asking.discard(event.target)
-    if event.reason is _R_OK:
+    if event.reason is R_OK:
         state.gates_open[event.target] = "check"
         state.freed["gate", event.target] = None
         return
@@ -138,7 +138,7 @@ def _feed_metered(state: State, event: Answer) -> None:
     state.meter_next_t[feed] = event.t + every_s
     state.wake_at(event.t + every_s, METERS)
     state.meter_timers += 1
-    if event.reason is _R_OK:
+    if event.reason is R_OK:
         watts = float(event.data["watts"])
         state.feeds.metered(feed, watts, event.t)
         if event.durable:
@@ -149,8 +149,8 @@ def _feed_metered(state: State, event: Answer) -> None:
 
 
 def _metered(state: State, host: HostState, event: Answer) -> None:
-    host.metered = event.reason is not _R_INTERRUPTED
-    if event.reason is _R_OK and (watts := float(event.data["watts"])) > 0:
+    host.metered = event.reason is not R_INTERRUPTED
+    if event.reason is R_OK and (watts := float(event.data["watts"])) > 0:
         live = tuple(feed for feed in host.host.feeds if not change.lost_by(state, feed)) or host.host.feeds
         state.reshare(host, live, watts)
 
@@ -160,7 +160,7 @@ def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> N
     host.next_t = event.t + FIRST_LOOK_S if ok else _backoff(state, host, event.t)
     _hinted(state, host, event)
     host.on_refused = None if ok else (event.reason, event.detail)
-    if ok or event.reason in (_R_BMC_LOST, _R_INTERRUPTED):
+    if ok or event.reason in (R_BMC_LOST, R_INTERRUPTED):
         limits = host.group.deadlines.power / host.group.attempts.power
         host.resend_t = (host.on_t if host.on_t is not None else event.t) + limits
     else:
@@ -169,7 +169,7 @@ def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> N
 
 def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
     t = event.t
-    waiting = host.stage is _S_WAIT
+    waiting = host.stage is S_WAIT
     if not ok:
         if host.on_t is None:
             state.release(host)  # admitted, but not switched on: the next admission takes them again
@@ -180,7 +180,7 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
     host.surveyed = True
     if host.power == "off":
         host.read_off_t = t
-        if host.adopted and host.stage in (_S_WAIT, _S_BMC):
+        if host.adopted and host.stage in (S_WAIT, S_BMC):
             host.adopted = False  # it was on when it was looked at first, and is not any more
             state.release(host)
         if host.unbooted and host.boots < host.group.attempts.boot:
@@ -193,10 +193,10 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
             host.admitted_t = None
             host.bootdev_t = None
             state.release(host)
-            host.enter(_S_POWER, t)
-        elif host.stage is _S_BMC:
-            host.enter(_S_POWER, t)
-        elif host.stage is _S_POWER and host.on_t is not None:
+            host.enter(S_POWER, t)
+        elif host.stage is S_BMC:
+            host.enter(S_POWER, t)
+        elif host.stage is S_POWER and host.on_t is not None:
             host.next_t = t + poll_s(t - host.on_t, _jitter(state, host))
             _hinted(state, host, event)
         return None
@@ -206,11 +206,11 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
         host.adopted = True
         state.release(host)
         state.feeds.hold(host.draw, STEADY)
-    elif host.stage is _S_POWER:
+    elif host.stage is S_POWER:
         for step_t in state.feeds.reads_on(host.draw, t):
             state.wake_at(step_t, "")
-    if host.stage in (_S_BMC, _S_POWER):
-        host.enter(_S_BOOT, t)
+    if host.stage in (S_BMC, S_POWER):
+        host.enter(S_BOOT, t)
         _hinted(state, host, event)
     return None
 
@@ -219,11 +219,11 @@ def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
     t = event.t
     if not ok:
         # A wrong answer is no down: an old boot may give it too.
-        host.saw_down = host.saw_down or event.reason is _R_UNREACHABLE
+        host.saw_down = host.saw_down or event.reason is R_UNREACHABLE
         _look_again(state, host, event)
         return
     if not host.adopted and not _fresh(state, host, event):
-        host.last = (_R_STALE_BOOT, "answers, but has been up since before the request")
+        host.last = (R_STALE_BOOT, "answers, but has been up since before the request")
         _look_again(state, host, event)
         return
     data = event.data
@@ -242,7 +242,7 @@ def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
     if host.group.proof_by_ssh and all(isinstance(check, SshCheck) for check in checks):
         _after_ready(state, host, t)  # the proof of boot was a verified login: the same check holds
     else:
-        host.enter(_S_READY, t)
+        host.enter(S_READY, t)
 
 
 def _fresh(state: State, host: HostState, event: Answer) -> bool:
@@ -255,9 +255,9 @@ def _fresh(state: State, host: HostState, event: Answer) -> bool:
 
 def _after_ready(state: State, host: HostState, t: float) -> None:
     if host.redeploys and host.playbook < len(host.group.redeploy):
-        host.enter(_S_REDEPLOY, t)
+        host.enter(S_REDEPLOY, t)
     else:
-        host.enter(_S_VERIFY, t)
+        host.enter(S_VERIFY, t)
         host.proven = not (host.group.verify or host.playbook)
 
 
@@ -275,23 +275,23 @@ def _slice_answer(state: State, event: Answer, intent: Intent | None) -> None:
             continue
         reason = Reason(word)
         host.last = (reason, detail)
-        if reason is _R_OK:
+        if reason is R_OK:
             host.playbook += 1
             host.redeploy_attempts = 0
             if host.playbook == len(host.group.redeploy):
-                host.enter(_S_VERIFY, event.t)
+                host.enter(S_VERIFY, event.t)
                 host.proven = False
             continue
         host.retries += 1
-        failed += reason is not _R_INTERRUPTED
-        if reason is _R_DARK:
+        failed += reason is not R_INTERRUPTED
+        if reason is R_DARK:
             # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
             host.dark_count += 1
             host.redeploy_attempts -= 1
-            host.stage = _S_READY
+            host.stage = S_READY
             host.stage_t = event.t
             host.next_t = event.t + 1.0
-        elif reason is _R_INTERRUPTED:
+        elif reason is R_INTERRUPTED:
             host.redeploy_attempts -= 1
             host.next_t = event.t
         else:
@@ -318,7 +318,7 @@ def _look_again(state: State, host: HostState, event: Answer) -> None:
     hint = event.data.get("retry_after_s")
     if hint is not None:
         host.next_t = event.t + float(hint)
-    elif host.on_t is not None and host.stage is _S_BOOT:
+    elif host.on_t is not None and host.stage is S_BOOT:
         host.next_t = event.t + look_s(event.t - host.on_t, _jitter(state, host), host.host.boot_s)
     else:
         host.next_t = event.t + poll_s(event.t - host.stage_t, _jitter(state, host))

@@ -31,6 +31,45 @@ from bootorch.core.events import READ_ONLY, Admitted, Answer, BootFailed, Event,
 from bootorch.core.evidence import bounded
 from bootorch.core.hoststate import METERS, GroupState, HostState
 from bootorch.core.limits import Resource
+from bootorch.core.members import (
+    K_BOOT_DEVICE,
+    K_BOOT_PROBE,
+    K_EVIDENCE,
+    K_FEED_METER,
+    K_GATE_CHECK,
+    K_METER,
+    K_POWER_CYCLE,
+    K_POWER_ON,
+    K_POWER_READ,
+    K_READY_CHECK,
+    K_REDEPLOY,
+    K_VERIFY_CHECK,
+    O_ADOPTED,
+    O_BLOCKED,
+    O_QUARANTINED,
+    O_READY,
+    O_SKIPPED,
+    R_BMC_UNREACHABLE,
+    R_DARK,
+    R_DEPENDENCY,
+    R_LIMIT,
+    R_NO_BOOT,
+    R_NO_SECRET,
+    R_NOT_READY,
+    R_OK,
+    R_OUTSIDE_SITE,
+    R_POWER_NO_EFFECT,
+    R_REDEPLOY_DEADLINE,
+    R_STALE_BOOT,
+    R_VERIFY_FAILED,
+    S_BMC,
+    S_BOOT,
+    S_POWER,
+    S_READY,
+    S_REDEPLOY,
+    S_VERIFY,
+    S_WAIT,
+)
 from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
@@ -83,47 +122,6 @@ def hopeless(host: HostState) -> bool:
     return reason in FATAL or (reason is Reason.BMC_SILENT_AUTH and host.tries >= SILENT_TRIES)
 
 
-# Members of enumerations as names of their own: an attribute of an enumeration costs ten times as much in Python 3.11,
-# and an event is compared with a dozen of them. K: Kind, S: Stage, R: Reason, O: Outcome.
-_K_BOOT_DEVICE = Kind.BOOT_DEVICE
-_K_BOOT_PROBE = Kind.BOOT_PROBE
-_K_EVIDENCE = Kind.EVIDENCE
-_K_FEED_METER = Kind.FEED_METER
-_K_GATE_CHECK = Kind.GATE_CHECK
-_K_METER = Kind.METER
-_K_POWER_CYCLE = Kind.POWER_CYCLE
-_K_POWER_ON = Kind.POWER_ON
-_K_POWER_READ = Kind.POWER_READ
-_K_READY_CHECK = Kind.READY_CHECK
-_K_REDEPLOY = Kind.REDEPLOY
-_K_VERIFY_CHECK = Kind.VERIFY_CHECK
-_O_ADOPTED = Outcome.ADOPTED
-_O_BLOCKED = Outcome.BLOCKED
-_O_QUARANTINED = Outcome.QUARANTINED
-_O_READY = Outcome.READY
-_O_SKIPPED = Outcome.SKIPPED
-_R_BMC_UNREACHABLE = Reason.BMC_UNREACHABLE
-_R_DARK = Reason.DARK
-_R_DEPENDENCY = Reason.DEPENDENCY
-_R_LIMIT = Reason.LIMIT
-_R_NOT_READY = Reason.NOT_READY
-_R_NO_BOOT = Reason.NO_BOOT
-_R_NO_SECRET = Reason.NO_SECRET
-_R_OK = Reason.OK
-_R_OUTSIDE_SITE = Reason.OUTSIDE_SITE
-_R_POWER_NO_EFFECT = Reason.POWER_NO_EFFECT
-_R_REDEPLOY_DEADLINE = Reason.REDEPLOY_DEADLINE
-_R_STALE_BOOT = Reason.STALE_BOOT
-_R_VERIFY_FAILED = Reason.VERIFY_FAILED
-_S_BMC = Stage.BMC
-_S_BOOT = Stage.BOOT
-_S_POWER = Stage.POWER
-_S_READY = Stage.READY
-_S_REDEPLOY = Stage.REDEPLOY
-_S_VERIFY = Stage.VERIFY
-_S_WAIT = Stage.WAIT
-
-
 class Engine:
     """Decides for one run. ``state`` may come from a replay; ``decide`` goes on from wherever it stands."""
 
@@ -140,13 +138,13 @@ class Engine:
         self._stands = False  # nothing moved when it was last tried who could pass by
         self._oversight = Oversight(plan, self.state, self._emit)
         self._steps: dict[Stage, Callable[[HostState], None]] = {
-            _S_WAIT: self._wait,
-            _S_BMC: self._bmc,
-            _S_POWER: self._power,
-            _S_BOOT: self._boot,
-            _S_READY: self._ready,
-            _S_REDEPLOY: self._redeploy,
-            _S_VERIFY: self._verify,
+            S_WAIT: self._wait,
+            S_BMC: self._bmc,
+            S_POWER: self._power,
+            S_BOOT: self._boot,
+            S_READY: self._ready,
+            S_REDEPLOY: self._redeploy,
+            S_VERIFY: self._verify,
         }
 
     # -- what the runner calls ---------------------------------------------------------------------
@@ -171,19 +169,19 @@ class Engine:
         host = self.state.hosts.get(intent.target)
         void = host is not None and intent.id < host.void_id
         durable = intent.durable or (not void and self._says_something(intent, kind, reason, evidence))
-        if kind is _K_EVIDENCE:
+        if kind is K_EVIDENCE:
             evidence = bounded(evidence)
         return Answer(now, intent.id, kind, intent.target, reason, detail, evidence, verdicts or {}, durable)
 
     def _says_something(self, intent: Intent, kind: Kind, reason: Reason, data: Mapping[str, Scalar]) -> bool:
         """Whether the answer of a repeated look is news."""
-        if kind is _K_GATE_CHECK:
-            return reason is _R_OK
-        if kind is _K_FEED_METER:
+        if kind is K_GATE_CHECK:
+            return reason is R_OK
+        if kind is K_FEED_METER:
             said = self.state.meter_said.get(intent.target)
             watts = float(data.get("watts", 0.0))
-            return reason is _R_OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
-        if reason is _R_OK and kind is not _K_POWER_READ:
+            return reason is R_OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
+        if reason is R_OK and kind is not K_POWER_READ:
             return True  # a success ends the watch, so it is always worth a line
         host = self.state.hosts[intent.target]
         return self.state.answer_key(host, kind, reason, data.get("power")) != host.answer
@@ -327,25 +325,25 @@ class Engine:
         self.state.fold(event)
         self._out.append(event)
 
-    def _settle(self, host: HostState, outcome: Outcome, reason: Reason = _R_OK, detail: str = "") -> None:
+    def _settle(self, host: HostState, outcome: Outcome, reason: Reason = R_OK, detail: str = "") -> None:
         self._emit(Settled(self._now, host.host.name, outcome, reason, detail))
 
     def _quarantine(self, host: HostState, reason: Reason, detail: str) -> None:
-        self._settle(host, _O_QUARANTINED, reason, detail)
+        self._settle(host, O_QUARANTINED, reason, detail)
 
     def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
         state, now = self.state, self._now
         durable = (
             kind not in READ_ONLY
-            or (host.stage is _S_WAIT and "survey" not in args)  # its own turn, after it was read ahead
+            or (host.stage is S_WAIT and "survey" not in args)  # its own turn, after it was read ahead
             or "admit" in args
             or host.watched != state.watch_key(host, kind)
         )
         limit_s = EXCHANGE_S[kind]
         args["timeout_s"] = limit_s if now + limit_s <= deadline_t else round(max(1.0, deadline_t - now), 1)
-        if kind is _K_POWER_ON:
+        if kind is K_POWER_ON:
             attempt = host.on_attempts + 1
-        elif kind is _K_POWER_CYCLE:
+        elif kind is K_POWER_CYCLE:
             attempt = host.boots + 1
         else:
             attempt = host.tries + 1
@@ -372,9 +370,9 @@ class Engine:
     def _wait(self, host: HostState) -> None:
         state = self.state
         if state.limit is not None and host.host.name not in state.limit and not host.observed:
-            self._settle(host, _O_SKIPPED, _R_LIMIT, "outside --limit")
+            self._settle(host, O_SKIPPED, R_LIMIT, "outside --limit")
         elif host.impossible:
-            self._settle(host, _O_BLOCKED, _R_DEPENDENCY, host.impossible)
+            self._settle(host, O_BLOCKED, R_DEPENDENCY, host.impossible)
         elif host.control_waits == 0 and (gate := self.admission.control_gate(host.group.name)):
             self.admission.park(host, ("gate", gate))
         elif host.waits == 0:
@@ -400,7 +398,7 @@ class Engine:
             else:
                 self.admission.park(host, slot)  # closed until a person says otherwise
         else:
-            self._start(host, _K_POWER_READ, until_t, survey=True)
+            self._start(host, K_POWER_READ, until_t, survey=True)
 
     def _read(self, host: HostState, deadline_t: float, **args: Scalar) -> None:
         """Read the power state as soon as the BMC's subnet has a free slot."""
@@ -410,7 +408,7 @@ class Engine:
         if slot is not None:
             self.admission.park(host, slot)
         else:
-            self._start(host, _K_POWER_READ, deadline_t, **args)
+            self._start(host, K_POWER_READ, deadline_t, **args)
 
     def _bmc(self, host: HostState) -> None:
         reason, detail = host.last
@@ -421,7 +419,7 @@ class Engine:
         if hopeless(host):
             self._quarantine(host, reason, detail)
         elif self._now >= deadline_t:
-            self._quarantine(host, reason if reason is not _R_OK else _R_BMC_UNREACHABLE, detail)
+            self._quarantine(host, reason if reason is not R_OK else R_BMC_UNREACHABLE, detail)
         elif self._now < host.next_t:
             self._later(host, min(host.next_t, deadline_t))
         else:
@@ -431,7 +429,7 @@ class Engine:
 
     def _power(self, host: HostState) -> None:
         if host.observed:
-            self._settle(host, _O_SKIPPED, _R_LIMIT, "outside --limit, and off")
+            self._settle(host, O_SKIPPED, R_LIMIT, "outside --limit, and off")
             return
         reason, detail = host.last
         if hopeless(host):
@@ -467,17 +465,17 @@ class Engine:
     def _give_up_power(self, host: HostState) -> None:
         """The latest trouble is the reason: the BMC does not answer, or refused the power-on, or it had no effect."""
         reason, detail = host.last
-        if reason is _R_OK and host.on_t is not None and not host.examined:
+        if reason is R_OK and host.on_t is not None and not host.examined:
             self._examine(host)
             return
-        if reason is _R_OK:
-            reason, said = host.on_refused if host.on_refused is not None else (_R_POWER_NO_EFFECT, "")
+        if reason is R_OK:
+            reason, said = host.on_refused if host.on_refused is not None else (R_POWER_NO_EFFECT, "")
             detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons" + (
                 f": {said}" if said else ""
             )
             found = diagnose(host.symptoms)
             came_on = host.symptoms.get("power") == "on"  # only now: too early to say anything of its boot
-            if found.sure and found.reason is not _R_NO_BOOT and not came_on:
+            if found.sure and found.reason is not R_NO_BOOT and not came_on:
                 reason, detail = found.reason, f"{found.detail}; {detail}"
             elif found.detail:
                 detail = f"{detail}; {found.detail}"
@@ -495,7 +493,7 @@ class Engine:
         while self._candidates and self._looks > 0:
             host = self.state.hosts[heappop(self._candidates)[1]]
             self._looks -= 1
-            if host.inflight or host.parked is not None or host.dark or host.stage is not _S_POWER or host.outcome:
+            if host.inflight or host.parked is not None or host.dark or host.stage is not S_POWER or host.outcome:
                 continue  # asked twice (started already, or held), or otherwise now
             self._admit_one(host)
 
@@ -522,7 +520,7 @@ class Engine:
         refused: set[tuple[object, ...]] = set()
         for host in self.admission.parked():
             alike = (id(host.draw.shares), host.draw.tier, host.boot_slots, host.group.name, host.draw.amps)
-            if host.stage is not _S_POWER or host.reserved or alike in refused:
+            if host.stage is not S_POWER or host.reserved or alike in refused:
                 continue
             held = self.admission.held_back(host, self._now, passing=True)
             if held is not None:
@@ -540,9 +538,9 @@ class Engine:
         if host.read_off_t is None or self._now - host.read_off_t > FRESH_S:
             self._read(host, deadline_t, admit=True)
         elif device is not BootDevice.NONE and not self._boot_option_holds(host):
-            self._start(host, _K_BOOT_DEVICE, deadline_t, device=device.value)
+            self._start(host, K_BOOT_DEVICE, deadline_t, device=device.value)
         else:
-            self._start(host, _K_POWER_ON, deadline_t)
+            self._start(host, K_POWER_ON, deadline_t)
 
     def _boot_option_holds(self, host: HostState) -> bool:
         """Set for this power-on, and not so long ago that the BMC forgot it."""
@@ -561,13 +559,13 @@ class Engine:
             self._quarantine(host, reason, detail)
         elif self._now >= deadline_t:
             if host.adopted:
-                self._quarantine(host, _R_NO_BOOT, f"was on already, but never answered: {detail}")
+                self._quarantine(host, R_NO_BOOT, f"was on already, but never answered: {detail}")
             elif not host.examined:
                 self._examine(host)
             else:
                 self._boot_failed(host)
         else:
-            self._poll(host, _K_BOOT_PROBE, deadline_t)
+            self._poll(host, K_BOOT_PROBE, deadline_t)
 
     def _examine(self, host: HostState) -> None:
         """What does its BMC know of the failure? Asked once, for a while; no answer changes only what is known."""
@@ -578,15 +576,15 @@ class Engine:
             self.admission.park(host, slot)
             return
         since_s = self._now + self.state.gap_s - host.on_real_t
-        if host.stage is _S_POWER and host.on_t is not None and host.admitted_t is not None:
+        if host.stage is S_POWER and host.on_t is not None and host.admitted_t is not None:
             since_s += host.on_t - host.admitted_t  # all power-ons were in vain: since the first
-        self._start(host, _K_EVIDENCE, self._now + EXCHANGE_S[_K_EVIDENCE], since_s=round(since_s, 1))
+        self._start(host, K_EVIDENCE, self._now + EXCHANGE_S[K_EVIDENCE], since_s=round(since_s, 1))
 
     def _boot_failed(self, host: HostState) -> None:
         """The reason that the evidence supports. A host that answers, but from an old boot, has told its own."""
         reason, detail = host.last
         found = diagnose(host.symptoms)
-        if reason is not _R_STALE_BOOT and found.sure and found.reason is not _R_NO_BOOT:
+        if reason is not R_STALE_BOOT and found.sure and found.reason is not R_NO_BOOT:
             reason, detail = found.reason, found.detail
         elif found.detail:
             detail = f"{detail}; {found.detail}" if detail else found.detail
@@ -600,7 +598,7 @@ class Engine:
         elif self._now < host.next_t:
             self._later(host, host.next_t)
         elif not host.power or self._now - host.read_t > FRESH_S:
-            self._read(host, self._now + EXCHANGE_S[_K_POWER_READ])
+            self._read(host, self._now + EXCHANGE_S[K_POWER_READ])
         elif host.power == "off":
             self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"off again after {host.boots} boots"))
         elif host.group.second_boot is SecondBoot.CYCLE and host.boots < host.group.attempts.boot:
@@ -612,7 +610,7 @@ class Engine:
     def _unbooted(self, host: HostState, state: str) -> str:
         """What is known first: hosts that ended alike stand together in a report."""
         said = host.unbooted_detail
-        if host.unbooted_reason is _R_NO_BOOT:
+        if host.unbooted_reason is R_NO_BOOT:
             return f"no proof of a boot, {state}" + (f": {said}" if said else "")
         return f"{said}; {state}" if said else state
 
@@ -623,32 +621,32 @@ class Engine:
         if held is not None:
             self.admission.park(host, held)
         elif not self.state.paused:
-            self._start(host, _K_POWER_CYCLE, self._now + EXCHANGE_S[_K_POWER_CYCLE])
+            self._start(host, K_POWER_CYCLE, self._now + EXCHANGE_S[K_POWER_CYCLE])
 
     def _ready(self, host: HostState) -> None:
         deadline_t = host.stage_t + host.group.deadlines.ready
         reason, detail = host.last
         if host.dark_count > DARK_LIMIT:
-            self._quarantine(host, _R_DARK, f"lost {host.dark_count} times under its playbook: {detail}")
+            self._quarantine(host, R_DARK, f"lost {host.dark_count} times under its playbook: {detail}")
         elif reason in FATAL:
             self._quarantine(host, reason, detail)
         elif self._now >= deadline_t:
-            self._quarantine(host, _R_NOT_READY, detail)
+            self._quarantine(host, R_NOT_READY, detail)
         else:
-            self._poll(host, _K_READY_CHECK, deadline_t)
+            self._poll(host, K_READY_CHECK, deadline_t)
 
     def _verify(self, host: HostState) -> None:
         if host.proven:
             if self.plan.limits.measure and not host.metered and not host.observed:
                 self._measure(host)
             else:
-                self._settle(host, _O_ADOPTED if host.adopted else _O_READY)
+                self._settle(host, O_ADOPTED if host.adopted else O_READY)
             return
         deadline_t = host.stage_t + host.group.deadlines.verify
         if self._now >= deadline_t:
-            self._quarantine(host, _R_VERIFY_FAILED, host.last[1])
+            self._quarantine(host, R_VERIFY_FAILED, host.last[1])
         else:
-            self._poll(host, _K_VERIFY_CHECK, deadline_t)
+            self._poll(host, K_VERIFY_CHECK, deadline_t)
 
     def _measure(self, host: HostState) -> None:
         """What it really draws, now that it runs, replaces what the inventory says."""
@@ -656,19 +654,19 @@ class Engine:
         if slot is not None:
             self.admission.park(host, slot)
         elif not self.state.paused:
-            self._start(host, _K_METER, self._now + EXCHANGE_S[_K_METER])
+            self._start(host, K_METER, self._now + EXCHANGE_S[K_METER])
 
     # -- redeploy ---------------------------------------------------------------------
 
     def _redeploy(self, host: HostState) -> None:
         group = host.group
         reason, detail = host.last
-        if reason is _R_OUTSIDE_SITE or reason is _R_NO_SECRET:
+        if reason is R_OUTSIDE_SITE or reason is R_NO_SECRET:
             self._quarantine(host, reason, detail)
         elif host.redeploy_attempts >= group.attempts.redeploy:
             self._quarantine(host, reason, detail)
         elif host.redeploy_t is not None and self._now >= host.redeploy_t + group.deadlines.redeploy:
-            self._quarantine(host, _R_REDEPLOY_DEADLINE, detail)
+            self._quarantine(host, R_REDEPLOY_DEADLINE, detail)
         elif self._now < host.next_t:
             self._later(host, host.next_t)
         else:
@@ -687,5 +685,5 @@ class Engine:
                 "forks": order.forks,
                 "timeout_s": group.group.deadlines.redeploy,
             }
-            intent = Intent(self._now, self.state.next_id, _K_REDEPLOY, order.group, order.attempt, order.hosts, args)
+            intent = Intent(self._now, self.state.next_id, K_REDEPLOY, order.group, order.attempt, order.hosts, args)
             self._emit(intent)

@@ -41,7 +41,27 @@ from bootorch.core.events import (
 )
 from bootorch.core.hoststate import METERS, GroupState, HostState
 from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
-from bootorch.core.model import Outcome, Stage
+from bootorch.core.members import (
+    K_BOOT_DEVICE,
+    K_FEED_METER,
+    K_GATE_CHECK,
+    K_POWER_CYCLE,
+    K_POWER_ON,
+    K_POWER_READ,
+    K_REDEPLOY,
+    O_QUARANTINED,
+    O_READY,
+    O_UNKNOWN,
+    R_NETBOOT_FAILED,
+    R_NEVER_REACHED,
+    R_NO_BOOT,
+    R_STALE_BOOT,
+    S_BMC,
+    S_BOOT,
+    S_POWER,
+    S_WAIT,
+)
+from bootorch.core.model import Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.slots import Slots, boot_slots
@@ -51,27 +71,6 @@ __all__ = ["GroupState", "HostState", "State", "subnet"]
 
 AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER})
 AT_THE_HOST = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
-
-# Members of enumerations as names of their own: an attribute of an enumeration costs ten times as much in Python 3.11,
-# and an event is compared with a dozen of them. K: Kind, S: Stage, R: Reason, O: Outcome.
-_K_BOOT_DEVICE = Kind.BOOT_DEVICE
-_K_FEED_METER = Kind.FEED_METER
-_K_GATE_CHECK = Kind.GATE_CHECK
-_K_POWER_CYCLE = Kind.POWER_CYCLE
-_K_POWER_ON = Kind.POWER_ON
-_K_POWER_READ = Kind.POWER_READ
-_K_REDEPLOY = Kind.REDEPLOY
-_O_QUARANTINED = Outcome.QUARANTINED
-_O_READY = Outcome.READY
-_O_UNKNOWN = Outcome.UNKNOWN
-_R_NETBOOT_FAILED = Reason.NETBOOT_FAILED
-_R_NEVER_REACHED = Reason.NEVER_REACHED
-_R_NO_BOOT = Reason.NO_BOOT
-_R_STALE_BOOT = Reason.STALE_BOOT
-_S_BMC = Stage.BMC
-_S_BOOT = Stage.BOOT
-_S_POWER = Stage.POWER
-_S_WAIT = Stage.WAIT
 
 
 class State:
@@ -228,14 +227,14 @@ class State:
         host = self.hosts[event.host]
         host.unbooted = True
         # Up since before the request and what was diagnosed are worth their own words; all else is no boot.
-        own = event.reason is _R_STALE_BOOT or event.reason in FOUND
-        host.unbooted_reason = event.reason if own else _R_NO_BOOT
+        own = event.reason is R_STALE_BOOT or event.reason in FOUND
+        host.unbooted_reason = event.reason if own else R_NO_BOOT
         host.unbooted_detail = event.detail
         host.power = ""
         host.tries = 0
         host.next_t = event.t
         self.dirty[event.host] = None
-        if event.reason is _R_NETBOOT_FAILED:
+        if event.reason is R_NETBOOT_FAILED:
             self.overloaded(host, host.on_t, f"{event.host} found no boot image")
 
     def overloaded(self, host: HostState, began_t: float | None, why: str) -> None:
@@ -285,10 +284,10 @@ class State:
         if event.id >= self.next_id:
             self.next_id = event.id + 1
         kind, t = event.kind, event.t
-        if kind is _K_GATE_CHECK or kind is _K_FEED_METER:
+        if kind is K_GATE_CHECK or kind is K_FEED_METER:
             self.asking.add(event.target)
             return
-        if kind is _K_REDEPLOY:
+        if kind is K_REDEPLOY:
             self._slice_intent(event)
             return
         host = self.hosts[event.target]
@@ -304,22 +303,22 @@ class State:
                 self.take(host, host.bmc_slot)
         elif self.logins_limited:
             self.take(host, "logins")
-        if kind is _K_POWER_READ:
+        if kind is K_POWER_READ:
             if "survey" in event.args:
                 self.surveys += 1
-            elif host.stage is _S_WAIT:
-                host.enter(_S_BMC, t)
+            elif host.stage is S_WAIT:
+                host.enter(S_BMC, t)
             if "admit" in event.args:
                 self.reserve(host, t)
-        elif kind is _K_BOOT_DEVICE:
+        elif kind is K_BOOT_DEVICE:
             self.reserve(host, t)
-        elif kind is _K_POWER_ON:
+        elif kind is K_POWER_ON:
             self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
             host.retries += host.on_attempts > 1
             self._requested(host, t)
-        elif kind is _K_POWER_CYCLE:
+        elif kind is K_POWER_CYCLE:
             host.boots += 1
             host.retries += 1
             host.unbooted = False
@@ -377,7 +376,7 @@ class State:
         self.unsettled -= 1
         if host.held:
             self.give_back(host)
-        if event.outcome is not _O_READY:
+        if event.outcome is not O_READY:
             # At the level STEADY without our doing: found on, perhaps before it was blocked for the first time.
             never_on = host.on_t is None and host.draw.level != STEADY
             if never_on or host.read_off_t is not None:
@@ -388,13 +387,13 @@ class State:
         group = self.groups[host.group.name]
         group.settled += 1
         self.dirty_groups[host.group.name] = None
-        if event.outcome is _O_QUARANTINED:
+        if event.outcome is O_QUARANTINED:
             group.failed += 1
             if host.host.model:
                 self.model_failed[host.host.model] = self.model_failed.get(host.host.model, 0) + 1
             self.suspects.append(event.host)
-        if self.plan.limits.breaker.cluster_failures and event.outcome in (_O_QUARANTINED, _O_READY):
-            self.clusters.settle(host.host, event.outcome is _O_QUARANTINED)
+        if self.plan.limits.breaker.cluster_failures and event.outcome in (O_QUARANTINED, O_READY):
+            self.clusters.settle(host.host, event.outcome is O_QUARANTINED)
         for wait, changed in self.dependencies.settle(host.host, event.outcome):
             change.waits_change(self, wait, changed)
 
@@ -461,7 +460,7 @@ class State:
     def booting(self) -> Iterator[str]:
         """Hosts that were switched on or cycled, and whose boot has neither been proven nor given up."""
         for name, host in self.hosts.items():
-            under_way = host.stage in (_S_POWER, _S_BOOT) and host.outcome is None and not host.unbooted
+            under_way = host.stage in (S_POWER, S_BOOT) and host.outcome is None and not host.unbooted
             if under_way and host.on_t is not None and not host.adopted:
                 yield name
 
@@ -470,7 +469,7 @@ class State:
         for name, host in self.hosts.items():
             if host.outcome is None:
                 waits = f"feed {host.dark} is without electricity" if host.dark else f"stopped in stage {host.stage}"
-                yield name, _O_UNKNOWN, _R_NEVER_REACHED, waits
+                yield name, O_UNKNOWN, R_NEVER_REACHED, waits
             else:
                 yield name, host.outcome, host.reason, host.detail
 
