@@ -22,7 +22,7 @@ def test_the_plan_in_the_readme_parses() -> None:
     assert block is not None
     spec = parse_plan(block[1], ROOT, "README.md")
     assert spec.name == "pangyo-cold-boot"
-    assert list(spec.groups) == ["tor", "dns", "storage", "web", "mail"]
+    assert list(spec.groups) == ["tor", "dns", "storage", "db", "web", "mail"]
     assert spec.limits.feeds["hall-a"].budget_watts == 400_000
 
 

@@ -505,8 +505,8 @@ def test_no_answer_changes_before_its_hint(seed: int, at: float, part: float) ->
     for kind in (Kind.POWER_READ, Kind.BOOT_PROBE, Kind.READY_CHECK):
         now = at + 20.0
         first = ask(kind, now)
-        if "retry_after_s" not in first[2]:
-            continue
+        if "retry_after_s" not in first[2] or first[2].get("power") == "on":
+            continue  # a chassis that is on gives a hint of the boot, which is what is looked at next
         # The change itself, without the delay that looking in turn would have cost: 15 s of backoff at most.
         again_at = now + min(max(0.0, hint(first) - 15.0), 1e6) * part
         again = ask(kind, again_at)
