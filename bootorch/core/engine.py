@@ -213,7 +213,7 @@ class Engine:
         if self._oversight.watches or state.suspects or state.overloads or state.grown:
             self._oversight.look(now)
         hosts, steps = state.hosts, self._steps
-        while self.unfinished and self._looks > 0:
+        while (state.dirty or state.freed or state.dirty_groups or self._candidates) and self._looks > 0:
             self._stands = False
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
             if state.dirty:
@@ -246,10 +246,12 @@ class Engine:
                     self._redeploy_group(state.groups[name])
             if state.suspects or state.overloads or state.grown:
                 self._oversight.look(now)
-            self._stand_still()
+            if not state.open:
+                self._stand_still()
         if self._oversight.meters:
             self._oversight.look(now)  # somebody may be held by a meter that was not read for long
-        self._stand_still()
+        if not state.open:
+            self._stand_still()
         return self._out
 
     def _stand_still(self) -> None:

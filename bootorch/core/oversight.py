@@ -54,6 +54,8 @@ class Oversight:
                     self._ask_gate(gate, now)
             if self._meters:
                 self._read_meters(now)
+        closed = any(gate.name not in state.gates_open for gate in (*self._checked, *self._timed))
+        self.watches = closed or bool(self._meters)  # a gate that is open stays open
 
     def _read_meters(self, now: float) -> None:
         """While anything else goes on, and once after it: what was read before may hold somebody back for nothing."""

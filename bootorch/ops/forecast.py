@@ -118,10 +118,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
         raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
     with _frozen():
-        if len(tasks) == 1 and stand is None:
-            samples = [sample(first, 0)]
-        else:
-            samples = share_out(tasks, lambda task: sample(scenarios[task[0]], task[1]), options.jobs)
+        samples = share_out(tasks, lambda task: sample(scenarios[task[0]], task[1]), options.jobs)
     outcomes = [
         _outcomes(scenario, samples[number * options.samples : (number + 1) * options.samples])
         for number, scenario in enumerate(scenarios)

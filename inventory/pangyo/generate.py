@@ -53,7 +53,6 @@ gates:
 control:
   switch: {group: mgmt-switch, per_host: row}
 defaults:
-  boot_device: disk
   deadlines: {bmc: 20m, power: 2m, boot: 20m, ready: 10m, redeploy: 30m, verify: 10m}
   attempts: {power: 4, boot: 2, redeploy: 3}
 """
