@@ -222,8 +222,9 @@ def sample(plan: Plan, seed: int) -> None:
     spent_s = time.process_time() - began
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{end.verdict} at {simulation.now / 60:.0f} min of virtual time: {built_s:.1f} s CPU for the state; {events} events "
-        f"in {spent_s:.1f} s CPU: {events / spent_s:,.0f}/s, {spent_s / size * 1e6:.0f} µs a host; peak {peak_mib:.0f} MiB"
+        f"{end.verdict} at {simulation.now / 60:.0f} min of virtual time: {built_s:.1f} s CPU for the state; "
+        f"{events} events in {spent_s:.1f} s CPU: {events / spent_s:,.0f}/s, {spent_s / size * 1e6:.0f} µs a host; "
+        f"peak {peak_mib:.0f} MiB"
     )
 
 
