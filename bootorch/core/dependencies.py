@@ -6,7 +6,7 @@ counters change by one; ``settle``, ``unsettle`` and ``choose`` say which.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -357,18 +357,3 @@ def _by_fact(plan: Plan, requirement: Requirement) -> dict[str, list[Host]]:
     for host in _members(plan, requirement.group):
         parents.setdefault(host.fact(requirement.parent_key), []).append(host)
     return parents
-
-
-def group_parents(group: Group) -> Iterator[str]:
-    """The groups that a group waits for, whatever the kind."""
-    yield from (requirement.group for requirement in group.requires)
-    yield from group.after
-
-
-def children_of(groups: Mapping[str, Group]) -> dict[str, list[str]]:
-    """The groups that wait for each group."""
-    children: dict[str, list[str]] = {name: [] for name in groups}
-    for group in groups.values():
-        for parent in group_parents(group):
-            children[parent].append(group.name)
-    return children

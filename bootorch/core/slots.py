@@ -152,7 +152,3 @@ class Slots:
 
     def used(self) -> Mapping[str, int]:
         return {name: count for name, count in self._used.items() if count}
-
-    def limits(self) -> Mapping[str, int]:
-        """The limits of every kind as they are now, and of single resources that have one of their own."""
-        return {**self._limits, **self._own, **{name: window.limit for name, window in self._windows.items()}}

@@ -70,7 +70,6 @@ from bootorch.core.urgency import expected_s, priorities
 __all__ = ["GroupState", "HostState", "State", "subnet"]
 
 AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER})
-AT_THE_HOST = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
 
 
 class State:
