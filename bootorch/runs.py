@@ -54,7 +54,8 @@ class Runs:
 
     def plan(self, request: LoadRequest) -> PlanView:
         loaded = _load(request, require_snapshot=False)
-        return PlanView(loaded.plan, loaded.warnings, _origin(loaded), loaded.from_file)
+        wants = _wants(loaded)
+        return PlanView(loaded.plan, (*loaded.warnings, *wants), _origin(loaded), loaded.from_file)
 
     def schema(self) -> Mapping[str, object]:
         from bootorch.runtime.planfile import plan_schema
@@ -449,6 +450,15 @@ def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
         raise InvalidInput(
             [Problem(f"no gate {gate!r} in the plan", "--approve", f"gates: {known}") for gate in unknown]
         )
+
+
+def _wants(loaded: LoadedPlan) -> tuple[Problem, ...]:
+    """What the playbooks want that will not be there."""
+    from bootorch.runtime.playbookcheck import check_playbooks
+
+    playbooks = [playbook for group in loaded.plan.groups.values() for playbook in group.redeploy]
+    addresses = {name: host.address for name, host in loaded.plan.hosts.items()} if playbooks else {}
+    return check_playbooks(playbooks, loaded.plan.site, addresses)
 
 
 def _check_ansible(plan: Plan) -> None:

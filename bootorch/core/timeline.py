@@ -153,6 +153,7 @@ class Trouble:
     what: str
     reason: Reason
     detail: str
+    output: str = ""  # what a failing task wrote: its return code and a few lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +328,7 @@ class Timeline:
         elif event.kind is Kind.REDEPLOY:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:
-                    self._trouble(name, event.t, "redeploy", Reason(word), detail)
+                    self._trouble(name, event.t, "redeploy", Reason(word), detail, str(event.data.get(name, "")))
         elif event.kind is Kind.EVIDENCE:
             if event.reason is not Reason.INTERRUPTED:
                 examined = Examination(event.t, event.reason, event.detail, diagnose(event.data), event.data)
@@ -337,10 +338,10 @@ class Timeline:
             if last.kind is event.kind and last.reason is None:
                 actions[-1] = Action(last.t, last.kind, last.attempt, event.reason)
 
-    def _trouble(self, name: str, t: float, what: str, reason: Reason, detail: str) -> None:
+    def _trouble(self, name: str, t: float, what: str, reason: Reason, detail: str, output: str = "") -> None:
         troubles = self.tracks[name].troubles
         if len(troubles) < TROUBLES_KEPT:
-            troubles.append(Trouble(t, what, reason, detail))
+            troubles.append(Trouble(t, what, reason, detail, output))
 
     # -- what holds a host back ---------------------------------------------------------------------
 

@@ -155,10 +155,11 @@ class AnsibleRedeploy:
         finally:
             await _end(worker, place.directory)
             self._workers.discard(worker)
-        if not report:
+        try:
+            return slice_reply(work, json.loads(report), timeout_s)
+        except ValueError:  # none, or a part of one: the worker was killed
             detail = f"the slice's process ended without a report ({worker.returncode}): {_last_line(complaint)}"
             return same_for_all(work, Reason.SLICE_LOST, detail, Reason.SLICE_LOST)
-        return slice_reply(work, json.loads(report), timeout_s)
 
 
 async def _converse(worker: asyncio.subprocess.Process, order: bytes) -> tuple[bytes, bytes]:

@@ -39,6 +39,7 @@ class SliceReport(TypedDict):
     end: str  # "finished", "deadline", "not_installed", "error"
     stats: dict[str, dict[str, int]] | None
     trouble: dict[str, str]  # host: its last failed or unreachable task and the message, no_log respected
+    output: dict[str, str]  # host: what that task wrote, a few lines
     task: str  # the task that was started last
     error: str  # the last error that belongs to no host
 
@@ -188,6 +189,9 @@ def environment(
         "INVENTORY_ENABLED": "yaml",
         "INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
         "NOCOLOR": "1",
+        "VERBOSITY": "0",  # more of it shows arguments and results of every task
+        "DEBUG": "False",
+        "LOG_PATH": "/dev/null",  # what ansible says is read here, and kept nowhere else
         "DEPRECATION_WARNINGS": "False",
     }
     if vault_password_file:
@@ -213,7 +217,7 @@ def slice_reply(work: Slice, report: SliceReport, timeout_s: float) -> SliceRepl
     """Verdicts from the statistics and never from the exit code, which is 4 for failed plus unreachable too."""
     stats = report["stats"]
     if stats is not None and report["end"] == "finished":
-        verdicts = {host.name: _verdict(host.name, stats, report["trouble"]) for host in work.hosts}
+        verdicts = {host.name: _verdict(host.name, stats, report) for host in work.hosts}
         return SliceReply(Reason.OK, _summary(verdicts), verdicts)
     if report["end"] == "not_installed":
         return same_for_all(work, Reason.SLICE_LOST, NOT_INSTALLED, Reason.NEVER_RAN)
@@ -231,12 +235,13 @@ def same_for_all(work: Slice, reason: Reason, detail: str, verdict: Reason) -> S
     return SliceReply(reason, detail, {host.name: Verdict(verdict, detail) for host in work.hosts})
 
 
-def _verdict(host: str, stats: Mapping[str, Mapping[str, int]], trouble: Mapping[str, str]) -> Verdict:
+def _verdict(host: str, stats: Mapping[str, Mapping[str, int]], report: SliceReport) -> Verdict:
     changed = stats["changed"].get(host, 0)
+    said, output = report["trouble"].get(host), report["output"].get(host, "")
     if stats["dark"].get(host):
-        return Verdict(Reason.DARK, trouble.get(host, "the playbook lost the host"), changed)
+        return Verdict(Reason.DARK, said or "the playbook lost the host", changed, output)
     if stats["failures"].get(host):
-        return Verdict(Reason.TASK_FAILED, trouble.get(host, "a task failed; its message was lost"), changed)
+        return Verdict(Reason.TASK_FAILED, said or "a task failed; its message was lost", changed, output)
     if not stats["processed"].get(host):
         return Verdict(Reason.NEVER_RAN, "the playbook ended without touching this host", changed)
     return Verdict(Reason.OK, f"{changed} changed", changed)

@@ -19,6 +19,8 @@ from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver,
 
 _OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER)
 
+MOST_OUTPUTS = 20  # hosts of a slice whose failing task's output is kept: a playbook that fails everywhere fails alike
+
 _log = structlog.get_logger("bootorch.executor")
 
 
@@ -172,7 +174,8 @@ class Executor:
         verdicts = {name: (verdict.reason.value, verdict.detail) for name, verdict in reply.verdicts.items()} | lost
         for name in intent.hosts:
             verdicts.setdefault(name, (Reason.NEVER_RAN.value, reply.detail))
-        return Result(reply.reason, reply.detail, {}, verdicts)
+        wrote = [(name, verdict.output) for name, verdict in reply.verdicts.items() if verdict.output]
+        return Result(reply.reason, reply.detail, dict(wrote[:MOST_OUTPUTS]), verdicts)
 
 
 def _result(reply: Reply) -> Result:

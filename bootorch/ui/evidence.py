@@ -42,8 +42,9 @@ def held(examination: Examination) -> str:
 
 
 def folded(report: Report) -> list[str]:
-    """HTML: an entry to unfold for every failed boot, those of quarantined hosts first; an example of many."""
-    found = [host for host in report.hosts if host.examinations]
+    """HTML: an entry to unfold for every failed boot and every failed task that wrote something, those of quarantined
+    hosts first; an example of many."""
+    found = [host for host in report.hosts if host.examinations or any(t.output for t in host.troubles)]
     found.sort(key=lambda host: host.outcome is not Outcome.QUARANTINED)
     entries = [entry for host in found[:MOST_HOSTS] for entry in _entries(host)]
     if len(found) > MOST_HOSTS:
@@ -58,6 +59,11 @@ def _entries(host: HostReport) -> Iterator[str]:
         said = f"at {clock(examination.t)} <code>{found.reason}</code> {escape(found.detail)}"
         body = "".join(_body(examination))
         yield (f'<details class="evidence"><summary><b>{escape(host.name)}</b> {said}</summary>{body}</details>')
+    for trouble in host.troubles:
+        if trouble.output:
+            said = f"at {clock(trouble.t)} <code>{trouble.reason}</code> {escape(trouble.detail)}"
+            body = f"<div>The task wrote</div><pre>{escape(trouble.output)}</pre>"
+            yield (f'<details class="evidence"><summary><b>{escape(host.name)}</b> {said}</summary>{body}</details>')
 
 
 def _body(examination: Examination) -> Iterator[str]:
