@@ -1,6 +1,6 @@
 """Redeploy by slices against one plain ansible-playbook, over real SSH hosts of a lab.
 
-    python benchmarks/redeploy.py speed  [--hosts 300] [--forks 16] [--rounds 3] [--fail-share 0.05] [--groups 1]
+    python benchmarks/redeploy.py speed  [--hosts 300] [--forks 16] [--rounds 3] [--fail-share 0.05]
     python benchmarks/redeploy.py memory [--sizes 50 100 200] [--forks 16]
 
 ``speed`` switches a lab on, then takes turns, so that a loaded machine loads all alike:
@@ -45,29 +45,38 @@ from bootorch.lab.fleet import LabOptions
 
 BOOTORCH = (sys.executable, "-m", "bootorch.app")
 
-# Ten tasks as playbooks have them: files, templates, edits, commands, reading back. ``turn`` differs with every run, so
-# that every run has the same to do. ``fails_once`` is the sixth.
+# Ten tasks as playbooks have them: files, edits, commands, reading back. ``turn`` differs with every run, so that every
+# run has the same to do. The sixth fails once on the hosts of ``failing``.
 PLAYBOOK = """\
 - hosts: all
   gather_facts: false
-  vars: {turn: "%(turn)s", root: "{{ redeploy_root }}/bench"}
+  vars:
+    turn: "%(turn)s"
+    failing: %(failing)s
+    root: "{{ redeploy_root }}/bench"
+    once: "{{ root }}/once-{{ turn }}"
   tasks:
-    - {name: Directory, ansible.builtin.file: {path: "{{ root }}", state: directory, mode: "0755"}}
-    - {name: Configuration, ansible.builtin.copy: {content: "turn={{ turn }}\\n", dest: "{{ root }}/a.conf", mode: "0644"}}
-    - {name: Site, ansible.builtin.copy: {content: "{{ inventory_hostname }} {{ turn }}\\n", dest: "{{ root }}/site", mode: "0644"}}
-    - {name: Line, ansible.builtin.lineinfile: {path: "{{ root }}/a.conf", line: "host={{ inventory_hostname }}"}}
-    - {name: Look, ansible.builtin.stat: {path: "{{ root }}/a.conf"}, register: found}
+    - name: Directory
+      ansible.builtin.file: {path: "{{ root }}", state: directory, mode: "0755"}
+    - name: Configuration
+      ansible.builtin.copy: {content: "turn={{ turn }}\\n", dest: "{{ root }}/a.conf", mode: "0644"}
+    - name: Site
+      ansible.builtin.copy: {content: "turn {{ turn }}\\n", dest: "{{ root }}/site", mode: "0644"}
+    - name: Line
+      ansible.builtin.lineinfile: {path: "{{ root }}/a.conf", line: "host={{ inventory_hostname }}"}
+    - name: Look
+      ansible.builtin.stat: {path: "{{ root }}/a.conf"}
     - name: Service
-      ansible.builtin.command: >-
-        sh -c 'test -z "{{ fails }}" || test -e {{ root }}/once-{{ turn }} || { touch {{ root }}/once-{{ turn }}; exit 1; }'
-      changed_when: true
-      vars: {fails: "{{ '1' if (inventory_hostname in failing) else '' }}", failing: %(failing)s}
-    - {name: Replace, ansible.builtin.replace: {path: "{{ root }}/site", regexp: "turn", replace: "Turn"}}
-    - {name: Link, ansible.builtin.file: {src: "{{ root }}/site", dest: "{{ root }}/current", state: link}}
-    - {name: Read, ansible.builtin.slurp: {src: "{{ root }}/site"}, register: said}
+      ansible.builtin.shell: "{{ fails if inventory_hostname in failing else 'true' }}"
+      vars: {fails: "test -e {{ once }} || { touch {{ once }}; exit 1; }"}
+    - name: Replace
+      ansible.builtin.replace: {path: "{{ root }}/site", regexp: "turn", replace: "Turn"}
+    - name: Link
+      ansible.builtin.file: {src: "{{ root }}/site", dest: "{{ root }}/current", state: link}
+    - name: Read
+      ansible.builtin.slurp: {src: "{{ root }}/site"}
     - name: Check
       ansible.builtin.command: grep -q {{ turn }} {{ root }}/site
-      changed_when: false
 """
 
 
@@ -223,8 +232,6 @@ def _bootorch(info: LabInfo, forks: int, turn: str, failing: list[str]) -> tuple
 
 def memory(given: argparse.Namespace) -> int:
     with lab_of(max(given.sizes)) as info:
-        inventory = json.loads(info.plan.with_suffix(".snapshot.json").read_text()) if False else None
-        del inventory
         listed = subprocess.run(
             [str(Path(sys.executable).parent / "ansible-inventory"), "-i", str(info.inventory), "--list"],
             stdout=subprocess.PIPE,
@@ -252,7 +259,7 @@ async def _slice_memory(info: LabInfo, variables: dict[str, dict[str, object]], 
             await asyncio.sleep(0.5)
             now = _sizes(run_dir)
             controller, everything = max(controller, now[0]), max(everything, now[1])
-            disk = max(disk, sum(_size(path) for path in Path(run_dir).rglob("*")))
+            disk = max(disk, _on_disk(run_dir))
         reply = await task
         seconds = time.monotonic() - began
     if reply.detail != f"{size} ok":
@@ -291,11 +298,12 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:
-        return 0
+def _on_disk(directory: str) -> int:
+    found = 0
+    for path in Path(directory).rglob("*"):
+        with contextlib.suppress(OSError):
+            found += path.stat().st_size if path.is_file() else 0
+    return found
 
 
 if __name__ == "__main__":

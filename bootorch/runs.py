@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bootorch.core.engine import Engine
     from bootorch.core.events import Event
     from bootorch.core.plan import Plan
+    from bootorch.core.spec import PlanSpec
     from bootorch.core.state import State
     from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
@@ -113,7 +114,7 @@ class Runs:
         _confirmed(plan, request.confirm)
         _check_gates(plan, request.approve)
         dark = _dark(loaded, request)
-        _check_ansible(plan)
+        _check_ansible(plan, loaded.spec)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
             # The plan's lock first: two runs of one plan, each with a journal of its own, would drive the same fleet.
@@ -174,7 +175,7 @@ class Runs:
             stack.enter_context(held(path.parent, f"run {path.parent.name}"))
             if (lock := plan_path.parent / "runs").is_dir():
                 stack.enter_context(held(lock / f".{plan.name}.lock", f"plan {plan.name}"))
-            _check_ansible(plan)
+            _check_ansible(plan, loaded.spec)
             _secrets(loaded, request.vault_password_file).require(plan)
             past = list(journal.events())
             state = replay(plan, past)
@@ -461,13 +462,17 @@ def _wants(loaded: LoadedPlan) -> tuple[Problem, ...]:
     return check_playbooks(playbooks, loaded.plan.site, addresses)
 
 
-def _check_ansible(plan: Plan) -> None:
+def _check_ansible(plan: Plan, spec: PlanSpec) -> None:
     from importlib.util import find_spec
 
     if any(group.redeploy for group in plan.groups.values()) and find_spec("ansible_runner") is None:
         groups = ", ".join(name for name, group in plan.groups.items() if group.redeploy)
         remedy = "pip install 'bootorch[ansible]'"
         raise InvalidInput(Problem(f"groups {groups} have playbooks, and ansible-runner is not installed", "", remedy))
+    if spec.mitogen and find_spec("ansible_mitogen") is None:
+        remedy = "pip install mitogen, or remove the key: playbooks run without it too"
+        where = spec.where("ansible", "mitogen")
+        raise InvalidInput(Problem("the plan wants Mitogen, which is not installed; nothing was sent", where, remedy))
 
 
 def _check_unfinished(path: Path, name: str) -> None:
@@ -518,6 +523,7 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         run_dir,
         known_hosts,
         find_vault_password_file(vault_password_file),
+        mitogen=loaded.spec.mitogen,
     )
     consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
     power = IpmiPower(site, _secrets(loaded, vault_password_file), consoles=consoles)

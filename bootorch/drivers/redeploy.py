@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from bootorch.core.model import Site
@@ -55,7 +56,7 @@ class AnsibleRedeploy:
     ``inventory_vars`` are the variables of each host as ``ansible-inventory --list`` gives them (vaulted values still
     encrypted), ``groups`` the hosts of each inventory group. ``run_dir`` takes a private directory per slice while it
     runs. ``known_hosts`` holds the verified host keys (None: the user's own file), ``vault_password_file`` is the path
-    of a file or client script as ansible takes it.
+    of a file or client script as ansible takes it. ``mitogen``: with its strategy, which must be installed.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class AnsibleRedeploy:
         run_dir: Path,
         known_hosts: Path | None,
         vault_password_file: Path | None,
+        *,
+        mitogen: bool = False,
     ) -> None:
         self._site = site
         self._inventory_vars = inventory_vars
@@ -73,7 +76,9 @@ class AnsibleRedeploy:
         self._run_dir = run_dir
         self._known_hosts = known_hosts.absolute() if known_hosts else None
         self._vault_password_file = vault_password_file.absolute() if vault_password_file else None
+        self._strategies = mitogen_strategies() if mitogen else None
         self._workers: set[asyncio.subprocess.Process] = set()
+        self._swept = False
 
     async def run(self, work: Slice, timeout_s: float) -> SliceReply:
         """Run ``work.playbook`` on the hosts of the slice. Cancelled: returns when no process of it is left."""
@@ -88,6 +93,8 @@ class AnsibleRedeploy:
                     for host in work.hosts
                 },
             )
+        if not self._swept:
+            self._sweep()
         place = self._prepare(work)
         if isinstance(place, SliceReply):
             return place
@@ -103,6 +110,15 @@ class AnsibleRedeploy:
         for worker in workers:
             _let_go(worker)
         await asyncio.gather(*(worker.wait() for worker in workers))
+
+    def _sweep(self) -> None:
+        """End what slices of an earlier process have left: driver and worker may have been killed together."""
+        self._swept = True
+        left = [path for path in self._run_dir.absolute().glob("slice-*") if path.is_dir()]
+        if left:
+            processes.kill_marked(MARK, {str(path) for path in left})
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _prepare(self, work: Slice) -> _Place | SliceReply:
         """Directories of the slice's own, with mode 0700."""
@@ -144,6 +160,7 @@ class AnsibleRedeploy:
                 playbook=place.playbook,
                 known_hosts=self._known_hosts,
                 vault_password_file=self._vault_password_file,
+                mitogen=self._strategies,
             ),
         )
         self._workers.add(worker)
@@ -160,6 +177,13 @@ class AnsibleRedeploy:
         except ValueError:  # none, or a part of one: the worker was killed
             detail = f"the slice's process ended without a report ({worker.returncode}): {_last_line(complaint)}"
             return same_for_all(work, Reason.SLICE_LOST, detail, Reason.SLICE_LOST)
+
+
+def mitogen_strategies() -> Path | None:
+    """Where Mitogen's strategy plugins are; None where it is not installed. Found without loading it."""
+    found = find_spec("ansible_mitogen")
+    places = [Path(place, "plugins/strategy") for place in (found.submodule_search_locations or [] if found else [])]
+    return next((place for place in places if place.is_dir()), None)
 
 
 async def _converse(worker: asyncio.subprocess.Process, order: bytes) -> tuple[bytes, bytes]:

@@ -164,13 +164,14 @@ def environment(
     playbook: Path,
     known_hosts: Path | None,
     vault_password_file: Path | None,
+    mitogen: Path | None = None,
 ) -> dict[str, str]:
     """The environment of worker and ansible-playbook: settings (docs.ansible.com, Ansible Configuration Settings) and
     paths, never a variable of a host.
 
     ``programs`` is searched for ansible-playbook first. An ``ansible.cfg`` beside the playbook or one level above is
     read, else the one of ``directory``: never the user's or the system's. Where it disagrees with the settings here,
-    these win.
+    these win. ``mitogen``: where its strategy plugins are, to run with one of them.
     """
     config = next((path for path in _config_places(playbook) if path.is_file()), directory / "ansible.cfg")
     settings = {
@@ -194,6 +195,8 @@ def environment(
         "LOG_PATH": "/dev/null",  # what ansible says is read here, and kept nowhere else
         "DEPRECATION_WARNINGS": "False",
     }
+    if mitogen:
+        settings |= {"STRATEGY": "mitogen_host_pinned", "STRATEGY_PLUGINS": str(mitogen)}
     if vault_password_file:
         settings["VAULT_PASSWORD_FILE"] = str(vault_password_file)
     return {

@@ -211,6 +211,7 @@ def _spec(form: schema.PlanForm, directory: Path, places: Mapping[Place, str]) -
         places=places,
         supplies={name: SupplySpec(supply.fact, supply.draw) for name, supply in form.limits.supplies.items()},
         control=_control(form.control, directory),
+        mitogen=form.ansible.mitogen,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -197,7 +198,7 @@ def test_a_server_that_is_overloaded_gets_half_at_once_and_grows_slowly() -> Non
     adapted = [e for e in world.events if isinstance(e, Adapted)]
     assert {e.slot for e in adapted} == {"artefact_server:apt-0"}
     assert adapted[0].limit == 8, "half of what was in use"
-    grown = [b.limit - a.limit for a, b in zip(adapted, adapted[1:], strict=False) if b.limit > a.limit]
+    grown = [b.limit - a.limit for a, b in itertools.pairwise(adapted) if b.limit > a.limit]
     assert set(grown) <= {1}
 
 

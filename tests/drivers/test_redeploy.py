@@ -16,6 +16,7 @@ import pytest
 from bootorch.core.reasons import Reason
 from bootorch.drivers import processes
 from bootorch.drivers.protocols import Slice
+from bootorch.drivers.redeploy_slice import MARK
 from tests.drivers.slices import LOCAL, PROGRAMS, Bench, host, needs_ansible, run, running, until
 
 pytestmark = needs_ansible
@@ -248,6 +249,23 @@ asyncio.run(driver.run(Slice("slice", {playbook!r}, hosts, 3), 60))
     await until(lambda: not bench.marked() and not running("875"))
     assert time.monotonic() - killed < 5
     await until(lambda: not bench.left_behind(), 5)
+
+
+async def test_what_was_left_when_driver_and_worker_were_killed_together_is_ended_first(bench: Bench) -> None:
+    playbook = bench.playbook("- ansible.builtin.command: sleep 878\n")
+    left = bench.run_dir / "slice-old"
+    left.mkdir(parents=True)
+    (left / "inventory.json").write_text("{}")
+    orphan = subprocess.Popen(["sleep", "878"], env={MARK: str(left)}, start_new_session=True)
+    try:
+        bench.playbook("- ansible.builtin.command: 'true'\n")
+        reply = await run(bench, playbook, "a")
+        assert reply.verdicts["a"].reason is Reason.OK
+        assert orphan.wait(5) == -signal.SIGKILL
+        assert bench.left_behind() == []
+    finally:
+        orphan.kill()
+        orphan.wait(5)
 
 
 async def test_a_killed_worker_takes_everything_with_it(bench: Bench) -> None:
