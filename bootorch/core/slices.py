@@ -50,21 +50,27 @@ class Slices:
         self._plan = plan
         self._state = state
         self._admission = admission
-        self._queues: dict[str, dict[int, dict[str, None]]] = {}
+        # Group, playbook, and the counted servers that these hosts take: ordered sets of names.
+        self._queues: dict[str, dict[int, dict[tuple[str, ...], dict[str, None]]]] = {}
         self._oldest_t: dict[tuple[str, int], float] = {}
         self._wake_t: dict[tuple[str, int], float] = {}
         self._short: dict[str, None] = {}  # groups that have found no fork: nobody behind them passes by
 
     def add(self, host: HostState, now: float) -> None:
-        group = host.group.name
-        queue = self._queues.setdefault(group, {}).setdefault(host.playbook, {})
-        if not queue:
+        group, name = host.group.name, host.host.name
+        queues = self._queues.setdefault(group, {}).setdefault(host.playbook, {})
+        if not any(queues.values()):
             self._oldest_t[group, host.playbook] = now
-        queue[host.host.name] = None
+        queues.setdefault(self._state.slice_slots(name)[1:], {})[name] = None
         self._state.dirty_groups[group] = None
 
     def waiting_groups(self) -> Iterator[str]:
-        return (group for group, queues in self._queues.items() if any(queues.values()))
+        return (
+            group for group in self._queues if any(self._queued(group, playbook) for playbook in self._queues[group])
+        )
+
+    def _queued(self, group: str, playbook: int) -> int:
+        return sum(map(len, self._queues[group][playbook].values()))
 
     def form(self, groups: Iterable[str], now: float) -> Iterator[SliceOrder]:
         """Slices of ``groups``, and of those that found no fork before, that may leave now.
@@ -95,26 +101,24 @@ class Slices:
             return None
         queues = self._queues.get(name, {})
         for playbook in sorted(queues, reverse=True):  # who is nearest to its end first: others may wait for it
-            queue = queues[playbook]
-            leaves = (name, playbook) in parts or self._leaves(name, playbook, len(queue), now)
-            if not queue or not leaves:
+            queued = self._queued(name, playbook)
+            leaves = (name, playbook) in parts or self._leaves(name, playbook, queued, now)
+            if not queued or not leaves:
                 continue
-            lanes = min(LANES, -(-len(queue) // WORTH_A_START))
+            lanes = min(LANES, -(-queued // WORTH_A_START))
             lanes, left = parts.setdefault((name, playbook), [lanes, lanes])
-            if self._forks(len(queue), lanes, ()) < 1:
+            if self._forks(queued, lanes, ()) < 1:
                 self._short[name] = None
                 return None
-            waiting = self._waiting(queue, playbook)
-            for servers in sorted(waiting, key=lambda servers: (-self._free(servers), servers)):
-                hosts = waiting[servers]
-                forks = self._forks(len(hosts), lanes, servers)
-                if forks >= 1:
+            for servers, queue in sorted(queues[playbook].items(), key=lambda entry: (-self._free(entry[0]), entry[0])):
+                forks = self._forks(len(queue), lanes, servers)
+                if forks >= 1 and (hosts := self._waiting(queue, playbook)):
                     about = -(-len(hosts) // max(1, left))
                     chosen = _cut([(self._state.hosts[host].host.rack, host) for host in hosts], about, forks)
                     for host in chosen:
                         del queue[host]
                     attempt = 1 + max(self._state.hosts[host].redeploy_attempts for host in chosen)
-                    return SliceOrder(name, playbook, chosen, forks, attempt)
+                    return SliceOrder(name, playbook, chosen, min(forks, len(chosen)), attempt)
         return None
 
     def _leaves(self, name: str, playbook: int, queued: int, now: float) -> bool:
@@ -149,24 +153,20 @@ class Slices:
         free = [self._state.slots.free(server) for server in servers]
         return max(0, min((count for count in free if count is not None), default=SLICE_FORKS))
 
-    def _waiting(self, queue: dict[str, None], playbook: int) -> dict[tuple[str, ...], list[str]]:
-        """The hosts of the queue that still wait for the playbook, by the counted servers that they take.
-
-        Who does not wait any more is dropped from the queue. A tripped breaker keeps its own.
-        """
-        found: dict[tuple[str, ...], list[str]] = {}
+    def _waiting(self, queue: dict[str, None], playbook: int) -> list[str]:
+        """The hosts of the queue that still wait for the playbook. Who does not any more is dropped from it. A tripped
+        breaker keeps its own."""
+        found = []
         for name in list(queue):
             host = self._state.hosts[name]
             waits = host.stage is Stage.REDEPLOY and host.playbook == playbook and not host.inflight
-            if not waits or host.outcome is not None or host.dark:
+            breaker = self._admission.breaker(host) if waits and host.outcome is None and not host.dark else None
+            if not waits or host.outcome is not None or host.dark or breaker is not None:
                 del queue[name]
-                continue
-            breaker = self._admission.breaker(host)
+            else:
+                found.append(name)
             if breaker is not None:
-                del queue[name]
                 self._admission.park(host, breaker)
-                continue
-            found.setdefault(self._state.slice_slots(name)[1:], []).append(name)
         return found
 
 
