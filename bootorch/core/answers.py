@@ -26,8 +26,10 @@ from bootorch.core.members import (
     R_DARK,
     R_INTERRUPTED,
     R_OK,
+    R_REDEPLOY_DEADLINE,
     R_SLICE_LOST,
     R_STALE_BOOT,
+    R_TASK_FAILED,
     R_UNREACHABLE,
     S_BMC,
     S_BOOT,
@@ -290,7 +292,7 @@ def _slice_answer(state: State, event: Answer, intent: Intent | None) -> None:
                 host.proven = False
             continue
         host.retries += 1
-        failed += reason is not R_INTERRUPTED
+        failed += reason is R_TASK_FAILED or reason is R_DARK or event.reason is R_REDEPLOY_DEADLINE
         if reason is R_DARK:
             # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
             host.dark_count += 1

@@ -13,7 +13,7 @@ racks: a rack that is lost then spoils few slices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from bootorch.core.admission import Admission
@@ -43,6 +43,17 @@ class SliceOrder:
     attempt: int
 
 
+# Of a group: the playbook, and the counted servers that its hosts take. Only hosts with the same go together.
+Kind = tuple[int, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Queue:
+    oldest_t: float
+    hosts: dict[str, None] = field(default_factory=dict)  # an ordered set
+    wake_t: float | None = None
+
+
 class Slices:
     """Hosts that wait for a playbook, by group. A cache: a resumed run fills it again from the hosts' stages."""
 
@@ -50,27 +61,20 @@ class Slices:
         self._plan = plan
         self._state = state
         self._admission = admission
-        # Group, playbook, and the counted servers that these hosts take: ordered sets of names.
-        self._queues: dict[str, dict[int, dict[tuple[str, ...], dict[str, None]]]] = {}
-        self._oldest_t: dict[tuple[str, int], float] = {}
-        self._wake_t: dict[tuple[str, int], float] = {}
+        self._queues: dict[str, dict[Kind, _Queue]] = {}
         self._short: dict[str, None] = {}  # groups that have found no fork: nobody behind them passes by
 
     def add(self, host: HostState, now: float) -> None:
         group, name = host.group.name, host.host.name
-        queues = self._queues.setdefault(group, {}).setdefault(host.playbook, {})
-        if not any(queues.values()):
-            self._oldest_t[group, host.playbook] = now
-        queues.setdefault(self._state.slice_slots(name)[1:], {})[name] = None
+        kind = host.playbook, self._state.slice_slots(name)[1:]
+        queue = self._queues.setdefault(group, {}).setdefault(kind, _Queue(now))
+        if not queue.hosts:
+            queue.oldest_t = now
+        queue.hosts[name] = None
         self._state.dirty_groups[group] = None
 
     def waiting_groups(self) -> Iterator[str]:
-        return (
-            group for group in self._queues if any(self._queued(group, playbook) for playbook in self._queues[group])
-        )
-
-    def _queued(self, group: str, playbook: int) -> int:
-        return sum(map(len, self._queues[group][playbook].values()))
+        return (group for group, queues in self._queues.items() if any(queue.hosts for queue in queues.values()))
 
     def form(self, groups: Iterable[str], now: float) -> Iterator[SliceOrder]:
         """Slices of ``groups``, and of those that found no fork before, that may leave now.
@@ -80,12 +84,11 @@ class Slices:
         turns = [(self._turn(name), name) for name in dict.fromkeys((*groups, *self._short))]
         heapify(turns)
         self._short = {}
-        parts: dict[tuple[str, int], list[int]] = {}  # of a queue at this moment: how many, and how many are left
+        parts: dict[tuple[str, Kind], list[int]] = {}  # of a queue at this moment: how many, and how many are left
         while turns:
             _, name = heappop(turns)
             order = self._order(name, now, parts)
             if order is not None:
-                parts[name, order.playbook][1] -= 1
                 yield order
                 heappush(turns, (self._turn(name), name))
             elif name in self._short:
@@ -95,40 +98,46 @@ class Slices:
     def _turn(self, group: str) -> tuple[int, int, int, str]:
         return (self._state.tiers[group], self._state.groups[group].forks, self._plan.wave_of[group], group)
 
-    def _order(self, name: str, now: float, parts: dict[tuple[str, int], list[int]]) -> SliceOrder | None:
+    def _order(self, name: str, now: float, parts: dict[tuple[str, Kind], list[int]]) -> SliceOrder | None:
         """The next slice of the group; None: nothing may leave, for want of forks where the group is ``_short`` now."""
         if f"group:{name}" in self._state.tripped:
             return None
         queues = self._queues.get(name, {})
-        for playbook in sorted(queues, reverse=True):  # who is nearest to its end first: others may wait for it
-            queued = self._queued(name, playbook)
-            leaves = (name, playbook) in parts or self._leaves(name, playbook, queued, now)
-            if not queued or not leaves:
+        for kind in sorted(queues, key=self._order_of):
+            queue = queues[kind]
+            if not queue.hosts or not ((name, kind) in parts or self._leaves(name, queue, now)):
                 continue
-            lanes = min(LANES, -(-queued // WORTH_A_START))
-            lanes, left = parts.setdefault((name, playbook), [lanes, lanes])
-            if self._forks(queued, lanes, ()) < 1:
+            lanes = min(LANES, -(-len(queue.hosts) // WORTH_A_START))
+            of_queue = parts.setdefault((name, kind), [lanes, lanes])
+            lanes, left = of_queue
+            if self._forks(len(queue.hosts), lanes, ()) < 1:
                 self._short[name] = None
                 return None
-            for servers, queue in sorted(queues[playbook].items(), key=lambda entry: (-self._free(entry[0]), entry[0])):
-                forks = self._forks(len(queue), lanes, servers)
-                if forks >= 1 and (hosts := self._waiting(queue, playbook)):
-                    about = -(-len(hosts) // max(1, left))
-                    chosen = _cut([(self._state.hosts[host].host.rack, host) for host in hosts], about, forks)
-                    for host in chosen:
-                        del queue[host]
-                    attempt = 1 + max(self._state.hosts[host].redeploy_attempts for host in chosen)
-                    return SliceOrder(name, playbook, chosen, min(forks, len(chosen)), attempt)
+            playbook, servers = kind
+            forks = self._forks(len(queue.hosts), lanes, servers)
+            if forks >= 1 and (waiting := self._waiting(queue.hosts, playbook)):
+                of_queue[1] -= 1
+                about = -(-len(waiting) // max(1, left))
+                chosen = _cut([(self._state.hosts[host].host.rack, host) for host in waiting], about, forks)
+                for host in chosen:
+                    del queue.hosts[host]
+                attempt = 1 + max(self._state.hosts[host].redeploy_attempts for host in chosen)
+                return SliceOrder(name, playbook, chosen, min(forks, len(chosen)), attempt)
         return None
 
-    def _leaves(self, name: str, playbook: int, queued: int, now: float) -> bool:
+    def _order_of(self, kind: Kind) -> tuple[int, int, tuple[str, ...]]:
+        """Who is nearest to the end first, for others may wait for them; then where there is most room."""
+        playbook, servers = kind
+        return (-playbook, -self._free(servers), servers)
+
+    def _leaves(self, name: str, queue: _Queue, now: float) -> bool:
         """Enough hosts came, nobody else is coming, or the oldest has waited long enough."""
         group = self._state.groups[name]
-        leave_t = self._oldest_t[name, playbook] + SLICE_LINGER_S
-        if queued >= SLICE_HOSTS or now >= leave_t or not group.size - group.settled - queued:
+        leave_t = queue.oldest_t + SLICE_LINGER_S
+        if len(queue.hosts) >= SLICE_HOSTS or now >= leave_t or not group.size - group.settled - len(queue.hosts):
             return True
-        if self._wake_t.get((name, playbook)) != leave_t:
-            self._wake_t[name, playbook] = leave_t
+        if queue.wake_t != leave_t:
+            queue.wake_t = leave_t
             self._state.wake_at(leave_t, "")
         return False
 

@@ -18,8 +18,9 @@ from urllib.parse import quote, quote_plus
 
 TAKEN_OUT = "(vaulted)"
 LEAST_CHARS = 4  # a shorter value would take out half of every message, and is no secret
-MOST_FILES = 5000  # looked at beside a playbook
+MOST_FILES = 20_000  # looked at beside a playbook
 _MOST_BYTES = 1 << 20
+_OF_OTHERS = frozenset({"collections", "node_modules", "site-packages", "__pycache__"})
 _SECRET = re.compile(r"\$ANSIBLE_VAULT;[^\s\"']+[ \t]*\n(?:[ \t]*[0-9a-f]+[ \t]*(?:\n|\Z))+")
 
 
@@ -42,7 +43,7 @@ def vaulted_files(directories: Iterable[Path]) -> Iterator[str]:
     left = MOST_FILES
     for directory in directories:
         for place, inside, names in os.walk(directory):
-            inside[:] = [name for name in inside if not name.startswith(".")]
+            inside[:] = [name for name in inside if name[:1] != "." and name not in _OF_OTHERS]
             for name in names:
                 path = Path(place, name)
                 if left <= 0:

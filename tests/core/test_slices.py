@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootorch.core.engine import Engine
-from bootorch.core.events import Adapted, Answer, Intent, Kind, LimitSet
+from bootorch.core.events import Adapted, Answer, Intent, Kind, LimitSet, RunStarted
 from bootorch.core.model import AdoptedPolicy, Limits, Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -181,6 +181,28 @@ def test_a_server_without_room_holds_nobody_else_back_and_a_raised_limit_lets_go
     world.tell(LimitSet(world.now, "slot", "artefact_server:apt-0", 4.0))
     assert world.run() == "done"
     assert world.most_forks("apt-0") == 4
+
+
+def test_hosts_of_a_full_server_do_not_make_those_of_another_leave_one_by_one() -> None:
+    """What waits for a server has waited long; who comes for another still waits for company."""
+    facts = {f"g{n + 1}": {"facts": {"artefact_server": "full" if n < 10 else "free"}} for n in range(40)}
+    plan = plan_of(
+        {"g": (40, redeploys())},
+        40,
+        slots={"artefact_server": 5},
+        during={"artefact_server": ("redeploy",)},
+        facts=facts,
+    )
+    world = slow(plan)
+    for n in range(11, 41):  # one more every 0.1 s, after those of the first server have lingered
+        world.script[f"g{n}", Kind.BOOT_PROBE] = [*[Reason.UNREACHABLE] * (6 + n % 3), Reason.OK]
+    world.tell(RunStarted(0.0, "r", plan.name, "", len(plan.hosts), 1, "", "test"))
+    world.tell(LimitSet(0.0, "slot", "artefact_server:full", 0.0))
+    world.run(until=100.0)
+    world.tell(LimitSet(world.now, "slot", "artefact_server:full", 5.0))
+    assert world.run() == "done"
+    alone = [s for s in world.slices() if plan.hosts[s.hosts[0]].fact("artefact_server") == "free"]
+    assert len(alone) <= 4, [(s.t, len(s.hosts)) for s in alone]
 
 
 def test_a_server_that_is_overloaded_gets_half_at_once_and_grows_slowly() -> None:
