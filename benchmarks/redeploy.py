@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -122,6 +124,9 @@ def names(info: LabInfo) -> list[str]:
     return sorted(info.expected)
 
 
+PLAIN, PLAIN_CPU = "plain", "plain, processor"
+
+
 # -- speed ------------------------------------------------------------------------------------
 
 
@@ -135,31 +140,35 @@ def speed(given: argparse.Namespace) -> int:
             for kind, seconds in _turn(info, given, turn, failing):
                 times.setdefault(kind, []).append(seconds)
                 print(f"  round {turn + 1}: {kind:28} {seconds:7.1f} s", file=sys.stderr, flush=True)
-    print(f"{given.hosts} hosts, 10 tasks, {given.forks} forks, {given.rounds} rounds")
+    print(f"{given.hosts} hosts, 10 tasks, {given.forks} forks, {given.rounds} rounds; seconds, and times plain")
     for kind, measured in times.items():
-        ratios = [a / b for a, b in zip(measured, times.get("plain", measured), strict=True)]
-        print(
-            f"{kind:28} median {statistics.median(measured):7.1f} s   × plain {statistics.median(ratios):.3f}"
-            f"   ({min(ratios):.3f} to {max(ratios):.3f})"
-        )
+        against = times.get(PLAIN_CPU if kind.endswith("processor") else PLAIN, measured)
+        ratios = [a / b for a, b in zip(measured, against, strict=True)]
+        spread = f"({min(ratios):.3f} to {max(ratios):.3f})"
+        print(f"{kind:28} {statistics.median(measured):8.1f} s  {statistics.median(ratios):6.3f}  {spread}")
     return 0
 
 
 def _turn(info: LabInfo, given: argparse.Namespace, turn: int, failing: list[str]) -> Iterator[tuple[str, float]]:
     left_out = set(given.without)
     if "plain" not in left_out:
-        yield "plain", _plain(info, given.forks, f"plain{turn}", [])
+        took = _plain(info, given.forks, f"plain{turn}", [])
+        yield PLAIN, took.wall_s
+        yield PLAIN_CPU, took.cpu_s
     if "bootorch" not in left_out:
-        redeploy_s, command_s = _bootorch(info, given.forks, f"ours{turn}", [])
+        redeploy_s, took = _bootorch(info, given.forks, f"ours{turn}", [])
         yield "bootorch, redeploy", redeploy_s
-        yield "bootorch, command", command_s
+        yield "bootorch, command", took.wall_s
+        yield "bootorch, processor", took.cpu_s
     if "once" not in left_out:
-        redeploy_s, command_s = _bootorch(info, given.forks, f"once{turn}", failing)
+        redeploy_s, took = _bootorch(info, given.forks, f"once{turn}", failing)
         yield "5 % once, redeploy", redeploy_s
-        yield "5 % once, command", command_s
+        yield "5 % once, command", took.wall_s
+        yield "5 % once, processor", took.cpu_s
     if "again" not in left_out:
-        first_s = _plain(info, given.forks, f"again{turn}", failing, expect=2)
-        yield "again", first_s + _plain(info, given.forks, f"again{turn}", failing)
+        first, second = (_plain(info, given.forks, f"again{turn}", failing, expect) for expect in (2, 0))
+        yield "everything again", first.wall_s + second.wall_s
+        yield "everything again, processor", first.cpu_s + second.cpu_s
 
 
 def _playbook(info: LabInfo, turn: str, failing: list[str]) -> Path:
@@ -169,7 +178,22 @@ def _playbook(info: LabInfo, turn: str, failing: list[str]) -> Path:
     return path
 
 
-def _plain(info: LabInfo, forks: int, turn: str, failing: list[str], expect: int = 0) -> float:
+class Took(NamedTuple):
+    """Wall seconds, and seconds of processor of the command and all below it; those of the lab are not in it."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def _timed(command: list[str], **options: Any) -> tuple[subprocess.CompletedProcess[bytes], Took]:
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, check=False, **options)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = used.ru_utime - before.ru_utime + used.ru_stime - before.ru_stime
+    return done, Took(time.monotonic() - began, cpu_s)
+
+
+def _plain(info: LabInfo, forks: int, turn: str, failing: list[str], expect: int = 0) -> Took:
     """One ansible-playbook over the lab's own inventory, with the settings of a slice."""
     playbook = _playbook(info, turn, failing)
     with tempfile.TemporaryDirectory(prefix="plain-") as place:
@@ -185,17 +209,15 @@ def _plain(info: LabInfo, forks: int, turn: str, failing: list[str], expect: int
             vault_password_file=None,
         )
         command = ["ansible-playbook", "-i", str(info.inventory), "-f", str(forks), str(playbook)]
-        began = time.monotonic()
-        done = subprocess.run(command, env=made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-        seconds = time.monotonic() - began
+        done, took = _timed(command, env=made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         processes.kill_marked(MARK, {str(directory)})
     if done.returncode != expect:
         raise SystemExit(f"plain ansible-playbook ended with {done.returncode}: {done.stdout.decode()[-2000:]}")
-    return seconds
+    return took
 
 
-def _bootorch(info: LabInfo, forks: int, turn: str, failing: list[str]) -> tuple[float, float]:
-    """Seconds from the first slice to the last verdict, and of the whole command."""
+def _bootorch(info: LabInfo, forks: int, turn: str, failing: list[str]) -> tuple[float, Took]:
+    """Seconds from the first slice to the last verdict, and what the whole command took."""
     playbook = _playbook(info, turn, failing)
     plan = yaml.safe_load(info.plan.read_text())
     plan["name"] = "bench"
@@ -205,11 +227,7 @@ def _bootorch(info: LabInfo, forks: int, turn: str, failing: list[str]) -> tuple
     path = info.plan.with_name("bench.yml")
     path.write_text(yaml.safe_dump(plan))
     with tempfile.TemporaryFile() as out:
-        began = time.monotonic()
-        done = subprocess.run(
-            [*BOOTORCH, "run", str(path), "--new", "--events", "-"], stdout=out, stderr=subprocess.PIPE, check=False
-        )
-        seconds = time.monotonic() - began
+        done, took = _timed([*BOOTORCH, "run", str(path), "--new", "--events", "-"], stdout=out, stderr=subprocess.PIPE)
         out.seek(0)
         events = [json.loads(line) for line in out]
     if done.returncode:
@@ -224,7 +242,7 @@ def _bootorch(info: LabInfo, forks: int, turn: str, failing: list[str]) -> tuple
                 f" {intent['args']['forks']:2} forks: {event.get('detail', '')}",
                 file=sys.stderr,
             )
-    return max(e["t"] for e in slices) - min(e["t"] for e in slices), seconds
+    return max(e["t"] for e in slices) - min(e["t"] for e in slices), took
 
 
 # -- memory -----------------------------------------------------------------------------------

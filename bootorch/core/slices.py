@@ -30,6 +30,7 @@ SLICE_LINGER_S = 3.0  # wait for more hosts of the group before a slice leaves: 
 LANES = 4  # slices that share the forks while many hosts wait
 WORTH_A_START = 25  # hosts that are worth a process of their own: its start is then a few percent of their work
 SLACK = 0.25  # by how much a slice may be smaller or larger, so that it ends with a rack
+LAST_SLACK = 0.05  # and where it is one of the last
 
 FORKS: Resource = ("slot", "forks")
 
@@ -52,6 +53,18 @@ class _Queue:
     oldest_t: float
     hosts: dict[str, None] = field(default_factory=dict)  # an ordered set
     wake_t: float | None = None
+
+
+@dataclass(slots=True)
+class _Share:
+    """What is left of the forks that a queue would like to have, and the slices to divide it among."""
+
+    lanes: int
+    forks: int
+
+    @property
+    def next(self) -> int:
+        return -(-self.forks // self.lanes)
 
 
 class Slices:
@@ -84,10 +97,10 @@ class Slices:
         turns = [(self._turn(name), name) for name in dict.fromkeys((*groups, *self._short))]
         heapify(turns)
         self._short = {}
-        parts: dict[tuple[str, Kind], list[int]] = {}  # of a queue at this moment: how many, and how many are left
+        shares: dict[tuple[str, Kind], _Share] = {}  # of the queues of which a slice has left at this moment
         while turns:
             _, name = heappop(turns)
-            order = self._order(name, now, parts)
+            order = self._order(name, now, shares)
             if order is not None:
                 yield order
                 heappush(turns, (self._turn(name), name))
@@ -98,27 +111,27 @@ class Slices:
     def _turn(self, group: str) -> tuple[int, int, int, str]:
         return (self._state.tiers[group], self._state.groups[group].forks, self._plan.wave_of[group], group)
 
-    def _order(self, name: str, now: float, parts: dict[tuple[str, Kind], list[int]]) -> SliceOrder | None:
+    def _order(self, name: str, now: float, shares: dict[tuple[str, Kind], _Share]) -> SliceOrder | None:
         """The next slice of the group; None: nothing may leave, for want of forks where the group is ``_short`` now."""
         if f"group:{name}" in self._state.tripped:
             return None
         queues = self._queues.get(name, {})
         for kind in sorted(queues, key=self._order_of):
             queue = queues[kind]
-            if not queue.hosts or not ((name, kind) in parts or self._leaves(name, queue, now)):
+            if not queue.hosts or not ((name, kind) in shares or self._leaves(name, queue, now)):
                 continue
-            lanes = min(LANES, -(-len(queue.hosts) // WORTH_A_START))
-            of_queue = parts.setdefault((name, kind), [lanes, lanes])
-            lanes, left = of_queue
-            if self._forks(len(queue.hosts), lanes, ()) < 1:
+            playbook, servers = kind
+            share = shares.get((name, kind)) or self._share(len(queue.hosts))
+            forks = self._forks(len(queue.hosts), share)
+            if forks < 1:
                 self._short[name] = None
                 return None
-            playbook, servers = kind
-            forks = self._forks(len(queue.hosts), lanes, servers)
+            forks = min(forks, self._free(servers))
             if forks >= 1 and (waiting := self._waiting(queue.hosts, playbook)):
-                of_queue[1] -= 1
-                about = -(-len(waiting) // max(1, left))
+                shares[name, kind] = share
+                about = -(-len(waiting) * share.next // share.forks)
                 chosen = _cut([(self._state.hosts[host].host.rack, host) for host in waiting], about, forks)
+                share.lanes, share.forks = max(1, share.lanes - 1), max(1, share.forks - share.next)
                 for host in chosen:
                     del queue.hosts[host]
                 attempt = 1 + max(self._state.hosts[host].redeploy_attempts for host in chosen)
@@ -141,20 +154,19 @@ class Slices:
             self._state.wake_at(leave_t, "")
         return False
 
-    def _forks(self, queued: int, lanes: int, servers: tuple[str, ...]) -> int:
-        """Forks for one of ``lanes`` slices of so many hosts; 0: none now.
-
-        Less than half of a lane is left until there is more: the rest would wait behind a second start.
-        """
+    def _share(self, queued: int) -> _Share:
+        lanes = min(LANES, -(-queued // WORTH_A_START))
         budget = self._state.slots.limit("forks")
-        free = self._free(servers)
-        if budget is None:
-            return min(queued, SLICE_FORKS, free)
-        wanted = min(queued, SLICE_FORKS, -(-budget // lanes))
-        least = max(1, min(wanted, budget // LANES) // 2)
-        free = min(free, self._state.slots.free("forks") or 0)
-        if servers:  # a server's limit may be small: what it has to give is taken
-            least = 1 if (self._state.slots.free("forks") or 0) >= least else least
+        return _Share(lanes, SLICE_FORKS * lanes if budget is None else max(budget, 1))
+
+    def _forks(self, queued: int, share: _Share) -> int:
+        """Forks for the next slice of so many hosts; 0: none now. Less than half of a lane is left until there is more:
+        the rest would wait behind a second start."""
+        wanted = min(queued, SLICE_FORKS, share.next)
+        free = self._state.slots.free("forks")
+        if free is None:
+            return wanted
+        least = max(1, min(wanted, (self._state.slots.limit("forks") or 0) // LANES) // 2)
         return min(wanted, free) if free >= least else 0
 
     def _free(self, servers: tuple[str, ...]) -> int:
@@ -179,20 +191,22 @@ class Slices:
         return found
 
 
-def _cut(hosts: list[tuple[str, str]], about: int, forks: int) -> tuple[str, ...]:
+def _cut(hosts: list[tuple[str, str]], about: int, forks: float) -> tuple[str, ...]:
     """About so many of the hosts (rack, name), rack by rack, that end with a rack where that is near.
 
-    >>> _cut([("r2", "d"), ("r1", "a"), ("r1", "b"), ("r1", "c"), ("r2", "e"), ("r2", "f")], 4, 4)
+    >>> _cut([("r2", "d"), ("r1", "a"), ("r1", "b"), ("r1", "c"), ("r2", "e"), ("r2", "f"), ("r2", "g")], 9, 0.4)
     ('a', 'b', 'c')
     >>> _cut([("r1", "a"), ("r1", "b"), ("r1", "c")], 2, 1)
     ('a', 'b')
     """
     hosts.sort()
-    most = min(SLICE_HOSTS, forks * SLICE_ROUNDS)
+    most = min(SLICE_HOSTS, int(forks * SLICE_ROUNDS))
+    # More of them follow and make up for it: else all slices of the queue are to end together.
+    slack = int(most * SLACK) if about > most else int(about * LAST_SLACK)
     about = max(1, min(about, most))
     if len(hosts) <= about:
         return tuple(name for _, name in hosts)
-    near = range(about - int(about * SLACK), min(about + int(about * SLACK), most, len(hosts) - 1) + 1)
-    ends = [end for end in near if end and hosts[end - 1][0] != hosts[end][0]]
+    near = range(about - slack, min(about + slack, most, len(hosts) - 1) + 1)
+    ends = [end for end in near if end > 0 and hosts[end - 1][0] != hosts[end][0]]
     end = min(ends, key=lambda end: abs(end - about), default=about)
     return tuple(name for _, name in hosts[:end])

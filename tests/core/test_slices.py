@@ -74,10 +74,11 @@ def plan_of(groups: dict[str, tuple[int, object]], forks: int, **limits: object)
 
 
 def test_a_long_queue_is_shared_by_slices_that_end_together() -> None:
-    world = slow(plan_of({"g": (300, redeploys())}, 50))
+    facts = {f"g{n + 1}": {"rack": "r1"} for n in range(300)}
+    world = slow(plan_of({"g": (300, redeploys())}, 50, facts=facts))
     assert world.run() == "done"
     slices = world.slices()
-    assert [(len(s.hosts), s.args["forks"]) for s in slices] == [(75, 13), (75, 13), (75, 13), (75, 11)]
+    assert [(len(s.hosts), s.args["forks"]) for s in slices] == [(78, 13), (78, 13), (72, 12), (72, 12)]
     assert len(slices) == LANES
     assert world.most_forks() <= 50
     assert {s.t for s in slices} == {slices[0].t}, "none waits for another"
