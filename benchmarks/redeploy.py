@@ -95,6 +95,7 @@ def main() -> int:
     memory_ = commands.add_parser("memory")
     memory_.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200])
     memory_.add_argument("--forks", type=int, default=16)
+    memory_.add_argument("--tasks", type=int, default=10, help="of the playbook: memory does not depend on how many")
     memory_.set_defaults(do=memory)
     given = parser.parse_args()
     do: Callable[[argparse.Namespace], int] = given.do
@@ -258,18 +259,22 @@ def memory(given: argparse.Namespace) -> int:
         variables = json.loads(listed.stdout)["_meta"]["hostvars"]
         print("hosts   controller MiB   with forks MiB   on disk KiB   seconds")
         for size in given.sizes:
-            print(asyncio.run(_slice_memory(info, variables, size, given.forks)), flush=True)
+            print(asyncio.run(_slice_memory(info, variables, size, given)), flush=True)
     return 0
 
 
-async def _slice_memory(info: LabInfo, variables: dict[str, dict[str, object]], size: int, forks: int) -> str:
+async def _slice_memory(
+    info: LabInfo, variables: dict[str, dict[str, object]], size: int, given: argparse.Namespace
+) -> str:
     hosts = tuple(
         Host(name, "g", Endpoint("127.0.0.1", 1), "", None, str(variables[name]["ansible_host"]))
         for name in names(info)[:size]
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as run_dir:
         driver = AnsibleRedeploy(Site((), (ip_network("127.0.0.0/8"),)), variables, {}, Path(run_dir), None, None)
-        work = Slice("bench", str(_playbook(info, f"memory{size}", [])), hosts, forks)
+        playbook = _playbook(info, f"memory{size}", [])
+        playbook.write_text("    - name: ".join(playbook.read_text().split("    - name: ")[: given.tasks + 1]))
+        work = Slice("bench", str(playbook), hosts, given.forks)
         began = time.monotonic()
         task = asyncio.create_task(driver.run(work, 7200.0))
         controller = everything = disk = 0
