@@ -64,7 +64,7 @@ _PHASE_OF_STAGE = {stage: Phase(stage.value) for stage in Stage}
 
 def phase_of(host: HostState) -> Phase:
     """The phase that an unsettled host is in."""
-    if host.stage is Stage.POWER and host.admitted_t is None:
+    if host.may_go and host.admitted_t is None:
         return Phase.HELD
     if host.stage is Stage.REDEPLOY and host.redeploy_t is None:
         return Phase.HELD
@@ -324,6 +324,10 @@ class Timeline:
                 self._explain_again()
         elif event.kind is Kind.FEED_METER:
             return
+        elif event.kind is Kind.POWER_ON and event.data.get("sent") is False:
+            actions = self.tracks[event.target].actions
+            if actions and actions[-1].kind is Kind.POWER_ON:
+                actions.pop()
         elif event.kind is Kind.REDEPLOY:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:

@@ -194,7 +194,10 @@ class World:
             up_at = self._bmc_up_at(name, server, now)
             delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(crc32(name.encode()), 2)
             retry_s = min(up_at - now + delay_s, NEVER_S)
-            return Reason.BMC_UNREACHABLE, "no answer", {"retry_after_s": retry_s}, {}
+            unanswered: dict[str, Scalar] = {"retry_after_s": retry_s}
+            if kind is _POWER_ON:
+                unanswered["sent"] = False
+            return Reason.BMC_UNREACHABLE, "no answer", unanswered, {}
         if self._given_up and intent.id in self._given_up:
             self._given_up.discard(intent.id)
             reason = Reason.BMC_LOST if kind in _COMMANDS else Reason.BMC_UNREACHABLE
@@ -209,6 +212,8 @@ class World:
             if server.busy_left:
                 server.busy_left -= 1
                 return Reason.BMC_BUSY, "busy", {}, {}
+            if self._is_on(server, now):
+                return _OK, "", {"sent": False, **self._power(name, server, intent, now)}, {}
             self._switch_on(name, server, intent.attempt, now)
             on_at = server.on_at
             if on_at is None:
