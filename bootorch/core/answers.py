@@ -225,6 +225,7 @@ def _unsent(state: State, host: HostState, event: Answer, ok: bool) -> None:
     host.on_attempts -= 1
     host.retries -= host.on_attempts > 0
     host.on_t, host.on_real_t = host.on_before
+    host.on_refused = None if ok else (event.reason, event.detail)
     power = event.data.get("power")
     if power == "on":
         host.power, host.read_t = "on", event.t

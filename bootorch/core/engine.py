@@ -472,9 +472,8 @@ class Engine:
             return
         if reason is R_OK:
             reason, said = host.on_refused if host.on_refused is not None else (R_POWER_NO_EFFECT, "")
-            detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons" + (
-                f": {said}" if said else ""
-            )
+            tried = f"after {host.on_attempts} power-ons" if host.on_attempts else "and no power-on could be sent"
+            detail = f"still {host.power or 'unknown'} {tried}" + (f": {said}" if said else "")
             found = diagnose(host.symptoms)
             came_on = host.symptoms.get("power") == "on"  # only now: too early to say anything of its boot
             if found.sure and found.reason is not R_NO_BOOT and not came_on:

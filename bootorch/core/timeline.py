@@ -64,7 +64,7 @@ _PHASE_OF_STAGE = {stage: Phase(stage.value) for stage in Stage}
 
 def phase_of(host: HostState) -> Phase:
     """The phase that an unsettled host is in."""
-    if host.may_go and host.admitted_t is None:
+    if host.stage is Stage.POWER and host.admitted_t is None:
         return Phase.HELD
     if host.stage is Stage.REDEPLOY and host.redeploy_t is None:
         return Phase.HELD
@@ -237,6 +237,7 @@ class Timeline:
                     child = self.tracks[name]
                     if child.settled_t is None:
                         child.released_by = event.host
+                        self._look(name, event)  # it may be held by something else from now on
             case Intent(kind=Kind.POWER_ON | Kind.POWER_CYCLE | Kind.BOOT_DEVICE):
                 self._command(event)
             case Answer():
@@ -280,7 +281,8 @@ class Timeline:
             track.settled_t = host.settled_t
         else:
             track.settled_t = None  # a host that was outside --limit may belong to the run again
-            phase = phase_of(host)
+            # Off as it was read ahead, and everything that it depends on is there.
+            phase = Phase.HELD if host.stage is Stage.WAIT and host.may_go else phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
         server, level = host.host, host.draw.level

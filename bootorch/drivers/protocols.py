@@ -47,8 +47,8 @@ class PowerDriver(Protocol):
         ...
 
     async def on(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
-        """Power on a host that is off, in one session: read the state; where it is off, set ``device`` for the next boot
-        only (none: leave the boot order alone), then send the power-on, once.
+        """Power on a host that is off, in one session: read the state; where it is off, set ``device`` for the next
+        boot only (none: leave the boot order alone), then send the power-on, once.
 
         ``data``: ``power``, as read before, where it could be; ``sent`` false where no power-on has left: it was on, or
         what comes before the power-on failed.

@@ -214,7 +214,10 @@ def boot_device(
     for name in (model, vendors.manufacturer_name(vendor)):
         source = quirks.boot_source(source, efi=efi, vendor=name)
     yield _KEEP_VALID
-    yield msg.set_boot_option(5, msg.boot_flags(source, efi=efi, persistent=persistent))
+    command = msg.set_boot_option(5, msg.boot_flags(source, efi=efi, persistent=persistent))
+    answer = yield from ask_patiently(command)
+    if answer.completion != Completion.OK:
+        return Verdict(msg.reason_of(command, answer.completion), refusal(command, answer))
     flags = yield from ask_optional(msg.get_boot_option(5), msg.parse_boot_flags)
     if flags is None:
         return BootSet(source, efi, persistent, False, "this BMC does not tell its boot flags")
