@@ -238,8 +238,9 @@ class RedfishSocket:
         )
 
     async def close(self) -> None:
-        self._socket.close()
-        if self._server is not None:
+        if self._server is None:
+            self._socket.close()
+        else:
             self._server.close()
         if self._handlers is not None:
             await self._handlers.shutdown(0.1)

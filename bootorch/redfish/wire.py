@@ -8,7 +8,6 @@ what was sent (a ``PropertyValueFormatError`` quotes the value, and that may be 
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from base64 import b64encode
@@ -151,7 +150,7 @@ def watts(value: object) -> float | None:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and 0 <= value <= MOST_WATTS else None
+    return float(value) if 0 <= value <= MOST_WATTS else None
 
 
 def messages(body: Json | None) -> tuple[str, ...]:
