@@ -107,20 +107,20 @@ Steps = Generator["Signed | Pause", "Response | None", object]
 def exchange(credentials: Credentials, script: Callable[[Json], Script], session: Session) -> Steps:
     """Yields requests to send and pauses to make, is sent responses (None after a pause), returns the script's value,
     or a Verdict where there is none. A password is sent once: ``BMC_AUTH_FAILED`` says that it was refused."""
-    found = yield from _ask(Request("GET", ROOT), session)
-    if found.reason not in (Reason.OK, Reason.BMC_AUTH_FAILED):
-        return Verdict(found.reason, found.detail)
-    root: Json = found.body or {}
-    sessions = link(part(root, "Links", "Sessions"))
-    if not root:
-        sessions = SESSIONS
-    if failure := (yield from _login(credentials, sessions, session)):
-        return failure
-    if not root:
+    response, found = yield from _send(Request("GET", ROOT), session)
+    if found.reason is Reason.BMC_AUTH_FAILED and "basic" in response.headers.get("www-authenticate", "").lower():
+        session.auth = Auth(credentials.password, credentials.user)
         found = yield from _ask(Request("GET", ROOT), session)
-        if found.body is None:
-            return Verdict(found.reason, found.detail)
-        root = found.body
+    elif found.reason is Reason.BMC_AUTH_FAILED:
+        if failure := (yield from _login(credentials, SESSIONS, session)):
+            return failure
+        found = yield from _ask(Request("GET", ROOT), session)
+    if found.body is None:
+        return Verdict(found.reason, found.detail)
+    root = found.body
+    sessions = link(part(root, "Links", "Sessions")) or (SESSIONS if part(root, "SessionService") else "")
+    if not session.open and (failure := (yield from _login(credentials, sessions, session))):
+        return failure
     steps = script(root)
     renewed = False
     try:
@@ -148,8 +148,9 @@ def _login(
     credentials: Credentials, sessions: str, session: Session
 ) -> Generator[Signed | Pause, Response | None, Verdict | None]:
     """A session, or Basic authentication for each request where the service has no sessions."""
-    session.auth = Auth(credentials.password, credentials.user)
+    basic = Auth(credentials.password, credentials.user)
     if not sessions:
+        session.auth = basic
         return None
     session.auth = None
     body: Mapping[str, str | Secret] = {"UserName": credentials.user, "Password": credentials.password}
@@ -163,7 +164,7 @@ def _login(
         session.path = link(response.headers.get("location")) or link(document(response) or {})
         return None
     if answer.reason is Reason.BMC_UNSUPPORTED:
-        session.auth = Auth(credentials.password, credentials.user)
+        session.auth = basic
         return None
     return Verdict(answer.reason, answer.detail)
 

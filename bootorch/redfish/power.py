@@ -121,18 +121,22 @@ def _ambiguous(names: Iterable[str]) -> Verdict:
 
 def _chassis(path: str, body: Json, looked: _Looked) -> _Parts:
     """EnvironmentMetrics (2020.4) first, then the older Power, then the sum of the power supplies' inputs."""
-    metrics_path = link(part(body, "EnvironmentMetrics"))
+    metrics_path = _linked(body, "EnvironmentMetrics")
     metrics = yield from looked.get(metrics_path)
     if metrics is not None and (draw := _excerpt(metrics_path, metrics, "PowerWatts", looked)):
         return draw
-    power_path = link(part(body, "Power"))
+    power_path = _linked(body, "Power")
     power = yield from looked.get(power_path)
     if power is not None and (draw := power_control(power_path, power, (path, *_systems(body)), looked.no)):
         return draw
-    subsystem = yield from looked.get(link(part(body, "PowerSubsystem")))
+    subsystem = yield from looked.get(_linked(body, "PowerSubsystem"))
     if subsystem is not None and (supplies := link(part(subsystem, "PowerSupplies"))):
         return (yield from _sum(supplies, "InputPowerWatts", looked))
     return None
+
+
+def _linked(chassis: Json, name: str) -> str:
+    return link(part(chassis, name)) or link(part(chassis, "Links", name))
 
 
 def power_control(path: str, power: Json, own: Iterable[str], no: Callable[[str], None]) -> Draw | None:

@@ -66,7 +66,9 @@ WATTS_AS_TEXT: Final = Rule(
 )
 ALWAYS: Final = (
     WATTS_AS_TEXT,
-    Rule("the root wants a login first", "client.exchange", "against DSP0266, 13.3.1; seen behind gateways"),
+    Rule("the root wants a login first", "client.exchange", "against DSP0266, 13.3.1: sushy-emulator with a password"),
+    Rule("the root links SessionService and not its Sessions", "client.exchange", "badfish's iDRAC emulator"),
+    Rule("a chassis has Power among its Links", "power._linked", "badfish's iDRAC emulator"),
     Rule("Location of a new session is an absolute URL", "wire.link", "iLO, iDRAC; DSP0266 allows both"),
     Rule("a new session answers 200 instead of 201", "client.exchange", "DSP0266 wants 201"),
     Rule("identity is no encoding for it: 406", "client.exchange", "some BMCs, for which Accept-Encoding is left out"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import ip_network
@@ -15,7 +14,6 @@ import pytest
 
 from bootorch.core.model import Endpoint, Site
 from bootorch.core.reasons import Reason
-from bootorch.core.secret import Secret
 from bootorch.drivers.protocols import DrawDriver, Reply
 from bootorch.drivers.redfish import RedfishDraw
 from bootorch.lab.redfish import MOST_SESSIONS
@@ -389,5 +387,3 @@ async def test_many_at_once_are_bounded(driver: RedfishDraw, tls: Tls) -> None:
     server.close()
     assert {reply.reason for reply in replies} == {Reason.BMC_UNREACHABLE}
     assert most == EXCHANGES_AT_ONCE
-
-

@@ -57,6 +57,14 @@ def test_a_root_that_wants_a_login_gets_one() -> None:
     service = Scripted({THING: {"a": 1}}, once(ROOT, error(401)))
     assert run(service, thing)[0] == {"a": 1}
     assert service.seen[:3] == [f"GET {ROOT}", f"POST {SESSIONS}", f"GET {ROOT}"]
+    assert service.logins == 1
+    service = Scripted({THING: {"a": 1}}, once(ROOT, error(401, www_authenticate='Basic realm="BMC"')), sessions=False)
+    assert run(service, thing)[0] == {"a": 1}
+    assert service.seen == [f"GET {ROOT}", f"GET {ROOT}", f"GET {THING}"]
+    service = Scripted({}, lambda signed: error(401, www_authenticate="Basic"))
+    found, _ = run(service, thing)
+    assert isinstance(found, Verdict)
+    assert (found.reason, len(service.seen)) == (Reason.BMC_AUTH_FAILED, 2)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +182,7 @@ def test_secrets_are_spelt_out_for_the_wire_only() -> None:
     ("user", "password"), [("", b"x"), ("a:b", b"x"), ("a\n", b"x"), ("a", b""), ("a", b"\xff\xfe"), ("a", b"x" * 129)]
 )
 def test_credentials_that_cannot_be_carried(user: str, password: bytes) -> None:
-    with pytest.raises(ValueError, match="the (password|user name)"):
+    with pytest.raises(ValueError, match=r"the (password|user name)"):
         Credentials(user, Secret(password))
 
 

@@ -190,7 +190,9 @@ def test_trouble_is_told_before_absence() -> None:
     refused(found, "EnvironmentMetrics: 403", reason=Reason.BMC_REFUSED)
 
 
-@pytest.mark.parametrize("path", ["//127.0.0.2/x", "https://10.0.0.1/../x", "/a b", "/x\r\nHost: y", 3, None, "x", "/" * 600])
+@pytest.mark.parametrize(
+    "path", ["//127.0.0.2/x", "https://10.0.0.1/../x", "/a b", "/x\r\nHost: y", 3, None, "x", "/" * 600]
+)
 def test_links_that_lead_elsewhere_are_not_followed(path: object) -> None:
     service = Scripted({"/redfish/v1/Chassis": {"Members": [{"@odata.id": path}]}})
     found, _ = run(service, partial(host_draw))
@@ -267,8 +269,8 @@ bodies = st.recursive(
         | st.dictionaries(
             st.sampled_from(
                 ["Members", "@odata.id", "@odata.type", "Links", "ComputerSystems", "ContainedBy", "EnvironmentMetrics",
-                 "Power", "PowerControl", "PowerConsumedWatts", "RelatedItem", "PowerSubsystem", "PowerSupplies", "Metrics",
-                 "PowerWatts", "Reading", "ReadingUnits", "Status", "State", "Mains", "Chassis"]
+                 "Power", "PowerControl", "PowerConsumedWatts", "RelatedItem", "PowerSubsystem", "PowerSupplies",
+                 "Metrics", "PowerWatts", "Reading", "ReadingUnits", "Status", "State", "Mains", "Chassis"]
             ),
             inner,
             max_size=4,
