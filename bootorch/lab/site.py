@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bootorch.core.model import Deadlines, Outcome
 from bootorch.core.reasons import Reason
+from bootorch.lab.chassis import STANDBY_WATTS
 from bootorch.lab.fleet import (
     DATABASE,
     DEPLOY,
@@ -265,7 +266,8 @@ def deadlines(options: LabOptions) -> Deadlines:
 def _feeds(fleet: Fleet, options: LabOptions, fingerprint: str) -> dict[str, dict[str, Any]]:
     """A tree of one hall with two feeds: 95 % of what would be drawn if all booted at once, which no order does.
 
-    Never less than the last host needs to boot while all others run, or it would wait for ever.
+    Never less than the last host needs to boot while all others run, or it would wait for ever. A PDU also sees the
+    BMCs of servers that are off, which no model counts.
     """
     hosts: dict[str, list[tuple[float, float]]] = {}
     for host in fleet.hosts:
@@ -273,6 +275,8 @@ def _feeds(fleet: Fleet, options: LabOptions, fingerprint: str) -> dict[str, dic
     budgets: dict[str, dict[str, Any]] = {}
     for feed, watts in sorted(hosts.items()):
         last = ceil(sum(steady for _, steady in watts) + max(peak - steady for peak, steady in watts))
+        if fingerprint:
+            last += STANDBY_WATTS * len(watts)
         budgets[feed] = {"budget_watts": max(last, round(0.95 * sum(peak for peak, _ in watts)))}
     hall = {"budget_watts": sum(feed["budget_watts"] for feed in budgets.values())}
     if fingerprint:
