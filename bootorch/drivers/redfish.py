@@ -143,7 +143,9 @@ class _Wire:
         import aiohttp
 
         session = Session()
-        connector = aiohttp.TCPConnector(limit=1, ssl=self._context, use_dns_cache=False)
+        # One object for all requests: aiohttp tells connections apart by it.
+        pinned = aiohttp.Fingerprint(self._trust.fingerprint) if self._trust.fingerprint else None
+        connector = aiohttp.TCPConnector(limit=1, ssl=pinned or self._context, use_dns_cache=False)
         async with aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -223,7 +225,6 @@ class _Wire:
             ) from None
 
     async def _once(self, http: aiohttp.ClientSession, signed: Signed) -> Response:
-        import aiohttp
         from yarl import URL
 
         headers, body = encode(signed)
@@ -236,7 +237,6 @@ class _Wire:
             data=body or None,
             allow_redirects=False,
             skip_auto_headers=() if signed.identity else ("Accept-Encoding",),
-            ssl=aiohttp.Fingerprint(self._trust.fingerprint) if self._trust.fingerprint else self._context,
             server_hostname=self._server_name or None,
         ) as response:
             content = bytearray()

@@ -326,6 +326,21 @@ async def test_a_service_that_closes_every_connection_without_a_word(driver: Red
         assert len(used) > 3
 
 
+@pytest.mark.parametrize("trust", ["pinned", "insecure", "ca"])
+async def test_an_exchange_is_one_connection(driver: RedfishDraw, tls: Tls, trust: str) -> None:
+    used: set[asyncio.StreamWriter] = set()
+    tree = server_tree()
+
+    async def hand(line: str, body: bytes, writer: asyncio.StreamWriter) -> bytes:
+        used.add(writer)
+        return http(tree[line.split()[1]])
+
+    said = {"pinned": tls.pinned, "ca": f"ca:{tls.file}"}.get(trust, trust)
+    async with liar(tls.context, hand) as endpoint:
+        assert (await driver.host(host_at(endpoint, redfish_tls=said), 10)).ok
+    assert len(used) == 1, "a TLS handshake is dear for a BMC"
+
+
 async def test_a_busy_service_is_waited_for(driver: RedfishDraw, tls: Tls) -> None:
     tree = server_tree()
 
