@@ -229,7 +229,7 @@ class _Wire:
 
         headers, body = encode(signed)
         path = signed.request.path
-        url = URL.build(scheme="https", host=self._endpoint.address, port=self._endpoint.port, path=path, encoded=True)
+        url = URL(f"https://{self._endpoint}{path}", encoded=True)
         async with http.request(
             signed.request.method,
             url,

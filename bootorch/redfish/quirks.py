@@ -56,6 +56,8 @@ def refusal(status: int, messages: Sequence[str]) -> tuple[Reason, bool]:
 
 
 class Rule(NamedTuple):
+    """``kept_by``: module and name of the code that keeps it."""
+
     what: str
     kept_by: str
     source: str
@@ -73,9 +75,13 @@ ALWAYS: Final = (
     Rule("a new session answers 200 instead of 201", "client.exchange", "DSP0266 wants 201"),
     Rule("identity is no encoding for it: 406", "client.exchange", "some BMCs, for which Accept-Encoding is left out"),
     Rule("bodies are packed although identity was asked for", "wire.document", "the other half of the same"),
-    Rule("a connection that is kept open is closed without a word", "Request.again", "many BMCs and keep-alive"),
-    Rule("PowerControl is there and empty", "power", "Dell R740, iDRAC 4.22: quadsproject/badfish, issue 388"),
-    Rule("PowerControl has no PowerConsumedWatts", "power", "NVIDIA: quadsproject/badfish, issue 395"),
-    Rule("a power sensor answers 500", "power: the next source is asked", "OpenBMC: ibm-openbmc/dev, issue 3620"),
-    Rule("0 W until something was measured", "power: a host that runs draws more", "assumption: harmless elsewhere"),
+    Rule("a connection that is kept open is closed without a word", "wire.Request", "many BMCs and keep-alive"),
+    Rule(
+        "PowerControl is there and empty",
+        "power.power_control",
+        "Dell R740, iDRAC 4.22: quadsproject/badfish, issue 388",
+    ),
+    Rule("PowerControl has no PowerConsumedWatts", "power.power_control", "NVIDIA: quadsproject/badfish, issue 395"),
+    Rule("a power sensor answers 500", "power._chassis", "OpenBMC: ibm-openbmc/dev, issue 3620"),
+    Rule("0 W until something was measured", "power.host_draw", "assumption: harmless elsewhere"),
 )

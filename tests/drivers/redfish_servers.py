@@ -124,7 +124,7 @@ Hand = Callable[[str, bytes, asyncio.StreamWriter], Awaitable[bytes | None]]
 
 
 @asynccontextmanager
-async def liar(context: ssl.SSLContext | None, hand: Hand) -> AsyncIterator[Endpoint]:
+async def liar(context: ssl.SSLContext | None, hand: Hand, address: str = "127.0.0.1") -> AsyncIterator[Endpoint]:
     """``hand``: request line and body in, the bytes of the response out; None: nothing, the connection stays open."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -150,7 +150,7 @@ async def liar(context: ssl.SSLContext | None, hand: Hand) -> AsyncIterator[Endp
             writer.transport.abort()
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, address, 0, ssl=context)
     try:
         yield Endpoint(*server.sockets[0].getsockname()[:2])
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bootorch.core.model import Endpoint, Site
+from bootorch.core.model import Endpoint, RedfishMeter, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.protocols import DrawDriver, Reply
 from bootorch.drivers.redfish import RedfishDraw
@@ -20,6 +20,7 @@ from bootorch.lab.redfish import MOST_SESSIONS
 from bootorch.redfish.wire import MOST_BYTES, ROOT
 from tests.drivers.redfish_servers import (
     PASSWORD,
+    PASSWORD_FILE,
     PDU,
     SITE,
     Secrets,
@@ -94,6 +95,24 @@ async def test_an_authority_and_the_name_in_the_certificate(driver: RedfishDraw,
         assert (await driver.host(bmc.host("insecure"), 10)).ok
         for missing in ("ca:nosuch.pem", "sha256:12"):
             assert (await driver.host(bmc.host(missing), 10)).reason is Reason.BMC_CERTIFICATE
+
+
+async def test_ipv6(driver: RedfishDraw, tmp_path: Path) -> None:
+    tls, tree = Tls.made(tmp_path / "bmc.pem", "::1"), server_tree()
+
+    async def hand(line: str, body: bytes, writer: asyncio.StreamWriter) -> bytes:
+        return http(tree[line.split()[1]])
+
+    secrets = Secrets()
+    here = RedfishDraw(Site((ip_network("::1/128"),), ()), secrets, secrets, tmp_path)
+    try:
+        async with liar(tls.context, hand, "::1") as endpoint:
+            assert (await here.host(host_at(endpoint, redfish_tls="ca:bmc.pem"), 10)).ok
+            meter = RedfishMeter(f"https://{endpoint}{PDU}", "admin", PASSWORD_FILE, tls.pinned)
+            assert (await here.feed(meter, 10)).ok
+            assert (await driver.feed(meter, 10)).reason is Reason.OUTSIDE_SITE
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
 
 
 async def test_what_speaks_no_tls_gets_no_password(driver: RedfishDraw) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
+from importlib import import_module
 
 import pytest
 from hypothesis import given
@@ -200,5 +201,8 @@ def test_messages_are_identifiers() -> None:
     assert messages(None) == ()
 
 
-def test_every_quirk_has_a_source() -> None:
+def test_every_quirk_has_a_source_and_code_that_keeps_it() -> None:
     assert all(row.source for row in (*quirks.REFUSALS, *quirks.ALWAYS))
+    for rule in quirks.ALWAYS:
+        module, name = rule.kept_by.split(".")
+        assert hasattr(import_module(f"bootorch.redfish.{module}"), name), rule
