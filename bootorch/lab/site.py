@@ -286,7 +286,7 @@ def _feeds(fleet: Fleet, options: LabOptions, fingerprint: str) -> dict[str, dic
                 "user": BMC_USER.decode(),
                 "password_file": str(BMC_PASSWORD),
                 "tls": f"sha256:{fingerprint}",
-                "every": "2s",
+                "every": "5s",
             }
     return {"hall": hall, **budgets}
 

@@ -245,8 +245,10 @@ async def test_the_session_is_closed_however_it_ends(driver: RedfishDraw, tls: T
         return {"reset": b"", "no JSON": http(b"<html>")}.get(how)
 
     async with liar(tls.context, hand) as endpoint:
-        work = asyncio.ensure_future(driver.host(host_at(endpoint, redfish_tls=tls.pinned), 0.6))
-        await asked.wait()
+        limit_s = 2.0 if how == "deadline" else 60.0
+        work = asyncio.ensure_future(driver.host(host_at(endpoint, redfish_tls=tls.pinned), limit_s))
+        async with asyncio.timeout(60):
+            await asked.wait()
         if how == "cancel":
             work.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -291,7 +293,7 @@ ROOT_BODY = {"Chassis": {"@odata.id": f"{ROOT}Chassis"}}
         (http(b"[1]"), Reason.BMC_PROTOCOL, "no JSON object"),
         (http(b"[" * 200_000), Reason.BMC_PROTOCOL, "no JSON object"),
         (b"SSH-2.0-dropbear\r\n\r\n", Reason.BMC_PROTOCOL, "no HTTP"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", Reason.BMC_LOST, ""),  # and then silence
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", None, ""),  # and then silence
         (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", Reason.BMC_PROTOCOL, "no HTTP"),
         (http(b"a" * (MOST_BYTES + 1)), Reason.BMC_PROTOCOL, "more than 1 MiB"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"8000\r\n" + b"a" * 0x8000 + b"\r\n", None, ""),
@@ -303,9 +305,8 @@ ROOT_BODY = {"Chassis": {"@odata.id": f"{ROOT}Chassis"}}
     ],
 )  # fmt: skip
 async def test_lies(driver: RedfishDraw, tls: Tls, said: bytes, reason: Reason | None, detail: str) -> None:
-    reply = await answers(driver, tls, said, timeout_s=1.5)
-    assert not reply.ok
-    assert reason is None or reply.reason in (reason, Reason.BMC_UNREACHABLE)
+    reply = await answers(driver, tls, said, timeout_s=30 if detail else 1.5)
+    assert reply.reason is (reason or Reason.BMC_UNREACHABLE)
     assert detail in reply.detail
     assert reply.detail.isprintable()
 
@@ -313,7 +314,7 @@ async def test_lies(driver: RedfishDraw, tls: Tls, said: bytes, reason: Reason |
 async def test_silence_and_a_reset(driver: RedfishDraw, tls: Tls) -> None:
     reply = await answers(driver, tls, None, timeout_s=0.3)
     assert (reply.reason, "nothing within 0.3 s" in reply.detail) == (Reason.BMC_UNREACHABLE, True)
-    reply = await answers(driver, tls, http(ROOT_BODY), None, timeout_s=0.3)
+    reply = await answers(driver, tls, http(ROOT_BODY), None, timeout_s=2)
     assert (reply.reason, "after 1 answers" in reply.detail) == (Reason.BMC_LOST, True)
     assert (await answers(driver, tls, b"")).reason is Reason.BMC_LOST
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -417,7 +418,7 @@ async def test_many_at_once_are_bounded(driver: RedfishDraw, tls: Tls) -> None:
     server = await asyncio.start_server(hold, "0.0.0.0", 0)
     port = server.sockets[0].getsockname()[1]
     hosts = [host_at(Endpoint(f"127.0.1.{n + 1}", port), redfish_tls="insecure") for n in range(EXCHANGES_AT_ONCE + 20)]
-    replies = await asyncio.gather(*(driver.host(host, 0.3) for host in hosts))
+    replies = await asyncio.gather(*(driver.host(host, 1) for host in hosts))
     server.close()
     assert {reply.reason for reply in replies} == {Reason.BMC_UNREACHABLE}
-    assert most == EXCHANGES_AT_ONCE
+    assert 1 < most <= EXCHANGES_AT_ONCE

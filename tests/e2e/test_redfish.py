@@ -73,7 +73,7 @@ def test_with_the_measured_draw_all_of_them_fit(lab: LabFactory) -> None:
 
 
 def test_a_pdu_is_the_meter_of_its_feeds(lab: LabFactory) -> None:
-    info = lab(8, redfish=True)
+    info = lab(8, redfish=True, boot_seconds=(1.5, 2.0))  # five boots in a row: longer than one interval of the meter
     done = bootorch("run", info.plan)
     assert done.returncode == 0, done.stderr
     readings = answers(info, Kind.FEED_METER)

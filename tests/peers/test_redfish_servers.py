@@ -55,7 +55,7 @@ def running(code: str, log: Path, port: int, *arguments: str, env: Mapping[str, 
             [sys.executable, "-c", code, *arguments], stdout=out, stderr=out, env={**os.environ, **env}, cwd=log.parent
         )
         try:
-            give_up = time.monotonic() + 30
+            give_up = time.monotonic() + 90
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), 1).close()
