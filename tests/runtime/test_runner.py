@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,13 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import State
 from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
+from bootorch.drivers.redfish import RedfishDraw
 from bootorch.runtime.executor import Drivers, Executor
 from bootorch.runtime.journal import Journal, JournalError
 from bootorch.runtime.runner import Runner
 from bootorch.sim.machine import BootFailure, Machine, MachineSpec
+from tests.drivers.redfish_servers import SITE, Tls, served
+from tests.drivers.redfish_servers import Secrets as RedfishSecrets
 from tests.plans import group, make_plan
 
 QUICK = Deadlines(bmc=5, power=4, boot=5, ready=5, redeploy=5, verify=5)
@@ -385,3 +389,24 @@ async def test_the_meters_are_asked_through_the_executor(tmp_path: Path) -> None
     assert (of_feed.reason, of_feed.data) == (Reason.OK, {"watts": 1500.0})
     of_host = await executor.perform(Intent(0.0, 2, Kind.METER, "web1", args=args))
     assert (of_host.reason, of_host.data) == (Reason.OK, {"watts": 8.0})
+
+
+async def test_what_is_measured_by_redfish_is_asked_of_the_driver_for_it(tmp_path: Path) -> None:
+    tls = Tls.made(tmp_path / "bmc.pem")
+    async with served(tls) as bmc:
+        feeds = {"hall": FeedLimit(9000.0, meter=Meter((), 30.0, bmc.meter(tls)))}
+        made = make_plan({"web": (2, group(deadlines=QUICK))}, Limits(feeds=feeds, measure=True))
+        by_redfish = replace(made.hosts["web1"], bmc=bmc.host(tls).bmc, bmc_user="admin", facts=bmc.host(tls).facts)
+        plan = replace(made, hosts={**made.hosts, "web1": by_redfish})
+        fleet, secrets = Fleet(plan), RedfishSecrets()
+        redfish = RedfishDraw(SITE, secrets, secrets, tmp_path)
+        executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet, redfish), "run")
+        args = {"timeout_s": 10.0}
+        found = [
+            await executor.perform(Intent(0.0, number, kind, target, args=args))
+            for number, (kind, target) in enumerate(
+                [(Kind.FEED_METER, "hall"), (Kind.METER, "web1"), (Kind.METER, "web2")]
+            )
+        ]
+        assert [result.data["watts"] for result in found] == [212.5, 212.5, 8.0]
+        assert fleet.calls == [("meter", "web2")]
