@@ -26,6 +26,7 @@ from bootorch.ui.services import (
     ResumeRequest,
     RunRequest,
     RunResult,
+    Status,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.journal import Journal, Moment
+    from bootorch.runtime.keeper import Keeper
     from bootorch.runtime.load import LoadedPlan
     from bootorch.runtime.secrets import Secrets
 
@@ -102,6 +104,7 @@ class Runs:
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, RunStarted
         from bootorch.runtime.journal import Journal, machine_boot_id
+        from bootorch.runtime.keeper import Keeper
         from bootorch.runtime.planfile import read_plan
         from bootorch.runtime.rundir import JOURNAL, held, new_run_dir, runs_dir
 
@@ -152,8 +155,11 @@ class Runs:
             ]
             for event in first:
                 engine.apply(event)
-            journal.append(first)
-            return self._drive(engine, journal, loaded, first, observer, request, request.load.vault_password_file)
+            keeper = Keeper(engine.state, first)
+            journal.append(first, status=keeper.due(0.0))
+            return self._drive(
+                engine, journal, loaded, first, observer, request, request.load.vault_password_file, keeper
+            )
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
@@ -193,8 +199,9 @@ class Runs:
             for change in said:
                 engine.apply(change)
             first += said
-            journal.append(first)
-            return self._drive(engine, journal, loaded, [*past, *first], observer, request, request.vault_password_file)
+            keeper = _keeper(engine, journal, first)
+            journal.append(first, status=keeper.due(state.t))
+            return self._drive(engine, journal, loaded, first, observer, request, request.vault_password_file, keeper)
 
     def _drive(
         self,
@@ -205,6 +212,7 @@ class Runs:
         observer: Observer,
         request: RunRequest | ResumeRequest,
         vault_password_file: Path | None,
+        keeper: Keeper,
     ) -> RunResult:
         import asyncio
         import gc
@@ -226,13 +234,17 @@ class Runs:
             try:
                 executor = Executor(loaded.plan, drivers, engine.state.run_id, engine.state.booting())
                 runner = Runner(
-                    engine, journal, executor, observer, clock, wait_gates=request.wait_gates, by=request.by
+                    engine, journal, executor, observer, clock, keeper, wait_gates=request.wait_gates, by=request.by
                 )
                 return await runner.run(first)
             finally:
                 await drivers.aclose()
 
-        tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
+        def tell(outlook: str) -> None:
+            keeper.foretell(outlook)
+            if isinstance(observer, OutlookObserver):
+                observer.on_outlook(outlook)
+
         with ExitStack() as beside:
             if request.forecast:
                 estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
@@ -244,13 +256,27 @@ class Runs:
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())
             engine.apply(end)
-            journal.append([end])
+            keeper.tell([end])
+            journal.append([end], status=keeper.due(end.t, last=True))
             observer.on_events([end], engine.state)
         events = list(journal.events())
         code = Exit.INTERRUPTED if verdict == "interrupted" else _exit_code(engine.state)
         return RunResult(code, engine.state, events, journal.path.parent)
 
     # -- records and words --------------------------------------------------------------
+
+    def status(self, target: Path) -> Status:
+        from bootorch.core.standing import SCHEMA
+        from bootorch.runtime.journal import Journal
+        from bootorch.runtime.rundir import is_held
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            kept = journal.kept()
+        if kept is None or kept.document.get("schema") != SCHEMA or kept.event > kept.events:
+            return _status_of(self.history(target))
+        running = is_held(path.parent)
+        return Status(kept.document, path.parent, running, kept.event, kept.events - kept.event, kept.wall_s)
 
     def history(self, target: Path) -> History:
         from bootorch.core.recovery import replay
@@ -411,6 +437,33 @@ def _journal(target: Path, *, unfinished: bool = False) -> Path:
         remedy = f"bootorch run {target}, or give the directory of a run"
         raise InvalidInput(Problem(f"no run of plan {spec.name} is kept here", str(target), remedy))
     return candidates[-1]
+
+
+def _keeper(engine: Engine, journal: Journal, first: Sequence[Event]) -> Keeper:
+    """Of a run that goes on: the journal has what its state does not remember. ``first`` is not committed yet."""
+    from bootorch.core.events import Kind
+    from bootorch.runtime.keeper import REMEMBERED, Keeper
+
+    past = [*journal.events(*REMEMBERED), *first]
+    return Keeper(engine.state, past, journal.count(Kind.POWER_ON), journal.count(Kind.POWER_CYCLE))
+
+
+def _status_of(history: History) -> Status:
+    """Of a run whose process kept no status (of this version): made of all its events."""
+    from bootorch.core.changes import Changes
+    from bootorch.core.standing import Standing
+    from bootorch.core.state import State
+    from bootorch.core.tally import Tally
+
+    state = State(history.state.plan)
+    tally, changes = Tally(state), Changes(state.plan)
+    for event in history.events:
+        state.advance(event.t)
+        state.fold(event)
+        tally.tell(event)
+        changes.fold(event)
+    document = Standing(state, tally, changes).document(whole=True)
+    return Status(document, history.run_dir, history.running, len(history.events), 0, None)
 
 
 def _finished(journal: Path) -> bool:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootorch.core.errors import Exit, InvalidInput, OperatorError, Problem
-from bootorch.core.events import Event, EventError, decode, encode
+from bootorch.core.events import Event, EventError, Kind, decode, encode
+from bootorch.runtime import standing
 
 FORMAT = 1
 _BUSY_MS = 5_000  # another process writes a command at most now and then: milliseconds, never seconds
@@ -134,22 +135,29 @@ class Journal:
     # -- events -----------------------------------------------------------------
 
     def append(
-        self, events: Iterable[Event], at: Moment | None = None, taken: Mapping[int, Mapping[str, str]] | None = None
+        self,
+        events: Iterable[Event],
+        at: Moment | None = None,
+        taken: Mapping[int, Mapping[str, str]] | None = None,
+        status: str | None = None,
     ) -> None:
         """Durable when this returns. Events that are not durable by their own word are left out.
 
         ``taken``: what is said to the commands (by their numbers) that were heard, committed with the events.
+        ``status``: where the run stands after them (``runtime.standing``), committed with them too.
         """
         moment = at if at is not None else Moment.now()
         lasting = (event for event in events if getattr(event, "durable", True))
         rows = [(encode(event), moment.wall_s, moment.boot_s) for event in lasting]
         marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
-        if not rows and not marks:
+        if not rows and not marks and status is None:
             return
         try:
             with self._db:
                 self._db.executemany("INSERT INTO events (body, wall_s, boot_s) VALUES (?, ?, ?)", rows)
                 self._db.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", marks)
+                if status is not None:
+                    standing.put(self._db, status, moment.wall_s)
         except sqlite3.Error as error:
             remedy = "free space or repair the disk, then bootorch resume; nothing was sent without a record"
             raise JournalError(Problem(f"the journal cannot be written: {error}", str(self.path), remedy)) from error
@@ -177,6 +185,14 @@ class Journal:
     def last_moment(self) -> Moment | None:
         row = self._db.execute("SELECT wall_s, boot_s FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else Moment(*row)
+
+    def kept(self) -> standing.Kept | None:
+        """Where the run stands, as its process has kept it."""
+        return standing.get(self._db)
+
+    def count(self, kind: Kind) -> int:
+        """How many effects of ``kind`` were begun."""
+        return standing.count(self._db, kind)
 
     # -- words from other processes -------------------------------------------------
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, Change, Changes, quantity
+from bootorch.core.changes import CHANGES, Change, Changes
+from bootorch.core.units import quantity
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import (
     Adapted,
