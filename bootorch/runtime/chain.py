@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -44,6 +44,26 @@ def genesis(meta: Iterable[tuple[str, bytes]]) -> bytes:
 def link(before: bytes, body: str, wall_s: float, boot_s: float) -> bytes:
     """The hash of an event after the one that has ``before``."""
     return sha256(before + _STAMPS.pack(wall_s, boot_s) + body.encode()).digest()
+
+
+def follow(rows: Sequence[Row], seq: int, before: bytes) -> tuple[int, bytes, str]:
+    """How many of ``rows`` follow from event ``seq`` with hash ``before``, the hash of the last that does, and what is
+    wrong with the next (empty: nothing, all do). Without a hash before them only their numbers are looked at."""
+    pack = _STAMPS.pack
+    count = 0
+    try:
+        for count, (number, body, wall_s, boot_s, kept) in enumerate(rows):
+            if number != seq + 1:
+                return count, before, f"event {seq + 1} is missing, event {number} follows"
+            if before:
+                digest = sha256(before + pack(wall_s, boot_s) + body.encode()).digest()
+                if digest != kept:
+                    return count, before, "its hash does not fit what was written"
+                before = digest
+            seq = number
+    except (TypeError, AttributeError, struct.error) as error:  # values of other types than an event's
+        return count, before, f"what stands there is no event: {error}"
+    return len(rows), before, ""
 
 
 @dataclass(frozen=True, slots=True)

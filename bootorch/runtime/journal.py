@@ -16,20 +16,22 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.events import Event, EventError, decode, encode
-from bootorch.runtime.chain import Head, HeadFile, Row, genesis, head_path, link
+from bootorch.runtime.chain import Head, HeadFile, Row, follow, genesis, head_path, link
 from bootorch.runtime.journalfile import (
     FORMAT,
     INSERT,
     TAKEN,
     DamagedJournal,
     JournalError,
+    StrangeHead,
     code,
     connect,
     connect_to_read,
@@ -151,13 +153,20 @@ class Journal:
             message = f"the journal has format {found}, this bootorch reads up to {FORMAT}"
             raise InvalidInput(Problem(message, str(self.path), "use the bootorch that wrote it, or a newer one"))
 
+    def execute(self, query: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """For those who look at the file itself. Raises sqlite3.Error."""
+        return self._db.execute(query, values)
+
     # -- what was planned -----------------------------------------------------
 
     def meta(self, key: str) -> bytes:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            raise InvalidInput(Problem(f"the journal lacks its {key}", str(self.path), "it was not written to its end"))
-        return unpack(row[0])
+        try:
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                return unpack(row[0])
+        except (sqlite3.DatabaseError, zlib.error, TypeError) as error:
+            raise DamagedJournal(1, f"its {key} cannot be read: {error}", self.path) from error
+        raise InvalidInput(Problem(f"the journal lacks its {key}", str(self.path), "it was not written to its end"))
 
     def has_meta(self, key: str) -> bool:
         return self._db.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone() is not None
@@ -265,54 +274,64 @@ class Journal:
         """
         what = "hash" if self.format > 1 else "x''"
         query = f"SELECT seq, body, wall_s, boot_s, {what} FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE}"  # noqa: S608
-        while page := self._db.execute(query, (after,)).fetchall():
-            yield page
-            after = page[-1][0]
+        while True:
+            page: list[Row] = []
+            failed: sqlite3.Error | None = None
+            try:
+                for row in self._db.execute(query, (after,)):
+                    page.append(row)  # noqa: PERF402  (those before a row that cannot be read are good)
+            except sqlite3.Error as error:
+                failed = error
+            if page:
+                after = page[-1][0]
+                yield page
+            if failed is not None:
+                raise failed
+            if not page:
+                return
+
+    def checked(self, after: int = 0) -> Iterator[list[Row]]:
+        """As ``pages``, with every event's number and hash checked. Raises DamagedJournal naming the first event that
+        is not what was written, when those before it have been given out. Format 1 has numbers only."""
+        head = Head.read(head_path(self.path))  # before the events: what is committed meanwhile only adds to them
+        chained = self.format > 1
+        seq, before = after, self.hash_of(after) if chained else b""
+        try:
+            for page in self.pages(after):
+                count, before, wrong = follow(page, seq, before)
+                seq += count
+                if count:
+                    yield page if count == len(page) else page[:count]
+                if wrong:
+                    raise DamagedJournal(seq + 1, wrong, self.path)
+        except sqlite3.Error as error:
+            if code(error) == sqlite3.SQLITE_BUSY:
+                raise trouble(error, self.path, _AGAIN) from error
+            raise DamagedJournal(seq + 1, f"it cannot be read: {error}", self.path) from error
+        if chained and head is not None:
+            self._check_head(head, seq)
 
     def events(self, *kinds: type[Event], after: int = 0) -> Iterator[Event]:
         """All events in order (those after number ``after``), or those of some ``kinds``.
 
-        Without ``kinds`` the chain is checked on the way. Raises DamagedJournal naming the first event that is not
-        what was written, InvalidInput naming one that this bootorch cannot read.
+        Without ``kinds`` they are ``checked``. Raises InvalidInput naming one that this bootorch cannot read.
         """
-        if kinds:
-            yield from self._some(kinds)
-            return
-        head = Head.read(head_path(self.path))  # before the events: what is committed meanwhile only adds to them
-        seq = after
-        try:
-            chained = self.format > 1
-            before = self.hash_of(after) if chained else b""
-            for page in self.pages(after):
-                for row in page:
-                    seq += 1
-                    number, body, wall_s, boot_s, kept = row
-                    if number != seq:
-                        raise DamagedJournal(seq, f"event {seq} is missing, event {number} follows", self.path)
-                    if chained:
-                        before = link(before, body, wall_s, boot_s)
-                        if before != kept:
-                            raise DamagedJournal(seq, "its hash does not fit what was written", self.path)
-                    yield self._decoded(seq, body)
-        except (sqlite3.DatabaseError, TypeError, AttributeError) as error:  # or a value that is no text, no number
-            if isinstance(error, sqlite3.OperationalError) and code(error) != sqlite3.SQLITE_CORRUPT:
-                raise trouble(error, self.path, _AGAIN) from error
-            raise DamagedJournal(seq + 1, f"it cannot be read: {error}", self.path) from error
-        if chained:
-            self._check_head(head, seq)
+        pages = self._some(kinds) if kinds else self.checked(after)
+        for page in pages:
+            for row in page:
+                yield self.decoded(row[0], row[1])
 
-    def _some(self, kinds: tuple[type[Event], ...]) -> Iterator[Event]:
+    def _some(self, kinds: tuple[type[Event], ...]) -> Iterator[list[Row]]:
         # ``encode`` writes the type first, so that the few that are wanted are found without decoding the many.
         which = " OR ".join("body GLOB ?" for _ in kinds)
-        query = f"SELECT seq, body FROM events WHERE {which} ORDER BY seq"  # noqa: S608
+        query = f"SELECT seq, body, wall_s, boot_s, x'' FROM events WHERE {which} ORDER BY seq"  # noqa: S608
         try:
-            found = self._db.execute(query, [f'{{"e":"{kind.type}",*' for kind in kinds]).fetchall()
+            yield self._db.execute(query, [f'{{"e":"{kind.type}",*' for kind in kinds]).fetchall()
         except sqlite3.DatabaseError as error:
             raise trouble(error, self.path, _AGAIN) from error
-        for seq, body in found:
-            yield self._decoded(seq, body)
 
-    def _decoded(self, seq: int, body: str) -> Event:
+    def decoded(self, seq: int, body: str) -> Event:
+        """The event that ``body`` is. Raises InvalidInput naming it where this bootorch cannot read it."""
         try:
             return decode(body)
         except EventError as error:
@@ -320,13 +339,15 @@ class Journal:
             raise InvalidInput(Problem(str(error), where, "use the bootorch that wrote it")) from error
 
     def hash_of(self, seq: int) -> bytes:
-        """The hash of an event; of number 0, what the chain begins with. Raises InvalidInput: there is none such."""
-        if seq == 0:
-            return genesis(self.packed_meta().items())
-        row = self._db.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
-        if row is None:
-            raise DamagedJournal(seq, f"event {seq} is missing", self.path)
-        return bytes(row[0])
+        """The hash of an event; of number 0, what the chain begins with. Raises DamagedJournal: there is none such."""
+        try:
+            if seq == 0:
+                return genesis(self.packed_meta().items())
+            row = self._db.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
+            return bytes(row[0])
+        except (sqlite3.DatabaseError, TypeError) as error:
+            what = f"event {seq:,} is not there" if seq else "plan and inventory at its beginning cannot be read"
+            raise DamagedJournal(max(seq, 1), f"{what}: {error}", self.path) from error
 
     def check_end(self) -> None:
         """Does the journal go as far as its head says? Raises DamagedJournal. Cheap: no event is read but one."""
@@ -334,20 +355,19 @@ class Journal:
         if head is not None and self.format > 1:
             self._check_head(head, self.tail().seq)
 
-    def _check_head(self, head: Head | None, last: int) -> None:
-        if head is None:
-            return
+    def _check_head(self, head: Head, last: int) -> None:
         if head.seq > last:
-            lost = f"event {head.seq} was" if head.seq == last + 1 else f"events {last + 1:,} to {head.seq:,} were"
-            message = f"it ends at event {last:,}, but {lost} written after it: its end is lost"
-            raise DamagedJournal(last + 1, message, self.path)
+            lost = f"event {head.seq:,} was" if head.seq == last + 1 else f"events {last + 1:,} to {head.seq:,} were"
+            raise DamagedJournal(last + 1, f"it ends at event {last:,}, but {lost} written after it", self.path)
         if self.hash_of(head.seq) != head.hash:
-            message = f"{head_path(self.path).name} beside it tells of another event {head.seq:,}"
-            raise DamagedJournal(head.seq, message, self.path)
+            name = head_path(self.path).name
+            message = f"{name} beside it tells of another event {head.seq:,}"
+            remedy = f"if this journal was put here by hand, remove {name}; else take a copy that goes with it"
+            raise StrangeHead(head.seq, message, self.path, remedy)
 
     def last_event(self) -> Event | None:
         row = self._db.execute("SELECT seq, body FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        return None if row is None else self._decoded(*row)
+        return None if row is None else self.decoded(*row)
 
     def last_moment(self) -> Moment | None:
         row = self._db.execute("SELECT wall_s, boot_s FROM events ORDER BY seq DESC LIMIT 1").fetchone()

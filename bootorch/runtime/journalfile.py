@@ -47,13 +47,18 @@ class JournalError(OperatorError):
 
 
 class DamagedJournal(InvalidInput):
-    """Bytes of the journal are not what was written. ``seq``: the first event that is wrong or missing."""
+    """Bytes of the journal are not what was written. ``seq``: the first event that is wrong or missing; 0: none can be
+    read at all. ``what``: what is wrong with it."""
 
-    def __init__(self, seq: int, message: str, path: Path) -> None:
+    def __init__(self, seq: int, message: str, path: Path, remedy: str = "") -> None:
         self.seq = seq
         self.what = message
-        remedy = f"bootorch journal verify {path} tells what is lost, and what can be done"
-        super().__init__(Problem(f"the journal is damaged: {message}", f"{path}, event {seq}", remedy))
+        remedy = remedy or f"bootorch journal verify {path} tells what is lost, and what can be done"
+        super().__init__(Problem(f"the journal is damaged: {message}", f"{path}, event {seq}" if seq else str(path), remedy))
+
+
+class StrangeHead(DamagedJournal):
+    """The head beside the journal is of another one, or the journal was written anew behind its back."""
 
 
 def make(path: Path, meta: Mapping[str, bytes], rows: Iterable[Row] = (), *, head: Head | None = None) -> None:
@@ -143,12 +148,24 @@ def _filled(path: Path) -> bool:
 def _probed(path: Path, how: str) -> sqlite3.Connection:
     connection = _connect(path, how)
     try:
-        connection.execute("PRAGMA user_version").fetchone()
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        try:
+            _probe(connection)
+        except sqlite3.DatabaseError as error:
+            if code(error) != sqlite3.SQLITE_CORRUPT:
+                raise
+            # A file that is shorter than its header says: this pragma lets what is left be read (sqlite.org/src,
+            # btree.c, lockBtree). Nothing is written through this connection.
+            connection.execute("PRAGMA writable_schema=ON")
+            _probe(connection)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA user_version").fetchone()
+    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:
