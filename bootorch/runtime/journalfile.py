@@ -54,7 +54,9 @@ class DamagedJournal(InvalidInput):
         self.seq = seq
         self.what = message
         remedy = remedy or f"bootorch journal verify {path} tells what is lost, and what can be done"
-        super().__init__(Problem(f"the journal is damaged: {message}", f"{path}, event {seq}" if seq else str(path), remedy))
+        super().__init__(
+            Problem(f"the journal is damaged: {message}", f"{path}, event {seq}" if seq else str(path), remedy)
+        )
 
 
 class StrangeHead(DamagedJournal):
