@@ -266,14 +266,13 @@ class Runs:
     # -- records and words --------------------------------------------------------------
 
     def status(self, target: Path) -> Status:
-        from bootorch.core.standing import SCHEMA
         from bootorch.runtime.journal import Journal
         from bootorch.runtime.rundir import is_held
 
         path = _journal(target)
         with Journal.open(path, readonly=True) as journal:
             kept = journal.kept()
-        if kept is None or kept.document.get("schema") != SCHEMA or kept.event > kept.events:
+        if kept is None:
             return _status_of(self.history(target))
         running = is_held(path.parent)
         return Status(kept.document, path.parent, running, kept.event, kept.events - kept.event, kept.wall_s)
@@ -426,12 +425,13 @@ def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event
 
 def _journal(target: Path, *, unfinished: bool = False) -> Path:
     """The journal of a run's directory, of a journal's path, or of a plan's latest (unfinished) run."""
-    from bootorch.runtime.planfile import read_plan
     from bootorch.runtime.rundir import find_journal, journals
 
     found = find_journal(target)
     if found is not None:
         return found
+    from bootorch.runtime.planfile import read_plan
+
     spec, _ = read_plan(target)
     candidates = journals(target, spec.name)
     if unfinished:
@@ -452,20 +452,20 @@ def _keeper(engine: Engine, journal: Journal, first: Sequence[Event]) -> Keeper:
 
 
 def _status_of(history: History) -> Status:
-    """Of a run whose process kept no status (of this version): made of all its events."""
-    from bootorch.core.changes import Changes
-    from bootorch.core.standing import Standing
+    """Of a run whose process kept no status that this version reads: made of all its events."""
+    import json
+
     from bootorch.core.state import State
-    from bootorch.core.tally import Tally
+    from bootorch.runtime.keeper import Keeper
 
     state = State(history.state.plan)
-    tally, changes = Tally(state), Changes(state.plan)
+    keeper = Keeper(state)
     for event in history.events:
         state.advance(event.t)
         state.fold(event)
-        tally.tell(event)
-        changes.fold(event)
-    document = Standing(state, tally, changes).document(whole=True)
+        keeper.tell([event])
+        keeper.changes.fold(event)
+    document = json.loads(keeper.due(state.t, last=True) or "{}")
     return Status(document, history.run_dir, history.running, len(history.events), 0, None)
 
 

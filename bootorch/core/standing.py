@@ -2,7 +2,7 @@
 
 ``document`` is made from counters (``core.tally``) and costs groups, feeds and what is in flight, never hosts; only the
 names of hosts that ended badly are folded, so many of each kind at most. ``bootorch status`` prints it without loading
-plan or snapshot. The shape is plain JSON; additions keep the number of ``SCHEMA``, a changed meaning raises it.
+plan or snapshot.
 
 =================  ====================================================================================
 key                value
@@ -37,8 +37,6 @@ from bootorch.core.timeline import Phase
 
 _Key = TypeVar("_Key")
 
-SCHEMA = "bootorch.status/1"
-
 MOST_LIMITS = 40  # a site has a feed per rack: those that are dark, changed or fullest
 MOST_CHANGES = 20
 MOST_CLASSES = 20
@@ -69,7 +67,6 @@ class Standing:
         failures, more_failures = self._failures(whole)
         limits = sorted(self._limits(), key=self._rank)
         return {
-            "schema": SCHEMA,
             "plan": plan.name,
             "environment": plan.environment.value,
             "run_id": state.run_id,

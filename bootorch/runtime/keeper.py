@@ -14,6 +14,7 @@ from bootorch.core.events import Adapted, Event, Paused, RunResumed, RunStarted,
 from bootorch.core.standing import Standing
 from bootorch.core.state import State
 from bootorch.core.tally import Tally
+from bootorch.runtime.standing import SCHEMA
 
 EVERY_S = 1.0  # after an event that is journalled
 QUIET_S = 10.0  # where nothing is: what is in flight changes, and that the run is alive is worth a line
@@ -57,5 +58,5 @@ class Keeper:
             return None
         self._written_s = now
         self._durable = False
-        document = self._standing.document(*self._outlook, whole=last)
+        document = {"schema": SCHEMA, **self._standing.document(*self._outlook, whole=last)}
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -11,6 +11,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+SCHEMA = "bootorch.status/1"  # of the document; additions keep the number, a changed meaning raises it
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS standing (
     id INTEGER PRIMARY KEY CHECK (id = 0), seq INTEGER NOT NULL, wall_s REAL NOT NULL, body TEXT NOT NULL)
@@ -34,11 +36,15 @@ class Kept:
 
 
 def get(db: sqlite3.Connection) -> Kept | None:
-    """In one read, so that both belong together; None where nothing was kept."""
+    """What was kept, and where the journal ends: in one read, so that both belong together. None where nothing was kept
+    that this version knows how to read, or what it stands for was cut off since."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'standing'").fetchone() is None:
         return None
     row = db.execute("SELECT seq, wall_s, body, (SELECT max(seq) FROM events) FROM standing").fetchone()
-    return None if row is None else Kept(json.loads(row[2]), row[0], row[3] or 0, row[1])
+    if row is None or row[0] > (row[3] or 0):
+        return None
+    document = json.loads(row[2])
+    return Kept(document, row[0], row[3], row[1]) if document["schema"] == SCHEMA else None
 
 
 def count(db: sqlite3.Connection, kind: str) -> int:

@@ -166,7 +166,8 @@ def _failures(document: Mapping[str, Any], page: Lines) -> None:
         outcome, detail = failure["outcome"], failure["detail"]
         names = (failure["hosts"] + (f" ({failure['count']:,})" if failure["count"] > 1 else ""), "bold")
         if outcome != Outcome.QUARANTINED:
-            page.add((outcome, STYLES[outcome]), "  ", names, (f"  {detail}", "dim"))
+            waits = "waits for " if outcome == Outcome.BLOCKED else ""
+            page.add((outcome, STYLES[outcome]), "  ", names, (f"  {waits}{detail}", "dim"))
             continue
         said = advice(Reason(failure["reason"]))
         page.add((outcome, STYLES[outcome]), "  ", names, f"  {failure['reason']}: {said.meaning}")
