@@ -7,7 +7,7 @@ so that ``bootorch --help`` does not wait for what it does not use.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -162,9 +162,11 @@ class Runs:
             )
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
+        from bootorch.core.changes import FOLDED
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened
-        from bootorch.core.recovery import replay, resume
+        from bootorch.core.recovery import resume
+        from bootorch.runtime.checkpoint import recover
         from bootorch.runtime.journal import Journal, Moment
         from bootorch.runtime.rundir import held
 
@@ -181,13 +183,12 @@ class Runs:
                 stack.enter_context(held(lock / f".{plan.name}.lock", f"plan {plan.name}"))
             _check_ansible(plan)
             _secrets(loaded, request.vault_password_file).require(plan)
-            past = list(journal.events())
-            state = replay(plan, past)
+            _same_plan(plan, journal)
+            state = recover(journal, plan).state
             if state.ended == "done":
                 remedy = f"bootorch report {path.parent}; bootorch run --new begins another run"
                 raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
-            _same_plan(plan, past, path)
-            said = _events_of(request.orders, loaded, past)
+            said = _events_of(request.orders, loaded, journal.events(*FOLDED), state.t)
             engine = Engine(plan, state)
             journal.forget_commands()
             gap_s = _gap_s(journal, Moment.now())
@@ -218,7 +219,8 @@ class Runs:
         import gc
 
         from bootorch.core.events import RunEnded
-        from bootorch.ops.estimator import Estimator
+        from bootorch.ops.checkpointer import Checkpointer
+        from bootorch.ops.estimator import Estimator, wanted
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.runner import Runner
 
@@ -246,9 +248,9 @@ class Runs:
                 observer.on_outlook(outlook)
 
         with ExitStack() as beside:
-            if request.forecast:
-                estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
-                beside.enter_context(estimator)
+            if request.forecast and wanted(len(loaded.plan.hosts)):
+                beside.enter_context(Estimator(journal.path.parent, tell, request.parameters))
+            beside.enter_context(Checkpointer(journal.path))
             # Plan and state live as long as the run: looking through them for garbage costs 100 ms at 32,000 hosts.
             gc.freeze()
             verdict = asyncio.run(drive())
@@ -276,6 +278,15 @@ class Runs:
             return _status_of(self.history(target))
         running = is_held(path.parent)
         return Status(kept.document, path.parent, running, kept.event, kept.events - kept.event, kept.wall_s)
+
+    def checkpoint(self, target: Path) -> int:
+        from bootorch.runtime import checkpoint
+        from bootorch.runtime.journal import Journal
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            plan = _load_from(journal, to_read=True).plan
+        return checkpoint.write(path, plan)
 
     def history(self, target: Path) -> History:
         from bootorch.core.recovery import replay
@@ -398,16 +409,16 @@ def _dark(loaded: LoadedPlan, request: RunRequest) -> list[Change]:
     from bootorch.core.words import Order
 
     orders = tuple(Order(("lost", feed), by=request.by, why="dark at the start") for feed in request.dark)
-    return _events_of(orders, loaded, ())
+    return _events_of(orders, loaded, (), 0.0)
 
 
-def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event]) -> list[Change]:
-    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event."""
+def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event], now: float) -> list[Change]:
+    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event. ``past``:
+    what ``Changes`` folds of the events before; ``now``: the run time that they lead to."""
     from bootorch.core import words
     from bootorch.core.changes import Changes
 
     changes = Changes.of(loaded.plan, past)
-    now = past[-1].t if past else 0.0
     found: list[Change] = []
     problems: list[Problem] = []
     for order in orders:
@@ -526,15 +537,15 @@ def _check_unfinished(path: Path, name: str) -> None:
         raise SafetyRefusal(Problem("a run of this plan has not ended", str(directory), remedy))
 
 
-def _same_plan(plan: Plan, past: Sequence[Event], journal: Path) -> None:
+def _same_plan(plan: Plan, journal: Journal) -> None:
     from bootorch.core.events import RunStarted
 
-    started = next((event for event in past if isinstance(event, RunStarted)), None)
-    if started is None:
-        raise InvalidInput(Problem("the journal holds no run", str(journal), "bootorch run PLAN begins one"))
+    started = next(journal.events(RunStarted), None)
+    if not isinstance(started, RunStarted):
+        raise InvalidInput(Problem("the journal holds no run", str(journal.path), "bootorch run PLAN begins one"))
     if started.plan_digest != plan.digest:
         remedy = "resume with the bootorch that began the run"
-        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal), remedy))
+        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal.path), remedy))
 
 
 # -- the real world ---------------------------------------------------------------------------

@@ -6,8 +6,8 @@ cannot be forgotten. What cannot be written (an object of a class that is not kn
 no checkpoint then, and the events are folded as ever. Events remain the truth; a checkpoint is a cache over them.
 
 Values: numbers, strings and None stand for themselves; ``[7]`` is the eighth entry of the ``pool``, where what is never
-changed (enumerations, tuples, dates) stands once; other containers and objects begin with a word for their kind. What two
-places share and change (a start that is counted in a feed's window and kept with its host) is linked by its place.
+changed (enumerations, tuples, dates) stands once; other containers and objects begin with a word for their kind. What
+two places share and change (a start that is counted in a feed's window and kept with its host) is linked by its place.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any
 
+from bootorch.core.clusters import Clusters, Count
 from bootorch.core.dependencies import Leader, Need, Order, Status
 from bootorch.core.events import Intent, Kind
 from bootorch.core.hoststate import GroupState, HostState
@@ -27,7 +28,6 @@ from bootorch.core.limits import Draw, Feed, Feeds
 from bootorch.core.model import Outcome, Stage
 from bootorch.core.reasons import Reason
 from bootorch.core.slots import Slots, Window
-from bootorch.core.clusters import Clusters, Count
 from bootorch.core.state import State
 
 # References from part to part, what the plan alone determines, and caches: a fresh state has them already.
@@ -100,7 +100,9 @@ def restore(fresh: State, kept: Mapping[str, Any]) -> None:
         on = fresh.feeds.named(feed)
         window = on.window if ramp else on.inrush_window
         fresh.hosts[name].draw.stamps.append((on, ramp, [t, amount] if place is None else window[place]))
-    fresh.feeds.steps = [(t, order, fresh.hosts[name].draw, boot, level) for t, order, name, boot, level in links["steps"]]
+    fresh.feeds.steps = [
+        (t, order, fresh.hosts[name].draw, boot, level) for t, order, name, boot, level in links["steps"]
+    ]
 
 
 def _parts(state: State) -> Iterator[Any]:

@@ -5,11 +5,8 @@ Totals and the next command come last. A run that cannot finish is said first, a
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from bootorch.core.critical import Leg

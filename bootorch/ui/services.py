@@ -150,6 +150,10 @@ class Services(Protocol):
         """As ``history``, but from what the run keeps: at once, however many hosts and events there are."""
         ...
 
+    def checkpoint(self, target: Path) -> int:
+        """Keep the run's state in its journal (``runtime.checkpoint``); the number of its last event."""
+        ...
+
     def history(self, target: Path) -> History:
         """``target``: a run's directory or journal, or a plan: its latest run. Read-only."""
         ...

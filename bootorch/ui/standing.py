@@ -88,7 +88,12 @@ def _limit(limit: Document, lost: set[str]) -> tuple[Piece, ...]:
     notes = ["dark"] if name in lost else []
     if value != planned:
         notes.append(f"the plan has {amount(planned)}")
-    return (title(name) if feed else f"slot {name}", "bold"), amount(value), ", ".join(parts), (", ".join(notes), "yellow")
+    return (
+        (title(name) if feed else f"slot {name}", "bold"),
+        amount(value),
+        ", ".join(parts),
+        (", ".join(notes), "yellow"),
+    )
 
 
 def dark(document: Document, page: Lines) -> None:

@@ -155,7 +155,10 @@ def _breakers(status: Status, page: Lines) -> None:
         return
     page.blank()
     page.table(
-        ((("breaker", "bold red"), breaker["scope"], f"{breaker['detail']}, at {clock(breaker['t'])}") for breaker in tripped),
+        (
+            (("breaker", "bold red"), breaker["scope"], f"{breaker['detail']}, at {clock(breaker['t'])}")
+            for breaker in tripped
+        ),
         indent=0,
     )
 
