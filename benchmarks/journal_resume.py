@@ -1,8 +1,8 @@
 """A journal of pangyo's 32,000 hosts: what a resume reads and folds, with a checkpoint and without.
 
-Writes the journal of a simulated run (``journal_status.py``), then measures: the time to the state from all events, what
-a checkpoint costs and how long it keeps the run from committing, and the time to the state from the checkpoint and the
-events after it.
+Writes the journal of a simulated run (``journal_status.py``), then measures: the time to the state from all events,
+what a checkpoint costs and how long it keeps the run from committing, and the time to the state from the checkpoint and
+the events after it.
 
     python benchmarks/journal_resume.py [--keep DIR]
 """
