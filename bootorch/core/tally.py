@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bootorch.core.dependencies import Leader, Status
 from bootorch.core.events import (
     Adapted,
     Admitted,
@@ -65,6 +66,7 @@ class Tally:
     def __init__(self, state: State) -> None:
         self._state = state
         self._at: dict[str, tuple[Place, Class | None]] = {}
+        self._waits: dict[int, tuple[Status, str]] = {}
         self.groups = {name: GroupTally(group.size) for name, group in state.groups.items()}
         self.classes: dict[Class, Members] = {}
         self.started: RunStarted | None = None
@@ -82,6 +84,8 @@ class Tally:
         if kind in _NAMED:
             for name in touched(event):
                 self._note(name)
+            if isinstance(event, Settled):
+                self._let_go(event.host)
         elif kind not in _NOBODY:
             self._recount()
 
@@ -105,6 +109,15 @@ class Tally:
                 self.tripped_t[event.scope] = event.t
             case _:
                 pass
+
+    def _let_go(self, settled: str) -> None:
+        """Who waited for the host may be held back by something else now."""
+        for wait in self._state.dependencies.counting(settled):
+            now = (wait.status, wait.chosen if isinstance(wait, Leader) else "")
+            if self._waits.get(id(wait)) != now:
+                self._waits[id(wait)] = now
+                for name in wait.children:
+                    self._note(name)
 
     def _recount(self) -> None:
         for name in self._state.hosts:
