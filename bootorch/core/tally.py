@@ -120,6 +120,7 @@ class Tally:
                     self._note(name)
 
     def _recount(self) -> None:
+        self._waits.clear()  # any of them may be otherwise now
         for name in self._state.hosts:
             self._note(name)
 
