@@ -16,18 +16,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
+from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
 from bootorch.core.clusters import Clusters, Count
-from bootorch.core.dependencies import Leader, Need, Order, Status
-from bootorch.core.events import Intent, Kind
+from bootorch.core.dependencies import Leader, Need, Order
 from bootorch.core.hoststate import GroupState, HostState
 from bootorch.core.limits import Draw, Feed, Feeds
-from bootorch.core.model import Outcome, Stage
-from bootorch.core.reasons import Reason
-from bootorch.core.slots import Slots, Window
+from bootorch.core.slots import Slots
 from bootorch.core.state import State
 
 # References from part to part, what the plan alone determines, and caches: a fresh state has them already.
@@ -47,8 +46,6 @@ _GIVEN: Mapping[type, frozenset[str]] = {
     Order: frozenset({"members", "children", "parent", "title"}),
     Leader: frozenset({"members", "children", "parent", "title"}),
 }
-_OBJECTS: Mapping[str, type] = {cls.__name__: cls for cls in (Intent, Window)}  # come and go while a run goes on
-_ENUMS: Mapping[str, type[Enum]] = {cls.__name__: cls for cls in (Kind, Reason, Outcome, Stage, Status)}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -61,8 +58,7 @@ _FIELDS: Mapping[type, tuple[str, ...]] = {
 def shape(fresh: State) -> str:
     """Identifies what a state is made of: another shape is another version, whatever it calls itself."""
     parts = {type(part).__name__: _names(part) for part in _parts(fresh)}
-    objects = {name: [f.name for f in fields(cls)] for name, cls in _OBJECTS.items()}
-    return sha256(repr((sorted(parts.items()), sorted(objects.items()))).encode()).hexdigest()[:16]
+    return sha256(repr(sorted(parts.items())).encode()).hexdigest()[:16]
 
 
 def capture(state: State, fresh: State) -> dict[str, Any]:
@@ -150,6 +146,25 @@ def _links(state: State, fresh: State) -> dict[str, list[Any]]:
     return {"shares": shares, "stamps": stamps, "steps": steps}
 
 
+_CORE = "bootorch.core."
+
+
+def _name(cls: type) -> str:
+    """``bootorch.core.events:Kind``; empty for a class that is none of the core's values."""
+    known = cls.__module__.startswith(_CORE) and (is_dataclass(cls) or issubclass(cls, StrEnum))
+    return f"{cls.__module__}:{cls.__qualname__}" if known else ""
+
+
+@cache
+def _class(name: str) -> Any:
+    """The class that ``_name`` named. Raises ValueError for any other."""
+    module, _, word = name.partition(":")
+    found = getattr(import_module(module), word, None) if module.startswith(_CORE) else None
+    if not isinstance(found, type) or _name(found) != name:
+        raise ValueError(f"there is no {name}")
+    return found
+
+
 class _Writer:
     def __init__(self) -> None:
         self.pool: list[Any] = []
@@ -164,9 +179,15 @@ class _Writer:
             return [word, *map(self.value, sorted(value) if kind is set else value)]
         if kind is dict:
             return ["dict", *(self.value(part) for item in value.items() for part in item)]
-        if kind.__name__ in _OBJECTS and is_dataclass(value):
-            return ["object", kind.__name__, *(self.value(getattr(value, f.name)) for f in fields(value))]
+        if is_dataclass(kind) and getattr(kind, "__hash__", None) is None:  # one that changes
+            return self._object(value)
         return [self._place(value)]
+
+    def _object(self, value: Any) -> list[Any]:
+        name = _name(type(value))
+        if not name or type(value) in _GIVEN:
+            raise TypeError(f"a state cannot be written down: {type(value).__name__}")
+        return ["object", name, *(part for f in fields(value) for part in (f.name, self.value(getattr(value, f.name))))]
 
     def _place(self, value: Any) -> int:
         # 1, 1.0 and True are equal and not the same; so are the stage, the kind and the word "redeploy".
@@ -179,8 +200,10 @@ class _Writer:
         return place
 
     def _made(self, value: Any) -> list[Any]:
-        if isinstance(value, Enum) and type(value).__name__ in _ENUMS:
-            return ["enum", type(value).__name__, value.value]
+        if isinstance(value, StrEnum):
+            return ["enum", _name(type(value)), value.value]
+        if is_dataclass(value):
+            return self._object(value)
         if type(value) is tuple:
             return ["tuple", *map(self.value, value)]
         if type(value) is frozenset:
@@ -213,14 +236,16 @@ class _Reader:
             case "deque":
                 return deque(rest)
             case "object":
-                return _OBJECTS[next(rest)](*rest)
+                return _class(next(rest))(**dict(zip(rest, rest, strict=True)))
             case _:
                 raise ValueError(f"unknown word {head!r}")
 
     def _make(self, made: list[Any]) -> Any:
         match made:
             case ["enum", name, value]:
-                return _ENUMS[name](value)
+                return _class(name)(value)
+            case ["object", *_]:
+                return self.value(made)
             case ["tuple", *parts]:
                 return tuple(map(self.value, parts))
             case ["frozenset", *parts]:

@@ -32,11 +32,19 @@ KEPT = 2  # the newest, and the one before should that be torn
 LEVEL = 1  # of zlib: a fifth of the time of its usual level, and a seventh more bytes
 CHAINED = 2  # the journal format from which events have hashes
 
-_TABLE = """
+PART = 64 * 1024  # bytes of one transaction: the run, which waits for it to end, waits a millisecond
+PARTS_SYNCED = 16  # a mebibyte is moved from the log to the file here, and not by the run's next commit
+
+_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS checkpoints (
-    seq INTEGER PRIMARY KEY, version TEXT NOT NULL, event BLOB NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL)
-"""
-Row = tuple[int, str, bytes, bytes, bytes]
+    seq INTEGER PRIMARY KEY, version TEXT NOT NULL, event BLOB NOT NULL, digest BLOB NOT NULL)
+""",
+    """
+CREATE TABLE IF NOT EXISTS checkpoint_parts (
+    seq INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, part))
+""",
+)
 
 _log = structlog.get_logger("bootorch.checkpoint")
 
@@ -83,27 +91,50 @@ def write(path: Path, plan: Plan) -> int:
         event = journal.hash_of(found.event)
     kept = capture(found.state, State(plan))
     body = zlib.compress(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode(), LEVEL)
-    keep(path, (found.event, __version__, event, sha256(body).digest(), body))
+    keep(path, found.event, event, body)
     return found.event
 
 
-def keep(path: Path, row: Row) -> None:
-    """Put a checkpoint into the journal, beside the run that goes on. Raises JournalError."""
+def keep(path: Path, seq: int, event: bytes, body: bytes) -> None:
+    """Put a checkpoint of event ``seq`` (whose hash is ``event``) into the journal, beside the run that goes on.
+
+    Part by part, and it counts once all are there. Raises JournalError.
+    """
     try:
         database = connect(path)
         try:
-            # The run waits for its turn to write while this one lasts: no sync in it, and no tidying up of the log.
+            # Another process's sync would be the run's wait; and what the log holds is moved in its pauses, below.
             database.execute("PRAGMA synchronous=NORMAL")
             database.execute("PRAGMA wal_autocheckpoint=0")
             with database:
-                database.execute(_TABLE)
-                database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)", row)
-                newest = "SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?"
-                database.execute(f"DELETE FROM checkpoints WHERE seq NOT IN ({newest})", (KEPT,))  # noqa: S608
+                for table in _TABLES:
+                    database.execute(table)
+            for part, start in enumerate(range(0, len(body), PART)):
+                with database:
+                    values = (seq, part, body[start : start + PART])
+                    database.execute("INSERT OR REPLACE INTO checkpoint_parts VALUES (?, ?, ?)", values)
+                if part % PARTS_SYNCED == PARTS_SYNCED - 1:
+                    database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            with database:
+                row = (seq, __version__, event, sha256(body).digest())
+                database.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", row)
+            _forget(database)
+            database.execute("PRAGMA wal_checkpoint(PASSIVE)")
         finally:
             database.close()
     except sqlite3.Error as error:
         raise trouble(error, path, "nothing is lost: the events are all there") from error
+
+
+def _forget(database: sqlite3.Connection) -> None:
+    """All but the newest, and parts of one that was never finished."""
+    newest = "SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?"
+    with database:
+        database.execute(f"DELETE FROM checkpoints WHERE seq NOT IN ({newest})", (KEPT,))  # noqa: S608
+    left = "SELECT rowid FROM checkpoint_parts WHERE seq NOT IN (SELECT seq FROM checkpoints)"
+    for (row,) in database.execute(left).fetchall():
+        with database:
+            database.execute("DELETE FROM checkpoint_parts WHERE rowid = ?", (row,))
 
 
 def _latest(journal: Journal) -> int | None:
@@ -116,11 +147,13 @@ def _latest(journal: Journal) -> int | None:
 def _newest(journal: Journal, plan: Plan) -> tuple[State | None, int]:
     if journal.format < CHAINED or _latest(journal) is None:
         return None, 0
-    for seq, version, event, digest, body in journal.execute("SELECT * FROM checkpoints ORDER BY seq DESC").fetchall():
+    for seq, version, event, digest in journal.execute("SELECT * FROM checkpoints ORDER BY seq DESC").fetchall():
         state = State(plan)
         try:
             if version != __version__:
                 raise ValueError(f"version {version} wrote it")
+            parts = journal.execute("SELECT body FROM checkpoint_parts WHERE seq = ? ORDER BY part", (seq,))
+            body = b"".join(part for (part,) in parts)
             if sha256(body).digest() != digest:
                 raise ValueError("its bytes are not what was written")
             if journal.hash_of(seq) != event:

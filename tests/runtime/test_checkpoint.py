@@ -82,7 +82,6 @@ def test_without_any_all_events_are_folded(tmp_path: Path, case: Case, events: l
 @pytest.mark.parametrize(
     ("column", "value", "why"),
     [
-        ("body", b"torn", "its bytes are not what was written"),
         ("digest", b"0", "its bytes are not what was written"),
         ("version", "0.0.1", "version 0.0.1 wrote it"),
         ("event", b"0", "it is of another event"),
@@ -100,6 +99,41 @@ def test_one_that_does_not_fit_is_left_alone_and_the_one_before_is_taken(
     assert words[0].startswith(why)
     change(path, f"UPDATE checkpoints SET {column} = ?", value)
     assert folded(path, case, events) == len(events)
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE checkpoint_parts SET body = zeroblob(9)", "DELETE FROM checkpoint_parts"]
+)
+def test_one_whose_parts_are_torn_or_missing_is_left_alone(
+    path: Path, case: Case, events: list[Event], monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    words = said(monkeypatch)
+    change(path, f"{statement} WHERE seq = (SELECT max(seq) FROM checkpoints)")
+    assert folded(path, case, events) == len(events) - len(events) // 3
+    assert words == ["its bytes are not what was written"]
+
+
+def test_one_that_was_never_finished_is_not_seen_and_goes_with_the_next(
+    path: Path, case: Case, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = said(monkeypatch)
+    change(path, "INSERT INTO checkpoint_parts VALUES (1, 0, x'00')")
+    assert folded(path, case, events) == len(events) - 2 * (len(events) // 3)
+    assert words == []
+    write(path, case.plan)
+    with Journal.open(path, readonly=True) as journal:
+        kept = {seq for (seq,) in journal.execute("SELECT seq FROM checkpoints")}
+        assert {seq for (seq,) in journal.execute("SELECT seq FROM checkpoint_parts")} == kept
+
+
+def test_a_large_one_is_written_in_parts(
+    path: Path, case: Case, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PART", 100)
+    write(path, case.plan)
+    with Journal.open(path, readonly=True) as journal:
+        assert journal.execute("SELECT count(*) FROM checkpoint_parts WHERE seq = ?", (len(events),)).fetchone()[0] > 5
+    assert folded(path, case, events) == 0
 
 
 def test_one_that_another_code_wrote_is_left_alone(
