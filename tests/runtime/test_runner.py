@@ -44,6 +44,7 @@ from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
 from bootorch.drivers.redfish import RedfishDraw
 from bootorch.runtime.executor import Drivers, Executor
 from bootorch.runtime.journal import Journal, JournalError
+from bootorch.runtime.keeper import Keeper
 from bootorch.runtime.runner import Runner
 from bootorch.sim.machine import BootFailure, Machine, MachineSpec
 from tests.drivers.redfish_servers import SITE, Tls, served
@@ -142,12 +143,17 @@ def prepare(tmp_path: Path, plan: Plan) -> tuple[Engine, Journal, Fleet, Runner,
     first = RunStarted(0.0, "run", plan.name, plan.digest, len(plan.hosts), 1, "", "test")
     engine.apply(first)
     journal.append([first])
+    return engine, journal, fleet, follow(engine, journal, fleet, seen, [first]), seen
+
+
+def follow(engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event]) -> Runner:
+    """A runner of what the journal has so far."""
     start = time.monotonic()
-    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
-    runner = Runner(
-        engine, journal, executor, seen, lambda: time.monotonic() - start, wait_gates=False, by="test"
+    executor = Executor(engine.plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
+    keeper = Keeper(engine.state, past)
+    return Runner(
+        engine, journal, executor, seen, lambda: time.monotonic() - start, keeper, wait_gates=False, by="test"
     )  # fmt: skip
-    return engine, journal, fleet, runner, seen
 
 
 async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) -> None:
@@ -368,13 +374,14 @@ async def test_a_feed_that_is_lost_under_way_gets_nothing_more_until_it_returns(
 async def test_what_was_said_before_counts_when_a_run_goes_on(tmp_path: Path) -> None:
     """A resumed process knows the limits of the one before: the same word again changes nothing."""
     plan = two_rows()
-    engine, journal, _, runner, _ = prepare(tmp_path, plan)
-    first: list[Event] = [*journal.events(), LimitSet(0.0, "feed", "hall", 5000.0, by="kim")]
-    engine.apply(first[-1])
-    journal.append(first[-1:])
+    engine, journal, fleet, _, seen = prepare(tmp_path, plan)
+    said = LimitSet(0.0, "feed", "hall", 5000.0, by="kim")
+    engine.apply(said)
+    journal.append([said])
+    runner = follow(engine, journal, fleet, seen, [*journal.events()])
     with Journal.open(journal.path) as other:
         ident = other.say(change(LimitSet(0.0, "feed", "hall", 5000.0, by="lee")))
-        assert await runner.run(first) == "done"
+        assert await runner.run() == "done"
         assert other.answer(ident) == {"status": "already", "said": "feed hall has 5 kW already"}
     journal.close()
 
