@@ -15,7 +15,7 @@ from bootorch.core.spec import PlanSpec
 
 # Slots that count something of the recovery itself. Any other name is a fact of hosts: so many with the same value of
 # it boot at the same time.
-SLOTS = ("artefact_server", "bmc_per_subnet", "boots", "consoles", "image_server", "logins", "redeploy_forks")
+SLOTS = ("bmc_per_subnet", "boots", "consoles", "image_server", "logins", "redeploy_forks")
 DEFAULT_FORKS = 50  # of all playbooks together, where the plan does not say: some 5 GB of memory at most
 
 

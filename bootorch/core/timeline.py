@@ -130,6 +130,8 @@ def _slot_title(name: str, value: str) -> str:
             return f"BMC slots of subnet {value}"
         case "image" | "image_server":
             return f"boots per image server {value}"
+        case "artefact_server":
+            return f"playbook forks at artefact server {value}"
         case "logins" | "boots" | "survey":
             return "BMCs read ahead" if name == "survey" else f"{name} at the same time"
         case _:
@@ -369,7 +371,7 @@ class Timeline:
             elif self.state.paused:
                 cause = ("pause", self.state.paused)
             elif host.stage is Stage.REDEPLOY:
-                cause = self._admission.breaker(host) or self._slice()
+                cause = self._admission.breaker(host) or self._slice(name)
             else:
                 cause = self._admission.held_back(host, t)
             if cause is None and host.outcome is None:
@@ -380,6 +382,7 @@ class Timeline:
                 held.append((t, cause))
         self._explain_t = t + RECHECK_S
 
-    def _slice(self) -> Resource:
-        """What a host that could be redeployed waits for: forks, or others of its group to go with."""
-        return ("slot", "forks") if self.state.slots.full("forks") else ("slice", "")
+    def _slice(self, name: str) -> Resource:
+        """What a host that could be redeployed waits for: forks, a server, or others of its group to go with."""
+        slots = self.state.slots
+        return next((("slot", slot) for slot in self.state.slice_slots(name) if slots.full(slot)), ("slice", ""))
