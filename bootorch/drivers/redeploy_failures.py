@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from bootorch.core.evidence import clean, printable
 
 HIDDEN = "output hidden (no_log)"
+TOO_LARGE = "failed, and wrote too much to be kept"  # see MAX_EVENT_RES in redeploy_slice
 MESSAGE_CHARS = 400  # on a report's line; the messages of `assert` and apt stay below
 OUTPUT_LINES = 8
 OUTPUT_CHARS = 200  # of each line
@@ -33,7 +34,9 @@ class Failure(NamedTuple):
 def failure_of(data: Mapping[str, Any]) -> Failure:
     """``data``: ``event_data`` of ansible-runner's ``runner_on_failed`` or ``runner_on_unreachable``."""
     task = _text(data.get("task") or "a task")
-    result = _innermost(data.get("res") or {})
+    if not data.get("res"):
+        return Failure(task, TOO_LARGE, None, "", "")
+    result = _innermost(data["res"])
     if result is None:
         return Failure(task, HIDDEN, None, "", "")
     rc = result.get("rc")

@@ -203,7 +203,7 @@ def environment(
         **{name: base[name] for name in _KEPT if name in base},
         "PATH": f"{programs}:{base.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
         "LC_ALL": "C.UTF-8",  # ansible refuses to start without UTF-8
-        "MAX_EVENT_RES": "65536",  # ansible-runner: a larger result is dropped from its event, as is its copy on disk
+        "MAX_EVENT_RES": "262144",  # characters; ansible-runner drops a larger result from its event
         MARK: str(directory),
         **{f"ANSIBLE_{name}": value for name, value in settings.items()},
     }

@@ -166,3 +166,8 @@ def test_what_a_task_writes_cannot_steer_a_terminal() -> None:
     )
     assert "\x1b" not in line + output
     assert "\x07" not in line + output
+
+
+def test_a_result_that_the_runner_dropped_is_told_as_such() -> None:
+    line, output = told(failure_of({"task": "T", "res": {}}), str)
+    assert (line, output) == ("T: failed, and wrote too much to be kept", "")
