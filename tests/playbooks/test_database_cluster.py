@@ -141,6 +141,13 @@ async def test_the_newest_copy_starts_first_and_the_others_follow(hosts: Hosts, 
             time.sleep(0.1)
         assert cluster.sql(name, "select count(*), pg_is_in_recovery() from sold") == f"2|{'f' if name == new else 't'}"
 
+    # One that is tried again alone sees by the cluster that it may join: nobody else is in its play.
+    cluster.power_cut(old)
+    leader = cluster.words("pg_isready", "-q", "-h", cluster.data(new))
+    alone = {**given[old], "database_cluster_command": leader, "database_bootstrap": new}
+    late = await hosts.recover(PLAYBOOKS / "database.yml", {old: alone})
+    assert (late[old].reason, late[old].changed) == (Reason.OK, 1), late
+
     second = await hosts.recover(PLAYBOOKS / "database.yml", given)
     assert {(verdict.reason, verdict.changed) for verdict in second.values()} == {(Reason.OK, 0)}, second
 

@@ -236,6 +236,8 @@ def test_who_cannot_tell_says_why_and_what_to_do(said: dict[str, str], more: dic
 def test_a_person_may_decide() -> None:
     assert choose({"a": "u 5"}, members=["a", "b"], named="a") == ("a", "")
     assert choose({"a": "u 5", "b": "u 9"}, named="a", accept_loss=True) == ("a", "")
+    assert choose({"a": "u 5"}, members=["a", "b"], named="b") == ("", ""), "b was started by another play: a joins"
+    assert choose({"a": "u 5"}, members=["a", "b"], served_elsewhere=True) == ("", ""), "so does who is late"
     assert choose({"a": "u 5", "b": "u 9"}, ("b",)) == ("", ""), "it serves already: the others join"
     assert choose({"a": "", "b": "u 9"}, ("a", "b")) == ("", ""), "an open copy need not be readable"
     with pytest.raises(ValueError, match="none of number, lsn, gtid"):

@@ -86,6 +86,7 @@ def test_check_mode_foretells_the_first_run_and_the_second_changes_nothing(
     (carried / "images/vmlinuz").write_bytes(b"kernel")
     certificate(root / "etc/ssl/own/site.pem")
     (root / "etc/resolv.conf").write_text("nameserver 192.0.2.1\n")
+    (root / "etc/systemd/system").mkdir(parents=True)  # as on every host: two playbooks see to it
     (root / "etc/nginx/sites-enabled").mkdir(parents=True)
     (root / "etc/nginx/sites-enabled/default").write_text("server { listen 80 default_server; }\n")
     variables = {

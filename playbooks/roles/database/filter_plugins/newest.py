@@ -88,9 +88,11 @@ def newest(
     kind: str,
     named: str = "",
     accept_loss: bool = False,
+    served_elsewhere: bool = False,
 ) -> Choice:
     """``said``: what each member's position command printed, "" where it could not; a member that is not in it was not
-    seen. ``serving``: who serves already. ``named``: whom a person has chosen. ValueError for an unknown kind.
+    seen. ``serving``: who serves already. ``named``: whom a person has chosen. ``served_elsewhere``: the cluster
+    answers, by members that were not seen. ValueError for an unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"database_position_kind {kind} is none of {', '.join(KINDS)}")
@@ -106,6 +108,10 @@ def newest(
     seen = ", ".join(f"{member} at {copy.position}" for member, copy in copies.items())
     if named and named not in members:
         return _refused(f"database_bootstrap names {named}, which is none of {', '.join(members)}")
+    if not serving and (served_elsewhere or (named and named not in said)):
+        # It was started by another play, as a recovery does with the plan's first member: who is here joins. An engine
+        # refuses to let someone join who has more than the cluster.
+        return Choice(first="", problem="")
     if named and named not in copies and named not in serving:
         return _refused(f"database_bootstrap names {named}, whose copy cannot be read ({seen or 'nobody was seen'})")
     if silent and not named and not serving:
