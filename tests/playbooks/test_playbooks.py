@@ -109,7 +109,7 @@ def test_check_mode_foretells_the_first_run_and_the_second_changes_nothing(
     assert first.changed == foretold.changed
     for playbook, files in LEFT.items():
         for path, line in files.items():
-            assert line.format(name=name) in (root / path).read_text().splitlines(), (playbook, path)
+            assert line.replace("{name}", name) in (root / path).read_text().splitlines(), (playbook, path)
     assert (root / "srv/home").is_dir()
     assert not (root / "etc/nginx/sites-enabled/default").exists()
     asked = [line for line in (root / "etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")]
@@ -124,6 +124,16 @@ def test_check_mode_foretells_the_first_run_and_the_second_changes_nothing(
     second = hosts.by_hand(NAMES, {name: variables})
     assert (second.returncode, second.changed) == (0, []), second.output
     assert written(root) == after
+
+
+def test_checks_alone_only_look(hosts: Hosts) -> None:
+    name = hosts.take()
+    certificate(hosts.root(name) / "etc/ssl/own/site.pem")
+    before = written(hosts.root(name))
+    looked = hosts.by_hand(["base", "certificates", "deploy", "storage"], {name: SITE}, "--tags", "check")
+    assert (looked.returncode, looked.changed) == (0, []), looked.output
+    assert written(hosts.root(name)) == before
+    assert "Look at links, routes and names" in looked.output
 
 
 async def test_a_change_by_hand_is_put_right_and_lines_beside_the_block_stay(hosts: Hosts) -> None:
