@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,6 +156,20 @@ def test_routes_and_bonds_as_the_kernel_prints_them() -> None:
         "bond0 has lost eno2: it works, and has no spare; look at cable and switch port"
     ]
     assert network.bond_problems("bond0", bond.replace("down", "up")) == []
+
+
+# Storage
+
+
+@pytest.mark.parametrize(
+    ("quorum", "up"), [("0,1,2 a,b,c", ["a", "b", "c"]), ("0,2 mon-1,mon.3", ["mon-1", "mon.3"]), ("1 b", ["b"])]
+)
+def test_members_of_a_ceph_quorum_are_counted(quorum: str, up: list[str]) -> None:
+    """As ``ceph mon stat`` prints them, with both addresses of each."""
+    clusters = yaml.safe_load((ROLES / "storage/vars/main.yml").read_text())["storage_clusters"]
+    addresses = ",".join(f"{name}=[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]" for name in "abc")
+    said = f"e3: 3 mons at {{{addresses}}} removed_ranks: {{}}, election epoch 6, leader 0 a, quorum {quorum}"
+    assert re.findall(clusters["ceph"]["member"], said, re.MULTILINE) == up
 
 
 # Images

@@ -18,6 +18,7 @@ options:
   fstab: {description: Which file systems there should be., type: path, default: /etc/fstab}
   mounts: {description: More mount points that must be there., type: list, elements: path, default: []}
   full_percent: {description: A file system this full is a problem., type: int, default: 98}
+  every: {description: Also those on disks that nobody has listed., type: bool, default: true}
   smart: {description: Ask disks how they are, where smartctl is installed., type: bool, default: true}
 """
 
@@ -66,12 +67,14 @@ def _plain(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def problems_of(mounts: dict[str, Mount], fstab: dict[str, bool], required: list[str], full_percent: int) -> list[str]:
+def problems_of(
+    mounts: dict[str, Mount], fstab: dict[str, bool], required: list[str], full_percent: int, *, every: bool = True
+) -> list[str]:
     missing = sorted({*fstab, *required} - set(mounts))
     problems = [f"{point} is not mounted: is its disk there (lsblk)? mount {point}" for point in missing]
     for mount in sorted(mounts.values()):
         listed = mount.point in fstab or mount.point in required
-        if not listed and mount.kind not in _ON_DISK:
+        if not listed and not (every and mount.kind in _ON_DISK):
             continue
         # A read-only view of a writable file system is what containers are made of; a file system that went
         # read-only met an error.
@@ -135,6 +138,7 @@ def main() -> None:
             "fstab": {"type": "path", "default": "/etc/fstab"},
             "mounts": {"type": "list", "elements": "path", "default": []},
             "full_percent": {"type": "int", "default": 98},
+            "every": {"type": "bool", "default": True},
             "smart": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
@@ -145,6 +149,7 @@ def main() -> None:
         wanted(fstab.read_text()) if fstab.is_file() else {},
         [point.rstrip("/") or "/" for point in module.params["mounts"]],
         module.params["full_percent"],
+        every=module.params["every"],
     )
     if module.params["smart"]:
         problems += failing_disks()

@@ -13,6 +13,7 @@ description: Returns C(problems), a list of sentences; empty when all is well. S
 author: bootorch
 options:
   default_route: {description: There must be one and its link must be up., type: bool, default: true}
+  bonds: {description: No bond may have lost a link., type: bool, default: true}
   links: {description: Interfaces that must have a carrier., type: list, elements: str, default: []}
   least_mbit: {description: A link slower than this is a problem; 0 means any., type: int, default: 0}
   routes: {description: Addresses that a route must lead to., type: list, elements: str, default: []}
@@ -91,6 +92,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "default_route": {"type": "bool", "default": True},
+            "bonds": {"type": "bool", "default": True},
             "links": {"type": "list", "elements": "str", "default": []},
             "least_mbit": {"type": "int", "default": 0},
             "routes": {"type": "list", "elements": "str", "default": []},
@@ -107,7 +109,7 @@ def main() -> None:
     for link in sorted(set(links)):
         problems += link_problems(link, module.params["least_mbit"], Path("/sys/class/net"))
     bonds = Path("/proc/net/bonding")
-    for bond in sorted(bonds.iterdir()) if bonds.is_dir() else []:
+    for bond in sorted(bonds.iterdir()) if module.params["bonds"] and bonds.is_dir() else []:
         problems += bond_problems(bond.name, bond.read_text())
     for address in module.params["routes"]:
         problems += route_problems(address)
