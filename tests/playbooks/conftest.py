@@ -114,7 +114,7 @@ class Hosts:
             cwd=self.directory,
             env=os.environ
             | {"PATH": PROGRAMS, "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8", "ANSIBLE_PIPELINING": "True"},
-            timeout=300,
+            timeout=900,
         )
         changed, task = [], ""
         for line in done.stdout.splitlines():

@@ -118,7 +118,7 @@ def test_check_mode_foretells_the_first_run_and_the_second_changes_nothing(
         seen = subprocess.run(
             [podman, *podman_store, "images", "--quiet", "--no-trunc"], capture_output=True, text=True
         )
-        assert seen.stdout.split() == [image_id]
+        assert seen.stdout.split() == [f"sha256:{image_id}"]
 
     after = written(root)
     second = hosts.by_hand(NAMES, {name: variables})
