@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.playbooks.conftest import PLAYBOOKS
@@ -268,6 +268,7 @@ def gtid(done: set[tuple[str, int]]) -> str:
     return ",".join(parts) or "-"
 
 
+@settings(deadline=None)
 @given(transactions, transactions)
 def test_a_gtid_set_holds_another_as_a_set_of_transactions_does(
     one: set[tuple[str, int]], other: set[tuple[str, int]]
@@ -275,6 +276,7 @@ def test_a_gtid_set_holds_another_as_a_set_of_transactions_does(
     assert newest.KINDS["gtid"](gtid(one), gtid(other)) == (one >= other)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcde"), transactions, min_size=1))
 def test_whoever_starts_loses_nothing(copies: dict[str, set[tuple[str, int]]]) -> None:
     first, problem = choose({name: f"u {gtid(done)}" for name, done in copies.items()}, kind="gtid")
