@@ -1,13 +1,13 @@
 """Kill -9 at random moments and at every commit of real recoveries of a lab, and count what goes wrong.
 
     python benchmarks/kill_matrix.py random [--kills 300] [--hosts 100] [--kills-a-run 20] [--seed 1] [--redeploy]
-    python benchmarks/kill_matrix.py boundaries [--hosts 16] [--seed 1] [--redeploy]
+    python benchmarks/kill_matrix.py boundaries [--hosts 8] [--commits 200] [--seed 1] [--redeploy]
 
-``random``: as many recoveries as the kills need, each killed at random moments and resumed. ``boundaries``: one
-recovery whose every process dies right after its second commit, so that every commit of the run is followed by a kill, and one
-whose processes die before one of their next commits. Judged by the lab: the log of its BMCs (no power-on without a
-reading since the last, no cycle, no reset), the outcomes that its faults must lead to, an undisturbed run of the same
-lab, and how long processes of playbooks outlive their run (5 s at most).
+``random``: as many recoveries as the kills need, each killed at random moments and resumed. ``boundaries``: a recovery
+for each commit of a run, killed right before it and one killed right after it, before its effects have left; then
+resumed. Judged by the lab: the log of its BMCs (no power-on without a reading since the last, no cycle, no reset), the
+outcomes that its faults must lead to, an undisturbed run of the same lab, and how long processes of playbooks outlive
+their run (5 s at most).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from bootorch.lab import control
 from bootorch.lab.control import LabInfo
 from bootorch.lab.fleet import LabOptions
 from tests.e2e.conftest import bootorch
-from tests.e2e.kills import Killed, at_boundaries, at_random, outcomes
+from tests.e2e.kills import Killed, at_boundary, at_random, outcomes
+
+_CALM: dict[tuple[int, int], tuple[dict[str, tuple[str, str]], float]] = {}  # outcomes of undisturbed runs, and seconds
 
 
 def main() -> int:
@@ -37,10 +39,11 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=None)
     parser.add_argument("--kills-a-run", type=int, default=20)
     parser.add_argument("--spread", type=float, default=4.0, help="seconds of a process within which it is killed")
+    parser.add_argument("--commits", type=int, default=200, help="of a run: the last one that it is killed at")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--redeploy", action="store_true", help="with the playbooks of this repository")
     given = parser.parse_args()
-    hosts = given.hosts or (100 if given.how == "random" else 16)
+    hosts = given.hosts or (100 if given.how == "random" else 8)
     moments = Random(given.seed)
     faults: list[str] = []
     kills = 0
@@ -53,30 +56,26 @@ def main() -> int:
             kills += found.kills
             faults += found.faults
     else:
-        ways: list[tuple[str, Callable[[], int]]] = [("after", lambda: 2), ("before", lambda: moments.randint(2, 6))]
-        for moment, number in ways:
-            found = recovered(
-                hosts,
-                given.seed,
-                given.redeploy,
-                lambda info: at_boundaries(info, moment, iter(number, None)),  # noqa: B023
-            )
-            kills += found.kills
-            faults += found.faults
+        for number in range(2, given.commits + 1):
+            for moment in ("before", "after"):
+                found = recovered(hosts, given.seed, given.redeploy, lambda info: at_boundary(info, moment, number))  # noqa: B023
+                kills += found.kills
+                faults += found.faults
+            if not found.kills:
+                break  # it ends before so many commits
     print(f"{kills} kills, {len(faults)} faults")
     return 1 if faults else 0
 
 
 def recovered(hosts: int, seed: int, redeploy: bool, kill: Callable[[LabInfo], Killed]) -> Killed:
-    """An undisturbed recovery, and one of the same lab with kills."""
-    undisturbed: dict[str, tuple[str, str]] = {}
+    """A recovery with kills, and, once for a lab, an undisturbed one."""
     with tempfile.TemporaryDirectory() as directory:
-        for disturbed in (False, True):
+        for disturbed in (False, True) if (hosts, seed) not in _CALM else (True,):
             options = LabOptions(
                 hosts=hosts,
                 directory=Path(directory) / ("killed" if disturbed else "calm"),
                 seed=seed,
-                boot_seconds=(2.0, 6.0),
+                boot_seconds=(2.0, 6.0) if hosts >= 50 else (0.3, 0.8),
                 silent_power=1,
                 already_on=1,
                 dead_bmc=1,
@@ -90,10 +89,10 @@ def recovered(hosts: int, seed: int, redeploy: bool, kill: Callable[[LabInfo], K
             try:
                 if not disturbed:
                     bootorch("run", info.plan)
-                    undisturbed = outcomes(info.plan)
-                    calm_s = time.monotonic() - began
+                    _CALM[hosts, seed] = (outcomes(info.plan), time.monotonic() - began)
                     continue
                 found = kill(info)
+                undisturbed, calm_s = _CALM[hosts, seed]
                 if (ended := outcomes(info.plan)) != undisturbed:
                     found.faults.append(f"other outcomes than undisturbed: {dict(ended.items() ^ undisturbed.items())}")
             finally:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -50,18 +49,14 @@ def at_random(info: LabInfo, moments: Random, kills: int, spread_s: float) -> Ki
     return _judged(info, process.wait(MOST_S), done, left_s)
 
 
-def at_boundaries(info: LabInfo, moment: str, numbers: Iterator[int]) -> Killed:
-    """Kill each process around one of its own commits, the next of ``numbers``, until one comes to its end."""
-    done, left_s = 0, 0.0
-    verb = "run"
-    while True:
-        dying = [sys.executable, "-m", "tests.e2e.dying", moment, str(next(numbers)), verb, str(info.plan)]
-        code = _start(dying).wait(MOST_S)
-        left_s = max(left_s, _outlived(info))
-        if code != -signal.SIGKILL:
-            return _judged(info, code, done, left_s)
-        done += 1
-        verb = "resume"
+def at_boundary(info: LabInfo, moment: str, number: int) -> Killed:
+    """Kill the run around its commit ``number`` (``before`` or ``after`` it), then let it go on to its end."""
+    dying = [sys.executable, "-m", "tests.e2e.dying", moment, str(number), "run", str(info.plan)]
+    code = _start(dying).wait(MOST_S)
+    if code != -signal.SIGKILL:
+        return _judged(info, code, 0, 0.0)
+    left_s = _outlived(info)
+    return _judged(info, _start(command("resume", info.plan)).wait(MOST_S), 1, left_s)
 
 
 def outcomes(target: Path) -> dict[str, tuple[str, str]]:
