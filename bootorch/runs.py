@@ -563,6 +563,7 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
     from bootorch.drivers.power_ipmi import IpmiPower
     from bootorch.drivers.reach import Reach
     from bootorch.drivers.redeploy import AnsibleRedeploy
+    from bootorch.drivers.redfish import RedfishDraw
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.load import find_vault_password_file
 
@@ -577,8 +578,10 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         find_vault_password_file(vault_password_file),
     )
     consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
-    power = IpmiPower(site, _secrets(loaded, vault_password_file), consoles=consoles)
-    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy)
+    secrets, directory = _secrets(loaded, vault_password_file), Path(loaded.spec.directory)
+    power = IpmiPower(site, secrets, consoles=consoles)
+    redfish = RedfishDraw(site, secrets, secrets, directory)
+    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy, redfish)
 
 
 def _wall() -> str:
