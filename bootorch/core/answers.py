@@ -247,7 +247,9 @@ def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
 
 def _fresh(state: State, host: HostState, event: Answer) -> bool:
     uptime_s = event.data.get("uptime_s")
-    if uptime_s is not None:
+    # Where only a wall clock told how long bootorch was away, it may be wrong by hours, and uptime proves nothing then.
+    unsure = host.on_t is not None and host.on_t <= state.unsure_t
+    if uptime_s is not None and not unsure:
         since_request_s = event.t + state.gap_s - host.on_real_t
         return float(uptime_s) <= since_request_s + UPTIME_SLACK_S
     return host.saw_down

@@ -2,7 +2,8 @@
 
 It reads one JSON line (``Order``) from stdin, runs ansible-playbook with ansible-runner, prints one ``SliceReport`` on
 stdout, and ends. Stdin stays open as the leash: when it closes, the driver is gone or has changed its mind, by whatever
-way it went (kill -9 included), and everything below this process is killed at once. Nothing of a run stays behind: no
+way it went (kill -9 included), and everything below this process is killed at once. The same when nothing comes over it
+for ``leash_s``: then the driver is stopped, and another one may have taken the run. Nothing of a run stays behind: no
 process, no file.
 """
 
@@ -32,6 +33,7 @@ class Order(TypedDict):
     playbook: str
     forks: int
     timeout_s: float
+    leash_s: float
     inventory: dict[str, Any]
 
 
@@ -97,6 +99,7 @@ class Leash(threading.Thread):
         self._order = order
         self._deadline = time.monotonic() + order["timeout_s"]
         self._parent = os.getppid()
+        self._heard_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.deadline_passed = False
 
     def run(self) -> None:
@@ -111,7 +114,12 @@ class Leash(threading.Thread):
 
     def _let_go(self) -> bool:
         readable, _, _ = select.select([0], [], [], max(0.0, min(1.0, self._deadline - time.monotonic())))
-        return bool(readable and not os.read(0, 4096)) or os.getppid() != self._parent
+        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)  # as the driver's lease, which goes on in a suspend
+        if readable:
+            if not os.read(0, 4096):
+                return True
+            self._heard_s = now_s
+        return now_s - self._heard_s > self._order["leash_s"] or os.getppid() != self._parent
 
 
 def clean(order: Order) -> None:

@@ -13,7 +13,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,11 @@ class Journal:
     def close(self) -> None:
         self._db.close()
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """For what other modules keep beside the events (the lease)."""
+        return self._db
+
     # -- what was planned -----------------------------------------------------
 
     def meta(self, key: str) -> bytes:
@@ -134,20 +139,27 @@ class Journal:
     # -- events -----------------------------------------------------------------
 
     def append(
-        self, events: Iterable[Event], at: Moment | None = None, taken: Mapping[int, Mapping[str, str]] | None = None
+        self,
+        events: Iterable[Event],
+        at: Moment | None = None,
+        taken: Mapping[int, Mapping[str, str]] | None = None,
+        guard: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
         """Durable when this returns. Events that are not durable by their own word are left out.
 
         ``taken``: what is said to the commands (by their numbers) that were heard, committed with the events.
+        ``guard`` comes first in the same transaction, even if nothing else is in it: what it raises undoes all.
         """
         moment = at if at is not None else Moment.now()
         lasting = (event for event in events if getattr(event, "durable", True))
         rows = [(encode(event), moment.wall_s, moment.boot_s) for event in lasting]
         marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
-        if not rows and not marks:
+        if not rows and not marks and guard is None:
             return
         try:
             with self._db:
+                if guard is not None:
+                    guard(self._db)
                 self._db.executemany("INSERT INTO events (body, wall_s, boot_s) VALUES (?, ?, ?)", rows)
                 self._db.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", marks)
         except sqlite3.Error as error:

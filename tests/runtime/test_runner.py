@@ -40,8 +40,10 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import State
 from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
+from bootorch.runtime.awake import AwakeClock
 from bootorch.runtime.executor import Drivers, Executor
 from bootorch.runtime.journal import Journal, JournalError
+from bootorch.runtime.lease import take
 from bootorch.runtime.runner import Runner
 from bootorch.sim.machine import BootFailure, Machine, MachineSpec
 from tests.plans import group, make_plan
@@ -141,11 +143,9 @@ def prepare(tmp_path: Path, plan: Plan) -> tuple[Engine, Journal, Fleet, Runner,
     first = RunStarted(0.0, "run", plan.name, plan.digest, len(plan.hosts), 1, "", "test")
     engine.apply(first)
     journal.append([first])
-    start = time.monotonic()
-    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
-    runner = Runner(
-        engine, journal, executor, seen, lambda: time.monotonic() - start, wait_gates=False, by="test"
-    )  # fmt: skip
+    lease = take(journal, "test", "", None)
+    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run", (), lease.holds)
+    runner = Runner(engine, journal, executor, seen, AwakeClock(0.0), lease, wait_gates=False, by="test")
     return engine, journal, fleet, runner, seen
 
 
