@@ -174,9 +174,7 @@ class Runs:
             _check_gates(plan, request.approve)
             _check_ansible(plan)
             _secrets(loaded, request.vault_password_file).require(plan)
-            # The old process of a run that is taken over keeps its hosts registered until it wakes.
-            replaces = path.parent if request.take_over else None
-            stack.enter_context(_site(plan, path.parent, request.by, replaces))
+            stack.enter_context(_site(plan, path.parent, request.by))
             lease, taken_from = stack.enter_context(
                 driving(journal, request.by, _wall(), take_over=request.take_over, waits=_waits)
             )
@@ -534,16 +532,17 @@ def _wall() -> str:
     return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
 
 
-def _site(plan: Plan, run_dir: Path, by: str, replaces: Path | None = None) -> AbstractContextManager[None]:
+def _site(plan: Plan, run_dir: Path, by: str) -> AbstractContextManager[None]:
     """Nobody else on this machine drives a host of the plan meanwhile. The whole plan, also with --limit: its scope may
     grow under way, and its feeds are one."""
     import os
 
     from bootorch.runtime import sitelock
 
-    owner = sitelock.Owner(f"run {run_dir.name}", str(run_dir.absolute()), os.getpid(), by, _wall())
+    where, ident = str(run_dir.absolute()), sitelock.identity(run_dir)
+    owner = sitelock.Owner(f"run {run_dir.name}", os.getpid(), by, _wall(), where, ident)
     bmcs = {sitelock.endpoint(host.bmc.address, host.bmc.port): name for name, host in plan.hosts.items()}
-    return sitelock.driving(owner, bmcs, replaces="" if replaces is None else str(replaces.absolute()))
+    return sitelock.driving(owner, bmcs)
 
 
 def _waits(holder: Holder) -> None:

@@ -31,13 +31,15 @@ _MOST_CHARS = 64 << 20  # a million hosts by far
 
 
 class Owner(NamedTuple):
-    """Who drives hosts. ``run`` is the directory of the run; empty: a command without one."""
+    """Who drives hosts. ``run`` is the directory of the run, ``ident`` names it whatever its path is now (``identity``);
+    empty: a command without one."""
 
     what: str
-    run: str
     pid: int
     user: str
     since: str
+    run: str = ""
+    ident: str = ""
 
 
 def endpoint(address: str, port: int) -> str:
@@ -45,12 +47,17 @@ def endpoint(address: str, port: int) -> str:
     return f"{address.lower()}:{port}"
 
 
+def identity(run_dir: Path) -> str:
+    found = run_dir.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 @contextmanager
-def driving(owner: Owner, bmcs: Mapping[str, str], *, replaces: str = "", place: Path | None = None) -> Iterator[None]:
+def driving(owner: Owner, bmcs: Mapping[str, str], place: Path | None = None) -> Iterator[None]:
     """Drive ``bmcs`` (``endpoint`` → name of its host) until the end of the block.
 
-    ``replaces``: the directory of a run whose old process is fenced by its lease, and needs not be gone. Raises
-    SafetyRefusal naming the other process and the hosts that both have.
+    Another process of the same run is no hindrance: its lease decides which of the two drives. Raises SafetyRefusal
+    naming the other process and the hosts that both have.
     """
     directory = place if place is not None else _shared()
     path = directory / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
@@ -58,7 +65,7 @@ def driving(owner: Owner, bmcs: Mapping[str, str], *, replaces: str = "", place:
         problems = [
             _refusal(other, hosts, len(bmcs))
             for other, hosts in _others(directory, bmcs)
-            if not (replaces and other.run == replaces)
+            if not (owner.ident and other.ident == owner.ident)
         ]
         if problems:
             raise SafetyRefusal(problems)
@@ -152,9 +159,10 @@ def _owner(head: str) -> Owner:
     """From a file that anybody may have written."""
     try:
         found = json.loads(head)
-        return Owner(str(found["what"]), str(found["run"]), int(found["pid"]), str(found["user"]), str(found["since"]))
+        words = {name: str(found[name]) for name in Owner._fields if name != "pid"}
+        return Owner(pid=int(found["pid"]), **words)
     except (ValueError, TypeError, KeyError):
-        return Owner("a bootorch of another version", "", 0, "another user", "?")
+        return Owner("a bootorch of another version", 0, "another user", "?")
 
 
 def _locked(descriptor: int, kind: int) -> bool:
