@@ -14,6 +14,7 @@ from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal, ToolError
 JOURNAL = "journal.sqlite"
 LOCK = "lock"
 RUNS = "runs"
+_STAMP_CHARS = len("20260131T040000Z")
 
 
 def runs_dir(plan: Path) -> Path:
@@ -22,7 +23,9 @@ def runs_dir(plan: Path) -> Path:
 
 def new_run_dir(plan: Path, name: str, chosen: Path | None) -> Path:
     """Make the directory of a new run, readable by its owner only: ``runs/NAME-20260131T040000Z``."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    # The latest run is the one whose name sorts last, also when the clock was set back since the one before.
+    stamps = [path.parent.name.removeprefix(f"{name}-")[:_STAMP_CHARS] for path in journals(plan, name)]
+    stamp = max([datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), *stamps])
     try:
         if chosen is not None:
             chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -30,7 +33,7 @@ def new_run_dir(plan: Path, name: str, chosen: Path | None) -> Path:
                 remedy = f"bootorch resume {chosen}, or give another --run-dir"
                 raise InvalidInput(Problem("a run is kept there already", str(chosen), remedy))
             return chosen.absolute()
-        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        for suffix in ("", *(f"-{number:02}" for number in range(2, 100))):
             directory = runs_dir(plan) / f"{name}-{stamp}{suffix}"
             try:
                 directory.mkdir(mode=0o700, parents=True)

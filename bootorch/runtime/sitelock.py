@@ -31,8 +31,8 @@ _MOST_CHARS = 64 << 20  # a million hosts by far
 
 
 class Owner(NamedTuple):
-    """Who drives hosts. ``run`` is the directory of the run, ``ident`` names it whatever its path is now (``identity``);
-    empty: a command without one."""
+    """Who drives hosts. ``run`` is the directory of the run, ``ident`` names it whatever its path is now; empty: a
+    command without a run."""
 
     what: str
     pid: int
@@ -63,7 +63,7 @@ def driving(owner: Owner, bmcs: Mapping[str, str], place: Path | None = None) ->
     path = directory / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
     with _turn(directory):
         problems = [
-            _refusal(other, hosts, len(bmcs))
+            _refusal(owner, other, hosts, len(bmcs))
             for other, hosts in _others(directory, bmcs)
             if not (owner.ident and other.ident == owner.ident)
         ]
@@ -173,10 +173,14 @@ def _locked(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _refusal(other: Owner, hosts: list[str], count: int) -> Problem:
+def _refusal(owner: Owner, other: Owner, hosts: list[str], count: int) -> Problem:
     some = "all of these hosts are" if len(hosts) == count else f"{len(hosts):,} of these {count:,} hosts are"
     if len(hosts) == count == 1:
         some = "this host is"
     message = f"{some} being run by process {other.pid}: {other.what}, by {other.user} since {other.since}"
-    remedy = f"bootorch status {other.run}; bootorch pause {other.run} stops it" if other.run else "wait for its end"
+    remedy = "wait for its end"
+    if other.run:
+        remedy = f"bootorch status {other.run}; bootorch pause {other.run} stops it"
+        if not owner.run:
+            remedy += "; --despite-run does it all the same"
     return Problem(f"{message}; nothing was sent", other.run, remedy, tuple(hosts))
