@@ -6,7 +6,7 @@ faketime(1) steps the wall clock of the process; monotonic and boot clock stay t
 from __future__ import annotations
 
 import json
-import os
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 
 from bootorch.lab.control import LabInfo
 from bootorch.ops.demo import misdeeds, witnessed
+from bootorch.runtime.lease import here
 from tests.e2e.conftest import LabFactory, bootorch, command, environment
 from tests.e2e.test_recovery import expected, outcomes, wait_for_journal
 from tests.e2e.test_takeover import until
@@ -102,8 +103,6 @@ def test_after_a_restart_of_the_machine_the_wall_clock_is_not_believed(
     lab: LabFactory, clock: Callable[[str], dict[str, str]], tmp_path: Path, offset: str
 ) -> None:
     """As if the laptop was restarted (its boot id is another) with a clock that is wrong by hours."""
-    import sqlite3
-
     info = lab(12, already_on=1, boot_seconds=(1.0, 2.0))
     process = start(info, "run", clock("+0"), tmp_path / "err")
     try:
@@ -115,9 +114,7 @@ def test_after_a_restart_of_the_machine_the_wall_clock_is_not_believed(
     with sqlite3.connect(path) as journal:
         journal.execute("UPDATE lease SET boot = 'the boot before'")
     journal.close()
-    words = (
-        () if os.path.exists("/etc/machine-id") and Path("/etc/machine-id").read_text().strip() else ("--take-over",)
-    )
+    words = () if here(path).machine else ("--take-over",)  # without an id, another machine is no different
     with (tmp_path / "err").open("a") as err:
         resumed = subprocess.run(
             command("resume", info.plan, *words), stdout=subprocess.DEVNULL, stderr=err, env=clock(offset), timeout=180,

@@ -57,5 +57,11 @@ def test_runs_lie_beside_the_plan_in_order_of_time(tmp_path: Path) -> None:
     assert find_journal(first) == first / JOURNAL
     assert find_journal(first / JOURNAL) == first / JOURNAL
     assert find_journal(plan) is None
+    ahead = tmp_path / "runs" / "web-29990101T000000Z"  # a clock that was wrong, and is set back now
+    ahead.mkdir()
+    (ahead / JOURNAL).touch()
+    after = new_run_dir(plan, "web", None)
+    (after / JOURNAL).touch()
+    assert journals(plan, "web")[-2:] == [ahead / JOURNAL, after / JOURNAL]
     with pytest.raises(InvalidInput, match="kept there already"):
         new_run_dir(plan, "web", first)
