@@ -174,9 +174,10 @@ def _locked(descriptor: int, kind: int) -> bool:
 
 
 def _refusal(owner: Owner, other: Owner, hosts: list[str], count: int) -> Problem:
-    some = "all of these hosts are" if len(hosts) == count else f"{len(hosts):,} of these {count:,} hosts are"
-    if len(hosts) == count == 1:
-        some = "this host is"
+    verb = "is" if len(hosts) == 1 else "are"
+    some = f"{len(hosts):,} of these {count:,} hosts {verb}"
+    if len(hosts) == count:
+        some = "this host is" if count == 1 else "all of these hosts are"
     message = f"{some} being run by process {other.pid}: {other.what}, by {other.user} since {other.since}"
     remedy = "wait for its end"
     if other.run:

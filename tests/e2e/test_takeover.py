@@ -17,6 +17,7 @@ import pytest
 
 from bootorch.drivers.redeploy_slice import MARK
 from bootorch.lab.control import LabInfo
+from bootorch.lab.site import read_lab
 from bootorch.ops.demo import misdeeds, witnessed
 from bootorch.runtime.lease import LEASE_S
 from tests.e2e.conftest import LabFactory, bootorch, command, environment
@@ -130,7 +131,8 @@ def test_a_driver_that_was_stopped_and_not_replaced_goes_on(lab: LabFactory, tmp
         wait_for_journal(info)
         until(lambda: bool(playbooks(run_dir(info))), "a playbook")
         process.send_signal(signal.SIGSTOP)
-        until(lambda: not playbooks(run_dir(info)), "playbooks end by their leash")
+        time.sleep(LEASE_S + 2.0)
+        until(lambda: not playbooks(run_dir(info)), "its playbooks have ended by their leash")
         process.send_signal(signal.SIGCONT)
         assert process.wait(120) == 0, (tmp_path / "driver.err").read_text()
     assert outcomes(info.plan) == expected(info)
@@ -173,17 +175,18 @@ def test_other_plans_and_orders_by_hand_keep_off_hosts_that_a_run_drives(lab: La
 
 
 def test_a_run_keeps_off_hosts_that_an_order_by_hand_drives(lab: LabFactory, tmp_path: Path) -> None:
-    info = lab(6, silent_power=1, boot_seconds=(2.0, 3.0))
-    # A power-on that has no effect is waited for until its time is up.
-    silent = [name for name, want in info.expected.items() if want.reason.value == "power_no_effect"]
-    hosts = silent or list(info.expected)[:1]
-    words = ("power", "off", "-i", info.inventory, "--wait", "--timeout", "30", *hosts)
+    info = lab(8, silent_power=1)
+    # A power-on without effect, which --wait waits for until its time is up.
+    (silent,) = [host.name for host in read_lab(info.directory).hosts if host.machine.silent_power_ons]
+    words = ("power", "on", "-i", info.inventory, "--wait", "--timeout", "60", silent)
     with driver(tmp_path, *words) as hand:
         until(lambda: bool(registered(hand.pid)), "its registration")
         refused = bootorch("run", info.plan)
-        if hand.poll() is None:
-            assert refused.returncode == 6, refused.stderr
-            assert f"being run by process {hand.pid}: bootorch power off" in refused.stderr
+        assert hand.poll() is None, "the order waits"
+        assert refused.returncode == 6, refused.stderr
+        assert f"1 of these 8 hosts is being run by process {hand.pid}: bootorch power on" in refused.stderr
+        assert silent in refused.stderr
+    assert bootorch("run", info.plan).returncode == 0
 
 
 def registered(pid: int) -> list[Path]:
@@ -212,7 +215,7 @@ def test_after_kill_9_two_resumes_at_once_and_one_of_them_drives(lab: LabFactory
 
 def test_a_journal_from_another_machine_needs_the_word(lab: LabFactory, tmp_path: Path) -> None:
     """As if the laptop was lost and its journal found on a stick: nobody here can know whether it still drives."""
-    info = lab(6)
+    info = lab(8)
     with driver(tmp_path, "run", info.plan) as old:
         wait_for_journal(info)
         old.kill()
@@ -250,7 +253,7 @@ def test_another_path_to_the_directory_of_a_run_is_the_same_run(lab: LabFactory,
 
 
 def test_a_registration_dies_with_its_process(lab: LabFactory, tmp_path: Path) -> None:
-    info = lab(6)
+    info = lab(8)
     with driver(tmp_path, "run", info.plan) as old:
         wait_for_journal(info)
         assert registered(old.pid)

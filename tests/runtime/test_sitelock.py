@@ -43,7 +43,7 @@ def test_the_same_bmcs_are_refused_by_address_and_port(tmp_path: Path, other: su
     bmcs = {"10.0.0.2:623": "web2", "10.0.0.3:623": "web3", "10.0.0.9:623": "web9"}
     with (
         pytest.raises(
-            SafetyRefusal, match=f"1 of these 3 hosts are being run by process {other.pid}: run web, by kim"
+            SafetyRefusal, match=f"1 of these 3 hosts is being run by process {other.pid}: run web, by kim"
         ) as e,
         driving(MINE, bmcs, tmp_path),
     ):
