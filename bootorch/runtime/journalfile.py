@@ -196,4 +196,12 @@ def trouble(error: sqlite3.Error | OSError, path: Path, remedy: str) -> Operator
     if number == sqlite3.SQLITE_CORRUPT:
         return DamagedJournal(0, str(error), path)
     what = "cannot be written" if number in _DISK else "fails"
-    return JournalError(Problem(f"the journal {what}: {error}", str(path), remedy))
+    why = "its disk is read-only" if _on_read_only_disk(path) else str(error)
+    return JournalError(Problem(f"the journal {what}: {why}", str(path), remedy))
+
+
+def _on_read_only_disk(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
