@@ -292,6 +292,7 @@ class TailCut:
     t: float
     first: int
     lost: int  # events, as far as is known
+    wall: str  # ISO 8601 with offset
     by: str
     why: str = ""
     kept: str = ""  # the file that holds the damaged journal

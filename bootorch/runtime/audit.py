@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bootorch.core.errors import InvalidInput, OperatorError, Problem, SafetyRefusal, ToolError
@@ -185,9 +186,12 @@ def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     for seq, body, wall_s, boot_s, _ in rows:  # of format 1 they have no hashes yet
         before = link(before, body, wall_s, boot_s)
         whole.append(Row(seq, body, wall_s, boot_s, before))
-    moment, body = Moment.now(), encode(TailCut(t, damage.first, damage.lost, by, why, kept.name))
-    before = link(before, body, moment.wall_s, moment.boot_s)
-    whole.append(Row(damage.first, body, moment.wall_s, moment.boot_s, before))
+    wall = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    body = encode(TailCut(t, damage.first, damage.lost, wall, by, why, kept.name))
+    # Stamped as the last event of the run: who resumes counts the time away from there.
+    last = whole[-1]
+    before = link(before, body, last.wall_s, last.boot_s)
+    whole.append(Row(damage.first, body, last.wall_s, last.boot_s, before))
     # From here on the damaged journal is kept beside; a crash before the last step leaves it in place as well, and
     # without its log at the worst, which its head tells of: then this is done again.
     for suffix in BESIDE:

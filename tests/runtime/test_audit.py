@@ -248,7 +248,11 @@ def test_the_tail_is_cut_by_the_operators_word_and_kept(whole: Path, tmp_path: P
     with Journal.open(path) as journal:
         events = list(journal.events())
         assert events[:-1] == [event(number) for number in range(1, 400)]
-        assert events[-1] == TailCut(399.0, 400, 1, "kim", "power cut", kept.name)
+        last = events[-1]
+        assert isinstance(last, TailCut)
+        assert last == TailCut(399.0, 400, 1, last.wall, "kim", "power cut", kept.name)
+        stamps = [row[2:4] for page in journal.pages() for row in page]
+        assert stamps[-1] == stamps[-2], "who resumes counts the time since the run's own last event"
         journal.append([event(401)])
     assert audit(path).whole
     with Journal.open(kept, readonly=True) as journal, pytest.raises(DamagedJournal):
