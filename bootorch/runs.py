@@ -277,6 +277,9 @@ class Runs:
         state, running = replay(loaded.plan, events), is_held(path.parent)
         return History(state, events, path.parent, running, loaded.parameters_text)
 
+    def journal(self, target: Path) -> Path:
+        return _journal(target)
+
     def approve(self, target: Path, gate: str, by: str, why: str) -> str:
         history = self.history(target)
         _check_gates(history.state.plan, {gate: by})

@@ -30,12 +30,15 @@ from bootorch.core.events import (
     Intent,
     Kind,
     LimitSet,
+    MirrorBack,
+    MirrorLost,
     Paused,
     RunEnded,
     RunResumed,
     RunStarted,
     ScopeAdded,
     Settled,
+    TailCut,
     TierSet,
     Tripped,
 )
@@ -159,6 +162,10 @@ class State:
             ScopeAdded: lambda event: change.scope_added(self, event),
             TierSet: lambda event: change.tier_set(self, event),
             Adapted: lambda event: change.adapted(self, event),
+            # Of the journal itself: they change nothing in the world.
+            TailCut: lambda event: None,
+            MirrorLost: lambda event: None,
+            MirrorBack: lambda event: None,
         }
         for feed, limit in plan.limits.feeds.items():
             if limit.dark:

@@ -152,7 +152,7 @@ class Lease:
         journal.append((), guard=drive)
 
     def _fenced(self, db: sqlite3.Connection) -> Fenced:
-        now = _read(db)
+        now = _read(db.execute)
         who = "another process" if now is None else str(now)
         message = f"this process was replaced: the run is driven by {who}; nothing more was sent from here"
         remedy = f"bootorch status {self._path.parent} shows how it goes on"
@@ -164,7 +164,6 @@ def take(journal: Journal, by: str, since: str, before: Holder | None, *, wait: 
 
     Raises SafetyRefusal where somebody else was faster.
     """
-    journal.db.execute(_TABLE)
     holder = replace(
         here(journal.path),
         epoch=1 if before is None else before.epoch + 1,
@@ -175,6 +174,7 @@ def take(journal: Journal, by: str, since: str, before: Holder | None, *, wait: 
     row = {name: getattr(holder, name) for name in Holder.__slots__}
 
     def swap(db: sqlite3.Connection) -> None:
+        db.execute(_TABLE)
         if before is None:
             names = ", ".join(row)
             values = ", ".join(f":{name}" for name in row)
@@ -183,7 +183,7 @@ def take(journal: Journal, by: str, since: str, before: Holder | None, *, wait: 
             sets = ", ".join(f"{name} = :{name}" for name in row)
             done = db.execute(f"UPDATE lease SET {sets} WHERE epoch = :before", row | {"before": before.epoch})  # noqa: S608
         if done.rowcount != 1:
-            raise refused(_read(db), journal.path.parent)
+            raise refused(_read(db.execute), journal.path.parent)
 
     journal.append((), guard=swap)
     return Lease(journal.path, holder, before)
@@ -240,13 +240,13 @@ def _never() -> bool:
 
 def read(journal: Journal) -> Holder | None:
     """Who drives the run, or was the last to. None: nobody ever did, or a bootorch that knew no leases."""
-    return _read(journal.db)
+    return _read(journal.execute)
 
 
-def _read(db: sqlite3.Connection) -> Holder | None:
-    if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'lease'").fetchone() is None:
+def _read(execute: Callable[[str], sqlite3.Cursor]) -> Holder | None:
+    if execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'lease'").fetchone() is None:
         return None
-    row = db.execute(f"SELECT {', '.join(Holder.__slots__)} FROM lease").fetchone()  # noqa: S608 - names of ours
+    row = execute(f"SELECT {', '.join(Holder.__slots__)} FROM lease").fetchone()  # noqa: S608 - names of ours
     return None if row is None else Holder(*row)
 
 

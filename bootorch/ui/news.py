@@ -21,12 +21,15 @@ from bootorch.core.events import (
     Intent,
     Kind,
     LimitSet,
+    MirrorBack,
+    MirrorLost,
     Paused,
     RunEnded,
     RunResumed,
     RunStarted,
     ScopeAdded,
     Settled,
+    TailCut,
     TierSet,
     Tripped,
 )
@@ -36,6 +39,7 @@ from bootorch.core.reasons import Reason
 from bootorch.core.state import State
 from bootorch.core.timeline import resource_title
 from bootorch.ui.fold import fold_counted
+from bootorch.ui.journalview import of_the_journal
 from bootorch.ui.lines import STYLES, Piece, hosts, resumed
 
 FOLD_CHARS = 72
@@ -109,6 +113,9 @@ class News:
                 self._add(event.t, style, f"{what}, said by {event.by}{why}", event.type, what)
             case Adapted():
                 self._add(event.t, "yellow", f"{describe(event)} by itself: {event.why}", event.type, event.slot)
+            case TailCut() | MirrorLost() | MirrorBack():
+                style = "bold yellow" if isinstance(event, MirrorBack) else "bold red"
+                self._add(event.t, style, of_the_journal(event), event.type)
             case _:
                 pass
 

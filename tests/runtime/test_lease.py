@@ -140,8 +140,8 @@ def test_of_another_machine_nothing_is_known_and_a_restarted_one_has_ended_it(jo
     take(journal, "kim", "", None)
 
     def write(**fields: str) -> None:
-        with journal.db:
-            journal.db.execute(f"UPDATE lease SET {', '.join(f'{name} = :{name}' for name in fields)}", fields)
+        sets = ", ".join(f"{name} = :{name}" for name in fields)
+        journal.append((), guard=lambda db: db.execute(f"UPDATE lease SET {sets}", fields) and None)
 
     write(host="laptop-a", machine="a", boot="1")
     with (

@@ -92,6 +92,9 @@ class WorldServices:
             raise InvalidInput(Problem("no run is there", str(target), "name a run's directory or its plan"))
         return self.latest
 
+    def journal(self, target: Path) -> Path:
+        return target
+
     def approve(self, target: Path, gate: str, by: str, why: str) -> str:
         self.asked.append((target, gate, by, why))
         return f"gate {gate} opened by {by}"
