@@ -548,12 +548,12 @@ def _site(plan: Plan, run_dir: Path, by: str) -> AbstractContextManager[None]:
     return sitelock.driving(owner, bmcs)
 
 
-def _waits(holder: Holder) -> None:
+def _waits(who: str) -> None:
     import structlog
 
     from bootorch.runtime.lease import LEASE_S, MARGIN_S
 
-    what = f"taken over from {holder}: what it had under way may go on for {LEASE_S + MARGIN_S:g} s, and is waited for"
+    what = f"taken over from {who}: what it had under way may go on for {LEASE_S + MARGIN_S:g} s, and is waited for"
     structlog.get_logger("bootorch.lease").warning(what)
 
 

@@ -114,6 +114,7 @@ def answer(state: State, event: Answer) -> None:
         host.bootdev_t = t if ok or reason is R_BMC_UNSUPPORTED else None
         host.next_t = t if ok else _backoff(state, host, t)
     elif kind is K_POWER_CYCLE:
+        host.boots -= reason is R_INTERRUPTED  # perhaps it never left: a boot that fails then is not held against it
         host.enter(S_BOOT, t)
     else:
         raise AssertionError(kind)
@@ -158,6 +159,10 @@ def _metered(state: State, host: HostState, event: Answer) -> None:
 def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> None:
     """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
     host.next_t = event.t + FIRST_LOOK_S if ok else _backoff(state, host, event.t)
+    if event.reason is R_INTERRUPTED:
+        # Perhaps it never left. bootorch may be killed any number of times: that uses up neither attempts nor time.
+        host.on_attempts -= 1
+        host.admitted_t = event.t
     _hinted(state, host, event)
     host.on_refused = None if ok else (event.reason, event.detail)
     if ok or event.reason in (R_BMC_LOST, R_INTERRUPTED):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bootorch.core.errors import InvalidInput, OperatorError, Problem, SafetyRefusal, ToolError
 from bootorch.core.events import TailCut, encode
+from bootorch.runtime import lease
 from bootorch.runtime.chain import Head, Row, head_path, link
 from bootorch.runtime.journal import Journal, Moment
 from bootorch.runtime.journalfile import BESIDE, DamagedJournal, StrangeHead, make, sync_directory
@@ -177,11 +178,14 @@ def cut(path: Path, first: int, by: str, why: str) -> tuple[int, Path]:
 
 def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     kept = _aside(path)
+    holder = None
     with Journal.open(path, readonly=True) as journal:
         rows = [row for page in _before(journal, damage.first) for row in page]
         t = journal.decoded(rows[-1][0], rows[-1][1]).t
         meta = journal.packed_meta()
         before = journal.hash_of(0)
+        with contextlib.suppress(sqlite3.Error):  # hurt as well: then taking over needs a word
+            holder = lease.read(journal)
     whole = []
     for seq, body, wall_s, boot_s, _ in rows:  # of format 1 they have no hashes yet
         before = link(before, body, wall_s, boot_s)
@@ -198,6 +202,9 @@ def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     make(path, meta, whole, head=Head(damage.first, before))
+    if holder is not None:
+        with Journal.open(path) as journal:
+            lease.put(journal, holder)
     return kept
 
 

@@ -32,6 +32,7 @@ LEASE_S = 15.0  # a disk that needs longer for a commit is no place for a journa
 BEAT_S = 3.0  # a driver that has nothing to commit prolongs its lease so often
 MARGIN_S = 5.0  # playbooks die within seconds of the lease, and slow BMCs act seconds after a command
 _POLL_S = 0.2
+_WITHOUT_LEASES = 1  # the format of journals of bootorchs that knew none
 
 DRIVING, WAITING, RELEASED = "driving", "waiting", "released"
 _TABLE = """
@@ -78,6 +79,11 @@ class Holder:
         # Another boot of the same machine. Machines that were cloned from one image differ by their names.
         same_machine = self.machine != "" and (self.machine, self.host) == (here.machine, here.host)
         return same_machine and self.file == here.file and "" not in (self.boot, here.boot)
+
+
+_ROW = (
+    f"INTO lease (one, {', '.join(Holder.__slots__)}) VALUES (1, {', '.join(f':{name}' for name in Holder.__slots__)})"
+)
 
 
 class Lease:
@@ -171,17 +177,14 @@ def take(journal: Journal, by: str, since: str, before: Holder | None, *, wait: 
         since=since,
         state=WAITING if wait else DRIVING,
     )
-    row = {name: getattr(holder, name) for name in Holder.__slots__}
 
     def swap(db: sqlite3.Connection) -> None:
         db.execute(_TABLE)
         if before is None:
-            names = ", ".join(row)
-            values = ", ".join(f":{name}" for name in row)
-            done = db.execute(f"INSERT OR IGNORE INTO lease (one, {names}) VALUES (1, {values})", row)  # noqa: S608
+            done = db.execute(f"INSERT OR IGNORE {_ROW}", _row(holder))
         else:
-            sets = ", ".join(f"{name} = :{name}" for name in row)
-            done = db.execute(f"UPDATE lease SET {sets} WHERE epoch = :before", row | {"before": before.epoch})  # noqa: S608
+            sets = ", ".join(f"{name} = :{name}" for name in Holder.__slots__)
+            done = db.execute(f"UPDATE lease SET {sets} WHERE epoch = :before", _row(holder) | {"before": before.epoch})  # noqa: S608
         if done.rowcount != 1:
             raise refused(_read(db.execute), journal.path.parent)
 
@@ -191,7 +194,7 @@ def take(journal: Journal, by: str, since: str, before: Holder | None, *, wait: 
 
 @contextmanager
 def driving(
-    journal: Journal, by: str, since: str, *, take_over: bool, waits: Callable[[Holder], None]
+    journal: Journal, by: str, since: str, *, take_over: bool, waits: Callable[[str], None]
 ) -> Iterator[tuple[Lease, str]]:
     """Drive a run: hold its lock and its lease until the end of the block. Gives the lease, and whom it was taken from
     (empty: from nobody who could still be there).
@@ -201,17 +204,19 @@ def driving(
     """
     directory = journal.path.parent
     before = read(journal)
+    # A journal without a lease is a new one, or of a bootorch that knew none. Or it is a copy of its events.
+    copied = before is None and journal.format > _WITHOUT_LEASES and journal.last_event() is not None
     with ExitStack() as stack:
         try:
             stack.enter_context(held(directory))
             locked = True
         except SafetyRefusal:
             if before is None:
-                raise  # no lease to take: a bootorch that knew none
+                raise  # nothing that could be taken from it
             if not take_over:
                 raise refused(before, directory) from None
             locked = False
-        proven = before is None or before.ended(here(journal.path), locked=locked)
+        proven = not copied if before is None else before.ended(here(journal.path), locked=locked)
         if not proven and not take_over:
             raise refused(before, directory)
         # Who was killed while it waited has proven nothing of the one before.
@@ -225,10 +230,10 @@ def driving(
             raise JournalError([*error.problems, Problem(f"it may be {before}", str(directory), remedy)]) from error
         ended = _never if locked else stack.enter_context(held_instead(directory))
         try:
-            if wait and before is not None:
-                waits(before)
+            if wait:
+                waits(_named(before))
                 lease.settle(journal, ended)
-            yield lease, "" if proven else str(before)
+            yield lease, "" if proven else _named(before)
         finally:
             with suppress(JournalError):  # a broken disk: whoever comes next finds the lock free
                 lease.release(journal)
@@ -236,6 +241,20 @@ def driving(
 
 def _never() -> bool:
     return False
+
+
+def put(journal: Journal, holder: Holder) -> None:
+    """Write the row as it was into a journal that was made anew, such as a copy."""
+
+    def write(db: sqlite3.Connection) -> None:
+        db.execute(_TABLE)
+        db.execute(f"INSERT OR REPLACE {_ROW}", _row(holder))
+
+    journal.append((), guard=write)
+
+
+def _row(holder: Holder) -> dict[str, object]:
+    return {name: getattr(holder, name) for name in Holder.__slots__}
 
 
 def read(journal: Journal) -> Holder | None:
@@ -274,10 +293,16 @@ def _began(pid: int) -> str:
 
 def refused(holder: Holder | None, directory: Path) -> SafetyRefusal:
     """What to say to a second driver that has not said --take-over."""
-    who = "another process" if holder is None else str(holder)
-    message = f"run {directory.name} is being run by {who}; nothing was sent"
+    if holder is None:
+        message = f"the journal is a copy, and whether run {directory.name} goes on elsewhere cannot be told"
+    else:
+        message = f"run {directory.name} is being run by {holder}"
     remedy = (
         "bootorch status shows it, bootorch pause stops it; where it hangs, or its machine is gone: "
         f"bootorch resume {directory} --take-over --why WHY"
     )
-    return SafetyRefusal(Problem(message, str(directory), remedy))
+    return SafetyRefusal(Problem(f"{message}; nothing was sent", str(directory), remedy))
+
+
+def _named(holder: Holder | None) -> str:
+    return "whoever ran it before" if holder is None else str(holder)

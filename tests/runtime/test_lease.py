@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,8 +28,8 @@ def count(journal: Journal) -> int:
     return len(list(journal.events()))
 
 
-def no_wait(holder: Holder) -> None:
-    raise AssertionError(f"nothing to wait for: {holder}")
+def no_wait(who: str) -> None:
+    raise AssertionError(f"nothing to wait for: {who}")
 
 
 def test_whoever_was_replaced_commits_nothing_more(journal: Journal) -> None:
@@ -183,11 +182,15 @@ def test_an_end_is_never_concluded_without_proof(
     assert replace(holder, state=RELEASED).ended(HERE, locked=locked)
 
 
-def test_a_journal_of_an_older_version_has_no_lease_and_gets_one(journal: Journal) -> None:
+def test_a_copy_of_the_events_without_the_lease_needs_the_word(journal: Journal) -> None:
+    journal.append([EVENT])
+    with pytest.raises(SafetyRefusal, match="a copy"), driving(journal, "kim", "", take_over=False, waits=no_wait):
+        raise AssertionError("it may go on elsewhere")
+    journal.close()
+
+
+def test_a_new_journal_has_no_lease_and_gets_one(journal: Journal) -> None:
     assert read(journal) is None
-    with sqlite3.connect(journal.path) as db:
-        assert not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'lease'").fetchall()
-    db.close()
     with driving(journal, "kim", "", take_over=False, waits=no_wait) as (lease, _):
         assert lease.epoch == 1
         assert lease.before is None
