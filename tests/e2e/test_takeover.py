@@ -123,6 +123,19 @@ def test_a_stopped_driver_that_was_replaced_sends_nothing_when_it_wakes(
     assert f"process {old.pid}" in resume["taken_from"]
 
 
+def test_a_driver_that_lives_is_replaced_by_the_word(lab: LabFactory, tmp_path: Path) -> None:
+    """It finds out with its next commit and ends, which is all that its successor waits for."""
+    info = lab(12, already_on=1, boot_seconds=(2.0, 3.0))
+    with driver(tmp_path, "run", info.plan) as old:
+        wait_for_journal(info)
+        taken = bootorch("resume", info.plan, "--take-over", "--by", "lee", "--why", "shift change")
+        assert old.wait(60) == 5
+    assert taken.returncode == 0, taken.stderr
+    assert "run is driven by process" in (tmp_path / "driver.err").read_text()
+    assert outcomes(info.plan) == expected(info)
+    assert list(misdeeds(witnessed(info.bmc_log), info.expected)) == []
+
+
 @pytest.mark.slow
 def test_a_driver_that_was_stopped_and_not_replaced_goes_on(lab: LabFactory, tmp_path: Path) -> None:
     """Stopped for longer than its lease and its playbooks' leash: what was under way is read back, and done again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from bootorch.core.errors import SafetyRefusal
 from bootorch.core.events import Paused
-from bootorch.runtime.journal import Journal
+from bootorch.runtime.journal import Journal, JournalError
 from bootorch.runtime.lease import LEASE_S, RELEASED, WAITING, Fenced, Holder, Lease, driving, here, read, take
 
 EVENT = Paused(0.0, "kim")
@@ -67,7 +69,7 @@ def test_of_many_processes_at_once_one_wins(journal: Journal) -> None:
 import sys
 from pathlib import Path
 from bootorch.core.errors import SafetyRefusal
-from bootorch.runtime.journal import Journal
+from bootorch.runtime.journal import Journal, JournalError
 from bootorch.runtime.lease import read, take
 with Journal.open(Path({str(journal.path)!r})) as journal:
     before = read(journal)
@@ -180,6 +182,24 @@ def test_an_end_is_never_concluded_without_proof(
     else:
         assert ended == (host == HERE.host and machine == "m" and boot == "b1" and file == HERE.file)
     assert replace(holder, state=RELEASED).ended(HERE, locked=locked)
+
+
+def test_where_the_old_driver_hangs_in_a_commit_the_word_is_to_end_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can write then, not even who takes over; the row can be read, and tells which process it is."""
+    lease = take(journal, "kim", "", None)
+    journal.append((), guard=lambda db: db.execute("UPDATE lease SET boot = 'another', host = 'x'") and None)
+    hanging = sqlite3.connect(journal.path, isolation_level=None)
+    hanging.execute("BEGIN IMMEDIATE")
+    journal.execute("PRAGMA busy_timeout = 100")
+    with pytest.raises(JournalError) as caught, driving(journal, "lee", "", take_over=True, waits=no_wait):
+        raise AssertionError("two drivers")
+    assert f"kill -9 {os.getpid()}" in caught.value.problems[-1].remedy
+    hanging.execute("ROLLBACK")
+    hanging.close()
+    journal.append([EVENT], guard=lease.renew)
+    journal.close()
 
 
 def test_a_copy_of_the_events_without_the_lease_needs_the_word(journal: Journal) -> None:
