@@ -36,7 +36,7 @@ def driver(tmp_path: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]
             process.wait()
 
 
-def until(holds: Callable[[], bool], what: str, most_s: float = 60.0) -> None:
+def until(holds: Callable[[], bool], what: str, most_s: float = 180.0) -> None:
     give_up = time.monotonic() + most_s
     while not holds():
         assert time.monotonic() < give_up, what
