@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.journal import Journal, Moment
     from bootorch.runtime.load import LoadedPlan
+    from bootorch.runtime.mirror import Mirror
     from bootorch.runtime.secrets import Secrets
 
 ANSWER_S = 3.0  # how long a command waits for the running process, which looks for words four times a second
@@ -112,6 +113,7 @@ class Runs:
         _confirmed(plan, request.confirm)
         _check_gates(plan, request.approve)
         dark = _dark(loaded, request)
+        _check_mirror(request.mirror)
         _check_ansible(plan)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
@@ -132,6 +134,7 @@ class Runs:
             if loaded.parameters_text:
                 meta[_PARAMETERS] = loaded.parameters_text.encode()
             journal = stack.enter_context(Journal.create(directory / JOURNAL, meta))
+            mirror = _mirror(journal, request.mirror)
             engine = Engine(plan)
             started = RunStarted(
                 0.0,
@@ -153,7 +156,8 @@ class Runs:
             for event in first:
                 engine.apply(event)
             journal.append(first)
-            return self._drive(engine, journal, loaded, first, observer, request, request.load.vault_password_file)
+            vault = request.load.vault_password_file
+            return self._drive(engine, journal, mirror, loaded, first, observer, request, vault)
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
@@ -182,6 +186,7 @@ class Runs:
                 raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
             _same_plan(plan, past, path)
             said = _events_of(request.orders, loaded, past)
+            mirror = _mirror(journal, request.mirror)
             engine = Engine(plan, state)
             journal.forget_commands()
             gap_s = _gap_s(journal, Moment.now())
@@ -194,12 +199,14 @@ class Runs:
                 engine.apply(change)
             first += said
             journal.append(first)
-            return self._drive(engine, journal, loaded, [*past, *first], observer, request, request.vault_password_file)
+            vault = request.vault_password_file
+            return self._drive(engine, journal, mirror, loaded, [*past, *first], observer, request, vault)
 
     def _drive(
         self,
         engine: Engine,
         journal: Journal,
+        mirror: Mirror | None,
         loaded: LoadedPlan,
         first: Sequence[Event],
         observer: Observer,
@@ -212,6 +219,7 @@ class Runs:
         from bootorch.core.events import RunEnded
         from bootorch.ops.estimator import Estimator
         from bootorch.runtime.executor import Executor
+        from bootorch.runtime.journal import JournalError
         from bootorch.runtime.runner import Runner
 
         base_t = engine.state.t
@@ -225,30 +233,36 @@ class Runs:
             drivers = _drivers(loaded, journal.path.parent, vault_password_file)
             try:
                 executor = Executor(loaded.plan, drivers, engine.state.run_id, engine.state.booting())
-                runner = Runner(
-                    engine, journal, executor, observer, clock, wait_gates=request.wait_gates, by=request.by
-                )
+                news = {} if mirror is None else {"news": mirror.news}
+                gates, by = request.wait_gates, request.by
+                runner = Runner(engine, journal, executor, observer, clock, wait_gates=gates, by=by, **news)
                 return await runner.run(first)
             finally:
                 await drivers.aclose()
 
         tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
         with ExitStack() as beside:
+            if mirror is not None:
+                beside.enter_context(mirror)
             if request.forecast:
                 estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
                 beside.enter_context(estimator)
             # Plan and state live as long as the run: looking through them for garbage costs 100 ms at 32,000 hosts.
             gc.freeze()
-            verdict = asyncio.run(drive())
+            try:
+                verdict = asyncio.run(drive())
+                if verdict != "interrupted":
+                    end = RunEnded(clock(), verdict, _wall())
+                    engine.apply(end)
+                    journal.append([end])
+                    observer.on_events([end], engine.state)
+            except JournalError as error:
+                raise (error if mirror is None else mirror.instead(error)) from error
             gc.unfreeze()
-        if verdict != "interrupted":
-            end = RunEnded(clock(), verdict, _wall())
-            engine.apply(end)
-            journal.append([end])
-            observer.on_events([end], engine.state)
         events = list(journal.events())
         code = Exit.INTERRUPTED if verdict == "interrupted" else _exit_code(engine.state)
-        return RunResult(code, engine.state, events, journal.path.parent)
+        words = "" if mirror is None else mirror.lag().words()
+        return RunResult(code, engine.state, events, journal.path.parent, mirror=words)
 
     # -- records and words --------------------------------------------------------------
 
@@ -452,6 +466,21 @@ def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
         raise InvalidInput(
             [Problem(f"no gate {gate!r} in the plan", "--approve", f"gates: {known}") for gate in unknown]
         )
+
+
+def _check_mirror(directory: Path | None) -> None:
+    if directory is not None:
+        from bootorch.runtime.mirror import check_directory
+
+        check_directory(directory)
+
+
+def _mirror(journal: Journal, directory: Path | None) -> Mirror | None:
+    if directory is None:
+        return None
+    from bootorch.runtime.mirror import Mirror
+
+    return Mirror(journal, directory)
 
 
 def _check_ansible(plan: Plan) -> None:

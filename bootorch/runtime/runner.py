@@ -44,8 +44,10 @@ class Runner:
         *,
         wait_gates: bool,
         by: str,
+        news: Callable[[float], Sequence[Event]] = lambda _: (),
     ) -> None:
-        """``clock`` gives run time in seconds, continuing where the state stands."""
+        """``clock`` gives run time in seconds, continuing where the state stands. ``news`` is asked with every look for
+        commands what else happened, such as to the journal's mirror: events of the time that it is given."""
         self._engine = engine
         self._journal = journal
         self._executor = executor
@@ -53,6 +55,7 @@ class Runner:
         self._clock = clock
         self._wait_gates = wait_gates
         self._by = by
+        self._news = news
         self._ended: asyncio.Queue[tuple[Intent, Result]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
@@ -91,6 +94,7 @@ class Runner:
             if now - heard_t >= COMMAND_POLL_S:
                 heard_t = now
                 self._hear(now)
+                self._words += self._news(now)
             for word in self._words:
                 engine.apply(word)
                 events.append(word)
