@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bootorch.runtime.journal import Journal, Moment
     from bootorch.runtime.lease import Holder, Lease
     from bootorch.runtime.load import LoadedPlan
+    from bootorch.runtime.mirror import Mirror
     from bootorch.runtime.secrets import Secrets
 
 ANSWER_S = 3.0  # how long a command waits for the running process, which looks for words four times a second
@@ -115,6 +116,7 @@ class Runs:
         _confirmed(plan, request.confirm)
         _check_gates(plan, request.approve)
         dark = _dark(loaded, request)
+        _check_mirror(request.mirror)
         _check_ansible(plan)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
@@ -133,6 +135,7 @@ class Runs:
                 meta[_PARAMETERS] = loaded.parameters_text.encode()
             journal = stack.enter_context(Journal.create(directory / JOURNAL, meta))
             lease, _ = stack.enter_context(driving(journal, request.by, _wall(), take_over=False, waits=_waits))
+            mirror = _mirror(journal, request.mirror)
             engine = Engine(plan)
             started = RunStarted(
                 0.0,
@@ -154,8 +157,8 @@ class Runs:
             for event in first:
                 engine.apply(event)
             journal.append(first, guard=lease.renew)
-            password_file = request.load.vault_password_file
-            return self._drive(engine, journal, lease, loaded, first, observer, request, password_file)
+            vault = request.load.vault_password_file
+            return self._drive(engine, journal, lease, mirror, loaded, first, observer, request, vault)
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
         from bootorch.core.engine import Engine
@@ -186,6 +189,7 @@ class Runs:
                 raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
             _same_plan(plan, past, path)
             said = _events_of(request.orders, loaded, past)
+            mirror = _mirror(journal, request.mirror)
             engine = Engine(plan, state)
             journal.forget_commands()
             gap_s, told_by = _gap_s(journal, lease.before, Moment.now())
@@ -208,14 +212,15 @@ class Runs:
                 engine.apply(change)
             first += said
             journal.append(first, guard=lease.renew)
-            password_file = request.vault_password_file
-            return self._drive(engine, journal, lease, loaded, [*past, *first], observer, request, password_file)
+            vault = request.vault_password_file
+            return self._drive(engine, journal, lease, mirror, loaded, [*past, *first], observer, request, vault)
 
     def _drive(
         self,
         engine: Engine,
         journal: Journal,
         lease: Lease,
+        mirror: Mirror | None,
         loaded: LoadedPlan,
         first: Sequence[Event],
         observer: Observer,
@@ -229,6 +234,7 @@ class Runs:
         from bootorch.ops.estimator import Estimator
         from bootorch.runtime.awake import AwakeClock
         from bootorch.runtime.executor import Executor
+        from bootorch.runtime.journal import JournalError
         from bootorch.runtime.runner import Runner
 
         clock = AwakeClock(engine.state.t)
@@ -238,30 +244,36 @@ class Runs:
             try:
                 booting = engine.state.booting()
                 executor = Executor(loaded.plan, drivers, engine.state.run_id, booting, lease.holds)
-                runner = Runner(
-                    engine, journal, executor, observer, clock, lease, wait_gates=request.wait_gates, by=request.by
-                )
+                news = {} if mirror is None else {"news": mirror.news}
+                gates, by = request.wait_gates, request.by
+                runner = Runner(engine, journal, executor, observer, clock, lease, wait_gates=gates, by=by, **news)
                 return await runner.run(first)
             finally:
                 await drivers.aclose()
 
         tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
         with ExitStack() as beside:
+            if mirror is not None:
+                beside.enter_context(mirror)
             if request.forecast:
                 estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
                 beside.enter_context(estimator)
             # Plan and state live as long as the run: looking through them for garbage costs 100 ms at 32,000 hosts.
             gc.freeze()
-            verdict = asyncio.run(drive())
+            try:
+                verdict = asyncio.run(drive())
+                if verdict != "interrupted":
+                    end = RunEnded(clock(), verdict, _wall())
+                    engine.apply(end)
+                    journal.append([end], guard=lease.renew)
+                    observer.on_events([end], engine.state)
+            except JournalError as error:
+                raise (error if mirror is None else mirror.instead(error)) from error
             gc.unfreeze()
-        if verdict != "interrupted":
-            end = RunEnded(clock(), verdict, _wall())
-            engine.apply(end)
-            journal.append([end], guard=lease.renew)
-            observer.on_events([end], engine.state)
         events = list(journal.events())
         code = Exit.INTERRUPTED if verdict == "interrupted" else _exit_code(engine.state)
-        return RunResult(code, engine.state, events, journal.path.parent)
+        words = "" if mirror is None else mirror.lag().words()
+        return RunResult(code, engine.state, events, journal.path.parent, mirror=words)
 
     # -- records and words --------------------------------------------------------------
 
@@ -465,6 +477,21 @@ def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
         raise InvalidInput(
             [Problem(f"no gate {gate!r} in the plan", "--approve", f"gates: {known}") for gate in unknown]
         )
+
+
+def _check_mirror(directory: Path | None) -> None:
+    if directory is not None:
+        from bootorch.runtime.mirror import check_directory
+
+        check_directory(directory)
+
+
+def _mirror(journal: Journal, directory: Path | None) -> Mirror | None:
+    if directory is None:
+        return None
+    from bootorch.runtime.mirror import Mirror
+
+    return Mirror(journal, directory)
 
 
 def _check_ansible(plan: Plan) -> None:

@@ -204,7 +204,7 @@ def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     make(path, meta, whole, head=Head(damage.first, before))
     if holder is not None:
         with Journal.open(path) as journal:
-            lease.put(journal, holder)
+            journal.append((), guard=lambda db: lease.write(db, holder))
     return kept
 
 

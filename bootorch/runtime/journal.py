@@ -269,6 +269,11 @@ class Journal:
             return f"it could not be saved under another name ({error}): resume from a mirror or a copy"
         return f"everything was saved as {saved}: put it in its place, then bootorch resume {self.path.parent}"
 
+    @property
+    def last_seq(self) -> int:
+        """Number of the last event, without a look at the file where this process appends."""
+        return (self._tail or self.tail()).seq
+
     def tail(self) -> Head:
         """Number and hash of the last event."""
         row = self._db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()

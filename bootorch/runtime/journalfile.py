@@ -188,7 +188,7 @@ def trouble(error: sqlite3.Error | OSError, path: Path, remedy: str) -> Operator
     number = code(error)
     if number == sqlite3.SQLITE_BUSY:
         # It hangs in the middle of a commit: stopped, or on a disk that does not answer.
-        message = f"the process that runs this journal holds it for more than {BUSY_MS / 1000:g} s; nothing was said"
+        message = f"the process that runs this journal holds it for more than {BUSY_MS / 1000:g} s; nothing was written"
         again = "look at that process and its disk; where it hangs for good, end it and bootorch resume"
         return JournalError(Problem(message, str(path), again))
     if number == sqlite3.SQLITE_NOTADB:

@@ -243,14 +243,10 @@ def _never() -> bool:
     return False
 
 
-def put(journal: Journal, holder: Holder) -> None:
-    """Write the row as it was into a journal that was made anew, such as a copy."""
-
-    def write(db: sqlite3.Connection) -> None:
-        db.execute(_TABLE)
-        db.execute(f"INSERT OR REPLACE {_ROW}", _row(holder))
-
-    journal.append((), guard=write)
+def write(db: sqlite3.Connection, holder: Holder) -> None:
+    """Write the row as it was into another journal: one that was made anew, or a copy."""
+    db.execute(_TABLE)
+    db.execute(f"INSERT OR REPLACE {_ROW}", _row(holder))
 
 
 def _row(holder: Holder) -> dict[str, object]:

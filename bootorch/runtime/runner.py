@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -54,8 +54,11 @@ class Runner:
         *,
         wait_gates: bool,
         by: str,
+        news: Callable[[float], Sequence[Event]] = lambda _: (),
     ) -> None:
-        """``clock`` gives run time in seconds, continuing where the state stands. The executor asks the same lease."""
+        """``clock`` gives run time in seconds, continuing where the state stands. The executor asks the same lease.
+        ``news`` is asked with every look for commands what else happened, such as to the journal's mirror: events of
+        the time that it is given."""
         self._engine = engine
         self._journal = journal
         self._executor = executor
@@ -64,6 +67,7 @@ class Runner:
         self._lease = lease
         self._wait_gates = wait_gates
         self._by = by
+        self._news = news
         self._ended: asyncio.Queue[tuple[Intent, Result]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
@@ -99,6 +103,7 @@ class Runner:
             if now - heard_t >= COMMAND_POLL_S:
                 heard_t = now
                 self._hear(now)
+                self._words += self._news(now)
             for word in self._words:
                 engine.apply(word)
                 events.append(word)

@@ -38,10 +38,6 @@ class Disk:
         """``ro`` or ``rw``; no file may be open for writing."""
         subprocess.run(["mount", "-o", f"remount,{how}", str(self.path)], check=True, capture_output=True)
 
-    def pull(self) -> None:
-        """Without asking who uses it; what is open stays open, as with a stick whose files are in memory."""
-        subprocess.run(["umount", "-l", str(self.path)], check=True, capture_output=True)
-
 
 @contextmanager
 def disk(path: Path, size: str = "8m") -> Iterator[Disk]:
@@ -58,3 +54,32 @@ def disk(path: Path, size: str = "8m") -> Iterator[Disk]:
     finally:
         while os.path.ismount(path):
             subprocess.run(["umount", "-l", str(path)], check=True, capture_output=True)
+
+
+class Stick:
+    """A disk that can be pulled out of ``path`` and put back, with what is on it."""
+
+    def __init__(self, inside: Disk, path: Path) -> None:
+        self.inside = inside
+        self.path = path
+
+    def plug(self) -> None:
+        subprocess.run(["mount", "--bind", str(self.inside.path), str(self.path)], check=True, capture_output=True)
+
+    def pull(self) -> None:
+        """Without asking who uses it."""
+        subprocess.run(["umount", "-l", str(self.path)], check=True, capture_output=True)
+
+
+@contextmanager
+def stick(path: Path, size: str = "8m") -> Iterator[Stick]:
+    """Skips where this process may not mount."""
+    with disk(path.with_name(f"{path.name}-inside"), size) as inside:
+        path.mkdir()
+        found = Stick(inside, path)
+        found.plug()
+        try:
+            yield found
+        finally:
+            while os.path.ismount(path):
+                found.pull()

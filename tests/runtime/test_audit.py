@@ -22,6 +22,7 @@ from bootorch.runtime.rundir import held
 from tests.runtime.journals import change, event, fill, flip, killed, leaf_pages, written
 
 COUNT = 400
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # hundreds of syncs of a real disk show nothing more
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +291,7 @@ def _other(text: str, at: int) -> str:
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(changes)), st.integers(0, 29), st.integers(0, 20), st.booleans())
 def test_any_single_change_is_found_at_its_place(what: str, at: int, by: int, renumbered: bool) -> None:
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory(dir=MEMORY) as directory:
         path = written(Path(directory, "journal.sqlite"), 30, 30)
         database = sqlite3.connect(path)
         rows = [list(row) for row in database.execute("SELECT * FROM events ORDER BY seq")]
@@ -313,7 +314,7 @@ def test_any_single_change_is_found_at_its_place(what: str, at: int, by: int, re
 def test_no_flipped_bit_changes_what_is_read_unnoticed(whole: Path, data: st.DataObject) -> None:
     size = whole.stat().st_size
     at, mask = data.draw(st.integers(0, size - 1)), 1 << data.draw(st.integers(0, 7))
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory(dir=MEMORY) as directory:
         path = copy(whole, Path(directory))
         flip(path, at, mask)
         try:
