@@ -17,6 +17,7 @@ from bootorch.core.errors import SafetyRefusal
 from bootorch.core.events import Paused
 from bootorch.runtime.journal import Journal, JournalError
 from bootorch.runtime.lease import LEASE_S, RELEASED, WAITING, Fenced, Holder, Lease, driving, here, read, take
+from bootorch.runtime.replica import Replica
 
 EVENT = Paused(0.0, "kim")
 
@@ -206,6 +207,26 @@ def test_a_copy_of_the_events_without_the_lease_needs_the_word(journal: Journal)
     journal.append([EVENT])
     with pytest.raises(SafetyRefusal, match="a copy"), driving(journal, "kim", "", take_over=False, waits=no_wait):
         raise AssertionError("it may go on elsewhere")
+    journal.close()
+
+
+def test_a_mirror_tells_who_drove_and_needs_the_word_elsewhere(journal: Journal, tmp_path: Path) -> None:
+    lease = take(journal, "kim", "noon", None)
+    journal.append(
+        (), guard=lambda db: db.execute("UPDATE lease SET boot = 'b', machine = 'm', host = 'laptop-a'") and None
+    )
+    journal.append([EVENT], guard=lease.renew)
+    path = tmp_path / "stick" / "run" / "journal.sqlite"
+    path.parent.parent.mkdir()
+    replica = Replica(journal, path.parent.parent, path)
+    while replica.step():
+        pass
+    replica.close()
+    with Journal.open(path) as copy:
+        assert read(copy) == read(journal)
+        with pytest.raises(SafetyRefusal, match=r"kim on laptop-a, since noon"):
+            with driving(copy, "lee", "", take_over=False, waits=no_wait):
+                raise AssertionError("it may still drive")
     journal.close()
 
 
