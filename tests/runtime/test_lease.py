@@ -212,9 +212,8 @@ def test_a_copy_of_the_events_without_the_lease_needs_the_word(journal: Journal)
 
 def test_a_mirror_tells_who_drove_and_needs_the_word_elsewhere(journal: Journal, tmp_path: Path) -> None:
     lease = take(journal, "kim", "noon", None)
-    journal.append(
-        (), guard=lambda db: db.execute("UPDATE lease SET boot = 'b', machine = 'm', host = 'laptop-a'") and None
-    )
+    elsewhere = "UPDATE lease SET boot = 'b', machine = 'm', host = 'laptop-a'"
+    journal.append((), guard=lambda db: db.execute(elsewhere) and None)
     journal.append([EVENT], guard=lease.renew)
     path = tmp_path / "stick" / "run" / "journal.sqlite"
     path.parent.parent.mkdir()
@@ -224,9 +223,11 @@ def test_a_mirror_tells_who_drove_and_needs_the_word_elsewhere(journal: Journal,
     replica.close()
     with Journal.open(path) as copy:
         assert read(copy) == read(journal)
-        with pytest.raises(SafetyRefusal, match=r"kim on laptop-a, since noon"):
-            with driving(copy, "lee", "", take_over=False, waits=no_wait):
-                raise AssertionError("it may still drive")
+        with (
+            pytest.raises(SafetyRefusal, match=r"kim on laptop-a, since noon"),
+            driving(copy, "lee", "", take_over=False, waits=no_wait),
+        ):
+            raise AssertionError("it may still drive")
     journal.close()
 
 
