@@ -237,6 +237,7 @@ class Timeline:
                     child = self.tracks[name]
                     if child.settled_t is None:
                         child.released_by = event.host
+                        self._look(name, event)  # it may be held by something else from now on
             case Intent(kind=Kind.POWER_ON | Kind.POWER_CYCLE | Kind.BOOT_DEVICE):
                 self._command(event)
             case Answer():
@@ -280,7 +281,8 @@ class Timeline:
             track.settled_t = host.settled_t
         else:
             track.settled_t = None  # a host that was outside --limit may belong to the run again
-            phase = phase_of(host)
+            # Off as it was read ahead, and everything that it depends on is there.
+            phase = Phase.HELD if host.stage is Stage.WAIT and host.may_go else phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
         server, level = host.host, host.draw.level
@@ -324,6 +326,10 @@ class Timeline:
                 self._explain_again()
         elif event.kind is Kind.FEED_METER:
             return
+        elif event.kind is Kind.POWER_ON and event.data.get("sent") is False:
+            actions = self.tracks[event.target].actions
+            if actions and actions[-1].kind is Kind.POWER_ON:
+                actions.pop()
         elif event.kind is Kind.REDEPLOY:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:

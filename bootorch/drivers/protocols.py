@@ -46,13 +46,16 @@ class PowerDriver(Protocol):
         """Chassis power state: ``data["power"]`` is ``"on"`` or ``"off"``."""
         ...
 
-    async def on(self, host: Host, timeout_s: float) -> Reply: ...
+    async def on(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
+        """Power on a host that is off, in one session: read the state; where it is off, set ``device`` for the next
+        boot only (none: leave the boot order alone), then send the power-on, once.
+
+        ``data``: ``power``, as read before, where it could be; ``sent`` false where no power-on has left: it was on, or
+        what comes before the power-on failed.
+        """
+        ...
 
     async def cycle(self, host: Host, timeout_s: float) -> Reply: ...
-
-    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
-        """Set the boot option for the next boot only."""
-        ...
 
     async def meter(self, host: Host, timeout_s: float) -> Reply:
         """What the host draws now: ``data["watts"]`` (float). ``BMC_UNSUPPORTED`` where its BMC does not measure it."""

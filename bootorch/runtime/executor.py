@@ -17,7 +17,7 @@ from bootorch.drivers.meter import read_meter
 from bootorch.drivers.names import Names, Unresolved
 from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
 
-_OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER)
+_OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.EVIDENCE, Kind.METER)
 
 _log = structlog.get_logger("bootorch.executor")
 
@@ -114,7 +114,8 @@ class Executor:
             case Kind.POWER_READ:
                 return await power.read(host, timeout_s)
             case Kind.POWER_ON:
-                return self._begun(host, group, await power.on(host, timeout_s))
+                device = BootDevice(str(intent.args.get("device", BootDevice.NONE)))
+                return self._begun(host, group, await power.on(host, device, timeout_s))
             case Kind.POWER_CYCLE:
                 return self._begun(host, group, await power.cycle(host, timeout_s))
             case Kind.EVIDENCE:
@@ -123,8 +124,6 @@ class Executor:
                 return await power.evidence(host, float(intent.args["since_s"]), timeout_s, console=console)
             case Kind.METER:
                 return await power.meter(host, timeout_s)
-            case Kind.BOOT_DEVICE:
-                return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
             case Kind.BOOT_PROBE:
                 if group.proof_by_ssh:
                     reply = await reach.boot_evidence(host, timeout_s)
@@ -142,7 +141,8 @@ class Executor:
 
     def _begun(self, host: Host, group: Group, reply: Reply) -> Reply:
         """A boot may have begun: from now on its console is evidence."""
-        if group.console is Console.BOOT and reply.reason in (Reason.OK, Reason.BMC_LOST):
+        sent = reply.data.get("sent", True)
+        if sent and group.console is Console.BOOT and reply.reason in (Reason.OK, Reason.BMC_LOST):
             self._booting.add(host.name)
             self._drivers.power[host.power].watch(host, anew=True)
         return reply

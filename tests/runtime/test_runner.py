@@ -75,16 +75,13 @@ class Fleet:
         await asyncio.sleep(self.slow_s)
         return Reply(Reason.OK, data={"power": "on" if self.machines[host.name].is_on(self.now) else "off"})
 
-    async def on(self, host: Host, timeout_s: float) -> Reply:
+    async def on(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         self.calls.append(("on", host.name))
         self.machines[host.name].power_on(self.now)
         return Reply(Reason.OK)
 
     async def cycle(self, host: Host, timeout_s: float) -> Reply:
         raise AssertionError("nothing may be cycled here")
-
-    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
-        raise AssertionError("no boot device was asked for")
 
     async def meter(self, host: Host, timeout_s: float) -> Reply:
         self.calls.append(("meter", host.name))
@@ -156,11 +153,11 @@ async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) ->
     at_call: list[bool] = []
     switch_on = fleet.on
 
-    async def on(host: Host, timeout_s: float) -> Reply:
+    async def on(host: Host, device: BootDevice, timeout_s: float) -> Reply:
         with Journal.open(journal.path, readonly=True) as other:
             intents = [e for e in other.events() if isinstance(e, Intent) and e.kind is Kind.POWER_ON]
         at_call.append(any(intent.target == host.name for intent in intents))
-        return await switch_on(host, timeout_s)
+        return await switch_on(host, device, timeout_s)
 
     fleet.on = on  # type: ignore[method-assign]
     assert await runner.run() == "done"

@@ -34,7 +34,7 @@ def test_every_host_stands_in_one_folded_outcome(report: Report) -> None:
     assert "quarantined  web07  bmc_unreachable: the BMC answers nothing" in text
     assert "next       Check that the rack has electricity" in text
     assert "quarantined  web23  no_post: has power, but its firmware does not finish the self-test" in text
-    assert "evidence   web23  event log (2 events), console (silent), in the report (--json, --html)" in text
+    assert "evidence   web23  event log (4 events), console (silent), in the report (--json, --html)" in text
     assert "redeploy  web19  task_failed: task 'Install packages'" in text
     assert "gate stable-power" in text
 
