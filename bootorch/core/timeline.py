@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bootorch.core.admission import Admission
-from bootorch.core.changes import FOLDED, Changes, title
+from bootorch.core.changes import FOLDED, Changes
 from bootorch.core.diagnosis import Diagnosis, diagnose
 from bootorch.core.events import (
     Admitted,
@@ -40,6 +40,7 @@ from bootorch.core.model import Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import HostState, State
+from bootorch.core.units import title
 
 SITE = ""  # the name of the series that adds up every host, whatever feed it hangs on
 TROUBLES_KEPT = 20  # a host that was lost and found all night needs no longer list (the engine gives up at about ten)

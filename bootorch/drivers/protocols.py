@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bootorch.core.model import BootDevice, Check, Host
+from bootorch.core.errors import Problem
+from bootorch.core.model import BootDevice, Check, Host, RedfishMeter
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
 
@@ -37,6 +38,14 @@ class SecretStore(Protocol):
         ...
 
     def why(self, host: Host) -> str: ...
+
+
+class MeterSecrets(Protocol):
+    """Gives out the passwords of feeds' meters at the moment of use."""
+
+    def meter_password(self, meter: RedfishMeter) -> Secret | Problem:
+        """The Problem says why it cannot be read."""
+        ...
 
 
 class PowerDriver(Protocol):
@@ -81,6 +90,21 @@ class PowerDriver(Protocol):
 
         ``data``: the keys of ``core.evidence``, those missing that the BMC does not have.
         """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class DrawDriver(Protocol):
+    """Measured draw of hosts whose power is switched by something else, and of feeds. The site's fence is checked again
+    before a packet leaves."""
+
+    async def host(self, host: Host, timeout_s: float) -> Reply:
+        """As ``PowerDriver.meter``."""
+        ...
+
+    async def feed(self, meter: RedfishMeter, timeout_s: float) -> Reply:
+        """What the feed draws now: ``data["watts"]`` (float)."""
         ...
 
     async def aclose(self) -> None: ...

@@ -23,7 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bootorch.core.errors import InvalidInput, Problem
-from bootorch.core.events import Event, EventError, decode, encode
+from bootorch.core.events import Event, EventError, Kind, decode, encode
+from bootorch.runtime import standing
 from bootorch.runtime.chain import Head, HeadFile, Row, follow, genesis, head_path, link
 from bootorch.runtime.journalfile import (
     FORMAT,
@@ -183,17 +184,19 @@ class Journal:
         at: Moment | None = None,
         taken: Mapping[int, Mapping[str, str]] | None = None,
         guard: Callable[[sqlite3.Connection], None] | None = None,
+        status: str | None = None,
     ) -> None:
         """Durable when this returns. Events that are not durable by their own word are left out.
 
         ``taken``: what is said to the commands (by their numbers) that were heard, committed with the events.
         ``guard`` comes first in the same transaction, even if nothing else is in it: what it raises undoes all.
+        ``status``: where the run stands after them (``runtime.standing``), committed with them too.
         Raises JournalError: nothing was kept, or what was kept is in a file that nobody will find again.
         """
         moment = at if at is not None else Moment.now()
         bodies = [encode(event) for event in events if getattr(event, "durable", True)]
         marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
-        if not bodies and not marks and guard is None:
+        if not bodies and not marks and status is None and guard is None:
             return
         try:
             with self._db:
@@ -208,6 +211,8 @@ class Journal:
                     rows.append((seq, body, wall_s, boot_s, before))
                 self._db.executemany(INSERT, rows)
                 self._db.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", marks)
+                if status is not None:
+                    standing.put(self._db, status, moment.wall_s)
             self._tail = Head(seq, before)
             self._witness()
         except sqlite3.IntegrityError as error:
@@ -384,6 +389,14 @@ class Journal:
     def last_moment(self) -> Moment | None:
         row = self._db.execute("SELECT wall_s, boot_s FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else Moment(*row)
+
+    def kept(self) -> standing.Kept | None:
+        """Where the run stands, as its process has kept it."""
+        return standing.get(self._db)
+
+    def count(self, kind: Kind) -> int:
+        """How many effects of ``kind`` were begun."""
+        return standing.count(self._db, kind)
 
     # -- words from other processes -------------------------------------------------
 

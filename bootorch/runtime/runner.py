@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, Changes, choices
+from bootorch.core.changes import CHANGES, choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import Event, EventError, GateOpened, Intent, Paused, decode
@@ -28,6 +28,7 @@ from bootorch.core.state import State
 from bootorch.runtime.awake import AwakeClock
 from bootorch.runtime.executor import Executor, Result
 from bootorch.runtime.journal import Journal
+from bootorch.runtime.keeper import Keeper
 from bootorch.runtime.lease import Lease
 
 # How often words from other processes are looked for: what is said has effect within a second, however busy the loop.
@@ -51,6 +52,7 @@ class Runner:
         observer: Observer,
         clock: AwakeClock,
         lease: Lease,
+        keeper: Keeper,
         *,
         wait_gates: bool,
         by: str,
@@ -72,14 +74,13 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
         self._words: list[Event] = []
-        self._changes = Changes(engine.plan)
+        self._keeper = keeper
+        self._changes = keeper.changes
         self._taken: dict[int, dict[str, str]] = {}  # command -> what is said to it, with the next commit
         self._wake = asyncio.Event()
 
     async def run(self, first: Sequence[Event] = ()) -> str:
-        """``first``: all events of the run so far, folded and committed before the loop starts, for the observer."""
-        for event in first:
-            self._changes.fold(event)
+        """``first``: what this process has folded and committed before the loop starts, for the observer."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
@@ -112,8 +113,10 @@ class Runner:
             for event in decided:
                 self._changes.fold(event)
             events += decided
-            if events or self._taken or self._lease.due():
-                self._journal.append(events, taken=self._taken, guard=self._lease.renew)
+            self._keeper.tell(events)
+            status = self._keeper.due(now, last=self._leave)
+            if events or self._taken or status is not None or self._lease.due():
+                self._journal.append(events, taken=self._taken, status=status, guard=self._lease.renew)
             self._taken.clear()
             if events:
                 self._observer.on_events(events, engine.state)
@@ -147,7 +150,8 @@ class Runner:
         events = self._answers(t)
         wall = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         events += resume(self._engine, t, gap_s, wall, self._by, asleep=True)
-        self._journal.append(events, guard=self._lease.reassume)
+        self._keeper.tell(events)
+        self._journal.append(events, status=self._keeper.due(t), guard=self._lease.reassume)
         self._observer.on_events(events, self._engine.state)
 
     def _start(self, intent: Intent) -> None:

@@ -54,17 +54,6 @@ def test_the_forecast_says_when_each_group_starts(report: Report) -> None:
     assert "2 not ready" in text
 
 
-def test_status_of_a_run_that_goes_on() -> None:
-    world = demo_world(stop_t=330.0)
-    report = Report.of(world.plan, world.run())
-    text = summary.status_lines(report, True, "bootorch pause runs/1").plain()
-    assert "· running · 5:" in text
-    assert "boot" in text
-    assert f"{report.totals['unknown']} unknown" in text  # type: ignore[index]
-    stopped = summary.status_lines(report, False, "bootorch resume runs/1").plain()
-    assert "cut off, can be resumed" in stopped
-
-
 def test_a_plan_shows_what_it_would_wait_for() -> None:
     warning = Problem("no rack", "hosts.yml:4", "set rack", ("web02", "web01"))
     view = PlanView(demo_plan(), (warning,), "snapshot of 2026-02-28")
