@@ -138,7 +138,7 @@ class Runs:
                 meta[_PARAMETERS] = loaded.parameters_text.encode()
             journal = stack.enter_context(Journal.create(directory / JOURNAL, meta))
             lease, _ = stack.enter_context(driving(journal, request.by, _wall(), take_over=False, waits=_waits))
-            mirror = _mirror(journal, request.mirror)
+            mirror = _mirror(journal, request.mirror, lease)
             engine = Engine(plan)
             started = RunStarted(
                 0.0,
@@ -194,7 +194,7 @@ class Runs:
                 remedy = f"bootorch report {path.parent}; bootorch run --new begins another run"
                 raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
             said = _events_of(request.orders, loaded, journal.events(*FOLDED), state.t)
-            mirror = _mirror(journal, request.mirror)
+            mirror = _mirror(journal, request.mirror, lease)
             engine = Engine(plan, state)
             journal.forget_commands()
             gap_s, told_by = _gap_s(journal, lease.before, Moment.now())
@@ -550,12 +550,12 @@ def _check_mirror(directory: Path | None) -> None:
         check_directory(directory)
 
 
-def _mirror(journal: Journal, directory: Path | None) -> Mirror | None:
+def _mirror(journal: Journal, directory: Path | None, lease: Lease) -> Mirror | None:
     if directory is None:
         return None
     from bootorch.runtime.mirror import Mirror
 
-    return Mirror(journal, directory)
+    return Mirror(journal, directory, lease.holds)
 
 
 def _check_ansible(plan: Plan) -> None:

@@ -19,6 +19,8 @@ from bootorch.drivers.protocols import DrawDriver, PowerDriver, ReachDriver, Red
 
 _OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.EVIDENCE, Kind.METER)
 
+_AWAY = "nothing was sent: this process was away since it was decided"
+
 _log = structlog.get_logger("bootorch.executor")
 
 
@@ -169,6 +171,8 @@ class Executor:
     async def _checks(self, host: Host, checks: tuple[Check, ...], timeout_s: float) -> Reply:
         """All checks in order; the first that does not hold is the answer."""
         for check in checks or (SshCheck(),):
+            if not self._holds():
+                return Reply(Reason.INTERRUPTED, _AWAY)
             reply = await self._drivers.reach.check(host, check, timeout_s)
             if not reply.ok:
                 said = f": {reply.detail}" if reply.detail else ""
@@ -201,8 +205,7 @@ class Executor:
 
 
 def _not_begun(intent: Intent) -> Result:
-    detail = "nothing was sent: this process was away since it was decided"
-    return Result(Reason.INTERRUPTED, detail, {}, dict.fromkeys(intent.hosts, (Reason.INTERRUPTED.value, detail)))
+    return Result(Reason.INTERRUPTED, _AWAY, {}, dict.fromkeys(intent.hosts, (Reason.INTERRUPTED.value, _AWAY)))
 
 
 def _result(reply: Reply) -> Result:
