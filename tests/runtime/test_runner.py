@@ -337,11 +337,17 @@ def with_lease(engine: Engine, journal: Journal, fleet: Fleet, seen: Seen) -> tu
     return runner_with(engine, journal, fleet, seen, list(journal.events()), lease), lease, stopped
 
 
+def wakes(stopped: Stopped, fleet: Fleet) -> None:
+    """The process was away for long; what is asked from now on is answered at once."""
+    stopped.away_s = 10 * LEASE_S
+    fleet.slow_s = 0.0
+
+
 async def test_what_was_under_way_before_a_stop_is_let_go_of_and_read_back(tmp_path: Path) -> None:
     engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
     runner, _, stopped = with_lease(engine, journal, fleet, seen)
-    fleet.slow_s = 0.3
-    asyncio.get_running_loop().call_later(0.1, setattr, stopped, "away_s", 10 * LEASE_S)
+    fleet.slow_s = 60.0
+    asyncio.get_running_loop().call_later(0.1, wakes, stopped, fleet)
     assert await runner.run() == "done"
     assert {h.outcome.value for h in engine.state.hosts.values() if h.outcome} == {"ready"}
     (woken,) = [event for event in journal.events() if isinstance(event, RunResumed)]
@@ -355,10 +361,10 @@ async def test_what_was_under_way_before_a_stop_is_let_go_of_and_read_back(tmp_p
 async def test_a_pause_stays_a_pause_across_a_stop(tmp_path: Path) -> None:
     engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
     runner, _, stopped = with_lease(engine, journal, fleet, seen)
-    fleet.slow_s = 0.6
+    fleet.slow_s = 60.0
     loop = asyncio.get_running_loop()
     loop.call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
-    loop.call_later(0.3, setattr, stopped, "away_s", 10 * LEASE_S)
+    loop.call_later(0.5, wakes, stopped, fleet)
     assert await runner.run() == "paused"
     assert engine.state.paused
     assert "on" not in {what for what, _ in fleet.calls}
@@ -388,7 +394,7 @@ async def test_an_effect_that_was_decided_before_a_stop_is_not_begun_after_it(tm
 async def test_who_was_replaced_ends_and_commits_nothing_more(tmp_path: Path) -> None:
     engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
     runner, _, stopped = with_lease(engine, journal, fleet, seen)
-    fleet.slow_s = 0.3
+    fleet.slow_s = 60.0
     with Journal.open(journal.path) as other:
 
         def replaced() -> None:
