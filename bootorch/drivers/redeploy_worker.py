@@ -24,6 +24,7 @@ from bootorch.drivers.redeploy_slice import MARK, SliceReport
 
 HIDDEN = "output hidden (no_log)"
 _MESSAGE_LIMIT_CHARS = 400  # a failing task's message on a report's line; `assert` and apt's messages stay below
+ORDER_S = 15.0  # a driver that was stopped before it gave its order is waited for no longer
 _STATS = ("changed", "dark", "failures", "processed", "rescued")
 
 
@@ -180,9 +181,9 @@ def main() -> int:
 
 
 def _read_line() -> bytes:
-    """The order, without a buffer that could swallow what the leash waits for."""
+    """The order, without a buffer that could swallow what the leash waits for; empty where none comes."""
     parts = []
-    while part := os.read(0, 65536):
+    while select.select([0], [], [], ORDER_S)[0] and (part := os.read(0, 65536)):
         parts.append(part)
         if part.endswith(b"\n"):
             return b"".join(parts)
