@@ -155,7 +155,9 @@ def test_a_driver_that_was_stopped_and_not_replaced_goes_on(lab: LabFactory, tmp
 
 
 def test_other_plans_and_orders_by_hand_keep_off_hosts_that_a_run_drives(lab: LabFactory, tmp_path: Path) -> None:
-    info = lab(8, no_post=1, boot_seconds=(2.0, 3.0))
+    info = lab(8)
+    # A gate that nobody opens: the run reads ahead, and waits.
+    info.plan.write_text(info.plan.read_text() + 'gates:\n  stable-power:\n    ask: "Who attests stable power?"\n')
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(info.plan.parent, elsewhere, ignore=shutil.ignore_patterns("runs"))
     other = elsewhere / info.plan.name
