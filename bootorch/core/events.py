@@ -27,7 +27,7 @@ class Kind(StrEnum):
     __hash__ = str.__hash__  # Enum's own is a Python function, and kinds are looked up for every event
 
     POWER_READ = "power.read"
-    BOOT_DEVICE = "power.bootdev"
+    BOOT_DEVICE = "power.bootdev"  # of older journals: a part of the power-on now
     POWER_ON = "power.on"
     POWER_CYCLE = "power.cycle"
     BOOT_PROBE = "boot.probe"
