@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +35,11 @@ from bootorch.drivers.redeploy_slice import (
     same_for_all,
     slice_reply,
 )
+
+# A worker kills itself and all below when it hears nothing of this process for so long: the length of the run's lease,
+# within which a stopped process can still be the run's driver.
+LEASH_S = 15.0
+_BEAT_S = 1.0
 
 # What a worker gets beyond its deadline to kill, clean and report; and to end once it was let go.
 _GRACE_S = 10.0
@@ -56,7 +61,8 @@ class AnsibleRedeploy:
     ``inventory_vars`` are the variables of each host as ``ansible-inventory --list`` gives them (vaulted values still
     encrypted), ``groups`` the hosts of each inventory group. ``run_dir`` takes a private directory per slice while it
     runs. ``known_hosts`` holds the verified host keys (None: the user's own file), ``vault_password_file`` is the path
-    of a file or client script as ansible takes it. ``mitogen``: with its strategy, which must be installed.
+    of a file or client script as ansible takes it. ``holds``: may anything be started, and go on (``Lease.holds``)?
+    ``mitogen``: with its strategy, which must be installed.
     """
 
     def __init__(
@@ -67,10 +73,12 @@ class AnsibleRedeploy:
         run_dir: Path,
         known_hosts: Path | None,
         vault_password_file: Path | None,
+        holds: Callable[[], bool] = lambda: True,
         *,
         mitogen: bool = False,
     ) -> None:
         self._site = site
+        self._holds = holds
         self._inventory_vars = inventory_vars
         self._groups = groups
         self._run_dir = run_dir
@@ -78,7 +86,6 @@ class AnsibleRedeploy:
         self._vault_password_file = vault_password_file.absolute() if vault_password_file else None
         self._strategies = mitogen_strategies() if mitogen else None
         self._workers: set[asyncio.subprocess.Process] = set()
-        self._swept = False
 
     async def run(self, work: Slice, timeout_s: float) -> SliceReply:
         """Run ``work.playbook`` on the hosts of the slice. Cancelled: returns when no process of it is left."""
@@ -93,8 +100,6 @@ class AnsibleRedeploy:
                     for host in work.hosts
                 },
             )
-        if not self._swept:
-            self._sweep()
         place = self._prepare(work)
         if isinstance(place, SliceReply):
             return place
@@ -110,15 +115,6 @@ class AnsibleRedeploy:
         for worker in workers:
             _let_go(worker)
         await asyncio.gather(*(worker.wait() for worker in workers))
-
-    def _sweep(self) -> None:
-        """End what slices of an earlier process have left: driver and worker may have been killed together."""
-        self._swept = True
-        left = [path for path in self._run_dir.absolute().glob("slice-*") if path.is_dir()]
-        if left:
-            processes.kill_marked(MARK, {str(path) for path in left})
-        for path in left:
-            shutil.rmtree(path, ignore_errors=True)
 
     def _prepare(self, work: Slice) -> _Place | SliceReply:
         """Directories of the slice's own, with mode 0700."""
@@ -142,6 +138,7 @@ class AnsibleRedeploy:
             "playbook": str(place.playbook),
             "forks": max(1, min(work.forks, len(work.hosts))),
             "timeout_s": timeout_s,
+            "leash_s": LEASH_S,
             "inventory": inventory(work.hosts, self._inventory_vars, self._groups, self._known_hosts),
         }
         worker = await asyncio.create_subprocess_exec(
@@ -164,12 +161,14 @@ class AnsibleRedeploy:
             ),
         )
         self._workers.add(worker)
+        beats = asyncio.create_task(self._beat(worker))
         try:
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 report, complaint = await _converse(worker, json.dumps(order).encode() + b"\n")
         except TimeoutError:
             report, complaint = b"", b"the worker did not end at its deadline"
         finally:
+            beats.cancel()
             await _end(worker, place.directory)
             self._workers.discard(worker)
         try:
@@ -178,12 +177,30 @@ class AnsibleRedeploy:
             detail = f"the slice's process ended without a report ({worker.returncode}): {_last_line(complaint)}"
             return same_for_all(work, Reason.SLICE_LOST, detail, Reason.SLICE_LOST)
 
+    async def _beat(self, worker: asyncio.subprocess.Process) -> None:
+        """Keep the worker alive as long as this process may drive the run."""
+        assert worker.stdin is not None
+        while not worker.stdin.is_closing():
+            await asyncio.sleep(_BEAT_S)
+            if self._holds():
+                worker.stdin.write(b".")
+
 
 def mitogen_strategies() -> Path | None:
     """Where Mitogen's strategy plugins are; None where it is not installed. Found without loading it."""
     found = find_spec("ansible_mitogen")
     places = [Path(place, "plugins/strategy") for place in (found.submodule_search_locations or [] if found else [])]
     return next((place for place in places if place.is_dir()), None)
+
+
+def end_leftovers(run_dir: Path) -> None:
+    """Kill what an earlier process of this run has left running, and remove its files. Blocks; where nothing was left,
+    it costs one look at a directory."""
+    left = [path for path in run_dir.absolute().glob("slice-*") if path.is_dir()]
+    if left:
+        processes.kill_marked(MARK, {str(path) for path in left})
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)  # its worker may be doing so
 
 
 async def _converse(worker: asyncio.subprocess.Process, order: bytes) -> tuple[bytes, bytes]:

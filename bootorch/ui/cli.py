@@ -38,6 +38,10 @@ Approve = Annotated[
     list[str] | None,
     typer.Option("--approve", metavar="GATE=PERSON", help="PERSON attests this gate. May be given again."),
 ]
+MirrorDir = Annotated[
+    Path | None,
+    typer.Option("--mirror", metavar="DIR", help="Keep a copy of the journal up to date there, on another disk."),
+]
 NoWait = Annotated[bool, typer.Option("--no-wait-gates", help="Stop (exit 4) when only an unanswered gate is left.")]
 World = Annotated[
     Path | None,
@@ -189,6 +193,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         run_dir: Annotated[
             Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/ beside the plan if not given.")
         ] = None,
+        mirror: MirrorDir = None,
         approve: Approve = None,
         dark: Annotated[
             list[str] | None,
@@ -216,6 +221,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             seed=seed,
             new=new,
             run_dir=run_dir,
+            mirror=mirror,
             approve=_approvals(approve),
             dark=tuple(dark or ()),
             wait_gates=not no_wait_gates,
@@ -239,6 +245,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         reset_breakers: Annotated[
             bool, typer.Option("--reset-breakers", help="Forgive the failures that tripped a breaker.")
         ] = False,
+        mirror: MirrorDir = None,
         approve: Approve = None,
         setting: Annotated[
             list[str] | None,
@@ -252,7 +259,13 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         lost: Annotated[
             list[str] | None, typer.Option("--lost", metavar="FEED", help="This feed is without electricity.")
         ] = None,
-        why: Annotated[str, typer.Option(help="Why, for --set, --returned and --lost.")] = "",
+        take_over: Annotated[
+            bool,
+            typer.Option(
+                "--take-over", help="From a process that may still live: one that hangs, or one of another machine."
+            ),
+        ] = False,
+        why: Annotated[str, typer.Option(help="Why, for --take-over, --set, --returned and --lost.")] = "",
         no_wait_gates: NoWait = False,
         no_forecast: NoForecast = False,
         parameters: World = None,
@@ -270,8 +283,11 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             vault_password_file=vault_password_file,
             confirm=confirm,
             reset_breakers=reset_breakers,
+            mirror=mirror,
             approve=_approvals(approve),
             orders=changecommands.orders(setting, returned, lost, by or commands.login_name(), why),
+            take_over=take_over,
+            why=why,
             wait_gates=not no_wait_gates,
             forecast=not no_forecast,
             parameters=parameters,

@@ -157,6 +157,8 @@ def _finish(result: RunResult, *, events: str, as_json: bool) -> int:
     else:
         page = summary.lines(report, next_command(result, report))
         page.write(_summary_stream(events))
+    if result.mirror:
+        say(("mirror: ", "dim"), result.mirror)
     if where is not None:
         say(("report: ", "dim"), str(where))
     return int(result.exit_code)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bootorch.core.reasons import Reason
-from bootorch.drivers import processes
+from bootorch.drivers import processes, redeploy
 from bootorch.drivers.protocols import Slice
 from bootorch.drivers.redeploy_slice import MARK
 from tests.drivers.slices import LOCAL, PROGRAMS, Bench, host, needs_ansible, run, running, until
@@ -251,21 +251,34 @@ asyncio.run(driver.run(Slice("slice", {playbook!r}, hosts, 3), 60))
     await until(lambda: not bench.left_behind(), 5)
 
 
-async def test_what_was_left_when_driver_and_worker_were_killed_together_is_ended_first(bench: Bench) -> None:
+async def test_a_driver_that_lost_its_lease_keeps_no_playbook_alive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is stopped: the worker hears nothing of it, ends by itself, and takes everything with it."""
+    monkeypatch.setattr(redeploy, "LEASH_S", 3.0)
     playbook = bench.playbook("- ansible.builtin.command: sleep 878\n")
-    left = bench.run_dir / "slice-old"
+    held = [True]
+    driver = bench.driver({"a": LOCAL}, holds=lambda: held[0])
+    task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
+    await until(lambda: bool(running("878")))
+    await asyncio.sleep(4.0)
+    assert running("878"), "as long as it is held, the playbook goes on"
+    held[0] = False
+    assert (await task).reason is Reason.SLICE_LOST
+    assert (bench.marked(), running("878"), bench.left_behind()) == ([], [], [])
+
+
+async def test_what_an_earlier_process_left_running_is_ended(bench: Bench) -> None:
+    """A worker that was killed with its driver lets go of nothing; whoever resumes ends it."""
+    left = bench.run_dir / "slice-web-1"
     left.mkdir(parents=True)
-    (left / "inventory.json").write_text("{}")
-    orphan = subprocess.Popen(["sleep", "878"], env={MARK: str(left)}, start_new_session=True)
-    try:
-        bench.playbook("- ansible.builtin.command: 'true'\n")
-        reply = await run(bench, playbook, "a")
-        assert reply.verdicts["a"].reason is Reason.OK
-        assert orphan.wait(5) == -signal.SIGKILL
-        assert bench.left_behind() == []
-    finally:
-        orphan.kill()
-        orphan.wait(5)
+    orphan = await asyncio.create_subprocess_exec("sleep", "879", env={MARK: str(left)}, start_new_session=True)
+    stranger = await asyncio.create_subprocess_exec("sleep", "879", env={MARK: f"{left}0"})
+    redeploy.end_leftovers(bench.run_dir)
+    assert await orphan.wait() == -signal.SIGKILL
+    assert stranger.returncode is None
+    stranger.kill()
+    await stranger.wait()
 
 
 async def test_a_killed_worker_takes_everything_with_it(bench: Bench) -> None:
