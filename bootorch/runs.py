@@ -104,7 +104,7 @@ class Runs:
         from bootorch.core.events import GateOpened, RunStarted
         from bootorch.runtime.journal import Journal, machine_boot_id
         from bootorch.runtime.planfile import read_plan
-        from bootorch.runtime.rundir import JOURNAL, held, new_run_dir, runs_dir
+        from bootorch.runtime.rundir import JOURNAL, held, make_runs_dir, new_run_dir, runs_dir
 
         spec, _ = read_plan(request.load.plan)
         loaded = _load(request.load, require_snapshot=spec.environment is Environment.PRODUCTION)
@@ -119,7 +119,7 @@ class Runs:
         with ExitStack() as stack:
             # The plan's lock first: two runs of one plan, each with a journal of its own, would drive the same fleet.
             runs = runs_dir(request.load.plan)
-            runs.mkdir(mode=0o700, exist_ok=True)
+            make_runs_dir(runs)
             stack.enter_context(held(runs / f".{plan.name}.lock", f"plan {plan.name}"))
             if not request.new:
                 _check_unfinished(request.load.plan, plan.name)

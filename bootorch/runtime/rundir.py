@@ -20,6 +20,17 @@ def runs_dir(plan: Path) -> Path:
     return plan.absolute().parent / RUNS
 
 
+def make_runs_dir(runs: Path) -> None:
+    """Where the locks of plans are kept, even if the run itself is kept elsewhere."""
+    try:
+        runs.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        problem = Problem(
+            f"the lock of the plan cannot be made: {error.strerror}", str(runs), "copy the plan elsewhere"
+        )
+        raise ToolError(problem) from error
+
+
 def new_run_dir(plan: Path, name: str, chosen: Path | None) -> Path:
     """Make the directory of a new run, readable by its owner only: ``runs/NAME-20260131T040000Z``."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
