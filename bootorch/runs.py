@@ -7,7 +7,7 @@ so that ``bootorch --help`` does not wait for what it does not use.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from bootorch.ui.services import (
     ResumeRequest,
     RunRequest,
     RunResult,
+    Status,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.journal import Journal, Moment
+    from bootorch.runtime.keeper import Keeper
     from bootorch.runtime.load import LoadedPlan
     from bootorch.runtime.mirror import Mirror
     from bootorch.runtime.secrets import Secrets
@@ -103,6 +105,7 @@ class Runs:
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, RunStarted
         from bootorch.runtime.journal import Journal, machine_boot_id
+        from bootorch.runtime.keeper import Keeper
         from bootorch.runtime.planfile import read_plan
         from bootorch.runtime.rundir import JOURNAL, held, make_runs_dir, new_run_dir, runs_dir
 
@@ -155,14 +158,17 @@ class Runs:
             ]
             for event in first:
                 engine.apply(event)
-            journal.append(first)
+            keeper = Keeper(engine.state, first)
+            journal.append(first, status=keeper.due(0.0))
             vault = request.load.vault_password_file
-            return self._drive(engine, journal, mirror, loaded, first, observer, request, vault)
+            return self._drive(engine, journal, mirror, loaded, first, observer, request, vault, keeper)
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
+        from bootorch.core.changes import FOLDED
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened
-        from bootorch.core.recovery import replay, resume
+        from bootorch.core.recovery import resume
+        from bootorch.runtime.checkpoint import recover
         from bootorch.runtime.journal import Journal, Moment
         from bootorch.runtime.rundir import held
 
@@ -179,13 +185,12 @@ class Runs:
                 stack.enter_context(held(lock / f".{plan.name}.lock", f"plan {plan.name}"))
             _check_ansible(plan)
             _secrets(loaded, request.vault_password_file).require(plan)
-            past = list(journal.events())
-            state = replay(plan, past)
+            _same_plan(plan, journal)
+            state = recover(journal, plan).state
             if state.ended == "done":
                 remedy = f"bootorch report {path.parent}; bootorch run --new begins another run"
                 raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
-            _same_plan(plan, past, path)
-            said = _events_of(request.orders, loaded, past)
+            said = _events_of(request.orders, loaded, journal.events(*FOLDED), state.t)
             mirror = _mirror(journal, request.mirror)
             engine = Engine(plan, state)
             journal.forget_commands()
@@ -198,9 +203,10 @@ class Runs:
             for change in said:
                 engine.apply(change)
             first += said
-            journal.append(first)
+            keeper = _keeper(engine, journal, first)
+            journal.append(first, status=keeper.due(state.t))
             vault = request.vault_password_file
-            return self._drive(engine, journal, mirror, loaded, [*past, *first], observer, request, vault)
+            return self._drive(engine, journal, mirror, loaded, first, observer, request, vault, keeper)
 
     def _drive(
         self,
@@ -212,12 +218,14 @@ class Runs:
         observer: Observer,
         request: RunRequest | ResumeRequest,
         vault_password_file: Path | None,
+        keeper: Keeper,
     ) -> RunResult:
         import asyncio
         import gc
 
         from bootorch.core.events import RunEnded
-        from bootorch.ops.estimator import Estimator
+        from bootorch.ops.checkpointer import Checkpointer
+        from bootorch.ops.estimator import Estimator, wanted
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.journal import JournalError
         from bootorch.runtime.runner import Runner
@@ -235,18 +243,22 @@ class Runs:
                 executor = Executor(loaded.plan, drivers, engine.state.run_id, engine.state.booting())
                 news = {} if mirror is None else {"news": mirror.news}
                 gates, by = request.wait_gates, request.by
-                runner = Runner(engine, journal, executor, observer, clock, wait_gates=gates, by=by, **news)
+                runner = Runner(engine, journal, executor, observer, clock, keeper, wait_gates=gates, by=by, **news)
                 return await runner.run(first)
             finally:
                 await drivers.aclose()
 
-        tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
+        def tell(outlook: str) -> None:
+            keeper.foretell(outlook)
+            if isinstance(observer, OutlookObserver):
+                observer.on_outlook(outlook)
+
         with ExitStack() as beside:
             if mirror is not None:
                 beside.enter_context(mirror)
-            if request.forecast:
-                estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
-                beside.enter_context(estimator)
+            if request.forecast and wanted(len(loaded.plan.hosts)):
+                beside.enter_context(Estimator(journal.path.parent, tell, request.parameters))
+            beside.enter_context(Checkpointer(journal.path))
             # Plan and state live as long as the run: looking through them for garbage costs 100 ms at 32,000 hosts.
             gc.freeze()
             try:
@@ -254,7 +266,8 @@ class Runs:
                 if verdict != "interrupted":
                     end = RunEnded(clock(), verdict, _wall())
                     engine.apply(end)
-                    journal.append([end])
+                    keeper.tell([end])
+                    journal.append([end], status=keeper.due(end.t, last=True))
                     observer.on_events([end], engine.state)
             except JournalError as error:
                 raise (error if mirror is None else mirror.instead(error)) from error
@@ -265,6 +278,27 @@ class Runs:
         return RunResult(code, engine.state, events, journal.path.parent, mirror=words)
 
     # -- records and words --------------------------------------------------------------
+
+    def status(self, target: Path) -> Status:
+        from bootorch.runtime.journal import Journal
+        from bootorch.runtime.rundir import is_held
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            kept = journal.kept()
+        if kept is None:
+            return _status_of(self.history(target))
+        running = is_held(path.parent)
+        return Status(kept.document, path.parent, running, kept.event, kept.events - kept.event, kept.wall_s)
+
+    def checkpoint(self, target: Path) -> int:
+        from bootorch.runtime import checkpoint
+        from bootorch.runtime.journal import Journal
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            plan = _load_from(journal, to_read=True).plan
+        return checkpoint.write(path, plan)
 
     def history(self, target: Path) -> History:
         from bootorch.core.recovery import replay
@@ -387,16 +421,16 @@ def _dark(loaded: LoadedPlan, request: RunRequest) -> list[Change]:
     from bootorch.core.words import Order
 
     orders = tuple(Order(("lost", feed), by=request.by, why="dark at the start") for feed in request.dark)
-    return _events_of(orders, loaded, ())
+    return _events_of(orders, loaded, (), 0.0)
 
 
-def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event]) -> list[Change]:
-    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event."""
+def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event], now: float) -> list[Change]:
+    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event. ``past``:
+    what ``Changes`` folds of the events before; ``now``: the run time that they lead to."""
     from bootorch.core import words
     from bootorch.core.changes import Changes
 
     changes = Changes.of(loaded.plan, past)
-    now = past[-1].t if past else 0.0
     found: list[Change] = []
     problems: list[Problem] = []
     for order in orders:
@@ -414,12 +448,13 @@ def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event
 
 def _journal(target: Path, *, unfinished: bool = False) -> Path:
     """The journal of a run's directory, of a journal's path, or of a plan's latest (unfinished) run."""
-    from bootorch.runtime.planfile import read_plan
     from bootorch.runtime.rundir import find_journal, journals
 
     found = find_journal(target)
     if found is not None:
         return found
+    from bootorch.runtime.planfile import read_plan
+
     spec, _ = read_plan(target)
     candidates = journals(target, spec.name)
     if unfinished:
@@ -428,6 +463,33 @@ def _journal(target: Path, *, unfinished: bool = False) -> Path:
         remedy = f"bootorch run {target}, or give the directory of a run"
         raise InvalidInput(Problem(f"no run of plan {spec.name} is kept here", str(target), remedy))
     return candidates[-1]
+
+
+def _keeper(engine: Engine, journal: Journal, first: Sequence[Event]) -> Keeper:
+    """Of a run that goes on: the journal has what its state does not remember. ``first`` is not committed yet."""
+    from bootorch.core.events import Kind
+    from bootorch.runtime.keeper import REMEMBERED, Keeper
+
+    past = [*journal.events(*REMEMBERED), *first]
+    return Keeper(engine.state, past, journal.count(Kind.POWER_ON), journal.count(Kind.POWER_CYCLE))
+
+
+def _status_of(history: History) -> Status:
+    """Of a run whose process kept no status that this version reads: made of all its events."""
+    import json
+
+    from bootorch.core.state import State
+    from bootorch.runtime.keeper import Keeper
+
+    state = State(history.state.plan)
+    keeper = Keeper(state)
+    for event in history.events:
+        state.advance(event.t)
+        state.fold(event)
+        keeper.tell([event])
+        keeper.changes.fold(event)
+    document = json.loads(keeper.due(state.t, last=True) or "{}")
+    return Status(document, history.run_dir, history.running, len(history.events), 0, None)
 
 
 def _finished(journal: Path) -> bool:
@@ -502,15 +564,15 @@ def _check_unfinished(path: Path, name: str) -> None:
         raise SafetyRefusal(Problem("a run of this plan has not ended", str(directory), remedy))
 
 
-def _same_plan(plan: Plan, past: Sequence[Event], journal: Path) -> None:
+def _same_plan(plan: Plan, journal: Journal) -> None:
     from bootorch.core.events import RunStarted
 
-    started = next((event for event in past if isinstance(event, RunStarted)), None)
-    if started is None:
-        raise InvalidInput(Problem("the journal holds no run", str(journal), "bootorch run PLAN begins one"))
+    started = next(journal.events(RunStarted), None)
+    if not isinstance(started, RunStarted):
+        raise InvalidInput(Problem("the journal holds no run", str(journal.path), "bootorch run PLAN begins one"))
     if started.plan_digest != plan.digest:
         remedy = "resume with the bootorch that began the run"
-        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal), remedy))
+        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal.path), remedy))
 
 
 # -- the real world ---------------------------------------------------------------------------
@@ -528,6 +590,7 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
     from bootorch.drivers.power_ipmi import IpmiPower
     from bootorch.drivers.reach import Reach
     from bootorch.drivers.redeploy import AnsibleRedeploy
+    from bootorch.drivers.redfish import RedfishDraw
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.load import find_vault_password_file
 
@@ -542,8 +605,10 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         find_vault_password_file(vault_password_file),
     )
     consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
-    power = IpmiPower(site, _secrets(loaded, vault_password_file), consoles=consoles)
-    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy)
+    secrets, directory = _secrets(loaded, vault_password_file), Path(loaded.spec.directory)
+    power = IpmiPower(site, secrets, consoles=consoles)
+    redfish = RedfishDraw(site, secrets, secrets, directory)
+    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy, redfish)
 
 
 def _wall() -> str:

@@ -220,6 +220,8 @@ class State:
             if host.on_t is None:
                 host.admitted_t = None  # the power deadline runs from the next admission
         else:
+            if host.stage is S_WAIT:
+                host.enter(S_POWER, event.t)
             self.reserve(host, event.t)
         self.dirty[event.host] = None
 
@@ -319,6 +321,8 @@ class State:
         elif kind is K_BOOT_DEVICE:
             self.reserve(host, t)
         elif kind is K_POWER_ON:
+            if host.stage is S_WAIT:
+                host.enter(S_POWER, t)  # its state was read ahead
             self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
@@ -332,6 +336,7 @@ class State:
             self._requested(host, t)
 
     def _requested(self, host: HostState, t: float) -> None:
+        host.on_before = (host.on_t, host.on_real_t)
         host.on_t = t
         host.on_real_t = t + self.gap_s
         host.saw_down = False

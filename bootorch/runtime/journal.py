@@ -23,7 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bootorch.core.errors import InvalidInput, Problem
-from bootorch.core.events import Event, EventError, decode, encode
+from bootorch.core.events import Event, EventError, Kind, decode, encode
+from bootorch.runtime import standing
 from bootorch.runtime.chain import Head, HeadFile, Row, follow, genesis, head_path, link
 from bootorch.runtime.journalfile import (
     FORMAT,
@@ -179,17 +180,22 @@ class Journal:
     # -- events -----------------------------------------------------------------
 
     def append(
-        self, events: Iterable[Event], at: Moment | None = None, taken: Mapping[int, Mapping[str, str]] | None = None
+        self,
+        events: Iterable[Event],
+        at: Moment | None = None,
+        taken: Mapping[int, Mapping[str, str]] | None = None,
+        status: str | None = None,
     ) -> None:
         """Durable when this returns. Events that are not durable by their own word are left out.
 
         ``taken``: what is said to the commands (by their numbers) that were heard, committed with the events.
+        ``status``: where the run stands after them (``runtime.standing``), committed with them too.
         Raises JournalError: nothing was kept, or what was kept is in a file that nobody will find again.
         """
         moment = at if at is not None else Moment.now()
         bodies = [encode(event) for event in events if getattr(event, "durable", True)]
         marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
-        if not bodies and not marks:
+        if not bodies and not marks and status is None:
             self._check_place()  # what is not journalled leaves no more than the rest where there is no journal
             return
         try:
@@ -203,6 +209,8 @@ class Journal:
                     rows.append((seq, body, wall_s, boot_s, before))
                 self._db.executemany(INSERT, rows)
                 self._db.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", marks)
+                if status is not None:
+                    standing.put(self._db, status, moment.wall_s)
             self._tail = Head(seq, before)
             self._witness()
         except sqlite3.IntegrityError as error:
@@ -393,6 +401,14 @@ class Journal:
     def last_moment(self) -> Moment | None:
         row = self._db.execute("SELECT wall_s, boot_s FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else Moment(*row)
+
+    def kept(self) -> standing.Kept | None:
+        """Where the run stands, as its process has kept it."""
+        return standing.get(self._db)
+
+    def count(self, kind: Kind) -> int:
+        """How many effects of ``kind`` were begun."""
+        return standing.count(self._db, kind)
 
     # -- words from other processes -------------------------------------------------
 

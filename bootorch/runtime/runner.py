@@ -14,13 +14,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, Changes, choices
+from bootorch.core.changes import CHANGES, choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import Event, EventError, GateOpened, Intent, Paused, decode
 from bootorch.core.state import State
 from bootorch.runtime.executor import Executor, Result
 from bootorch.runtime.journal import Journal
+from bootorch.runtime.keeper import Keeper
 
 # How often words from other processes are looked for: what is said has effect within a second, however busy the loop.
 COMMAND_POLL_S = 0.25
@@ -41,6 +42,7 @@ class Runner:
         executor: Executor,
         observer: Observer,
         clock: Callable[[], float],
+        keeper: Keeper,
         *,
         wait_gates: bool,
         by: str,
@@ -60,14 +62,13 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
         self._words: list[Event] = []
-        self._changes = Changes(engine.plan)
+        self._keeper = keeper
+        self._changes = keeper.changes
         self._taken: dict[int, dict[str, str]] = {}  # command -> what is said to it, with the next commit
         self._wake = asyncio.Event()
 
     async def run(self, first: Sequence[Event] = ()) -> str:
-        """``first``: all events of the run so far, folded and committed before the loop starts, for the observer."""
-        for event in first:
-            self._changes.fold(event)
+        """``first``: what this process has folded and committed before the loop starts, for the observer."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
@@ -103,7 +104,8 @@ class Runner:
             for event in decided:
                 self._changes.fold(event)
             events += decided
-            self._journal.append(events, taken=self._taken)
+            self._keeper.tell(events)
+            self._journal.append(events, taken=self._taken, status=self._keeper.due(now, last=self._leave))
             self._taken.clear()
             if events:
                 self._observer.on_events(events, engine.state)

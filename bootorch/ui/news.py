@@ -139,7 +139,7 @@ class News:
             self._host(event.t, "yellow", f"power-on again, attempt {event.attempt}", event.target, "", event.kind)
         elif event.kind is Kind.POWER_CYCLE:
             self._host(event.t, "yellow", "power cycle, as the plan allows", event.target, "", event.kind)
-        elif event.kind is Kind.POWER_READ:
+        elif event.kind in (Kind.POWER_READ, Kind.POWER_ON):
             name = state.hosts[event.target].group.name
             if name not in self._started:
                 self._started.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from bootorch.core.model import Environment
 from bootorch.core.plan import Plan
 from bootorch.core.state import State
 from bootorch.core.words import Order
+from bootorch.runtime.keeper import Keeper
 from bootorch.ui.services import (
     Answered,
     History,
@@ -23,6 +25,7 @@ from bootorch.ui.services import (
     ResumeRequest,
     RunRequest,
     RunResult,
+    Status,
 )
 from tests.ui.world import World
 
@@ -86,6 +89,17 @@ class WorldServices:
         outcomes = {host.outcome for host in state.hosts.values()}
         code = Exit.STOPPED if None in outcomes else Exit.OK if outcomes <= {"ready", "adopted"} else Exit.INCOMPLETE
         return RunResult(code, state, events, run_dir)
+
+    def status(self, target: Path) -> Status:
+        history = self.history(target)
+        state = State(self._plan)
+        keeper = Keeper(state)
+        for event in history.events:
+            state.fold(event)
+            keeper.tell([event])
+            keeper.changes.fold(event)
+        document = json.loads(keeper.due(0.0, last=True) or "")
+        return Status(document, history.run_dir, history.running, len(history.events), 0, 1_700_000_000.0)
 
     def history(self, target: Path) -> History:
         if self.latest is None:
