@@ -6,7 +6,7 @@ checked, decoded, folded into the state of 32,000 hosts.
 
     python benchmarks/journal.py [--directory DIR] [--batch 250] [--events 1000000] [--seed 1]
 
-``--directory`` keeps the journal for other measurements. The inventory's snapshot must be there:
+``--directory`` is on the disk that is measured, and keeps the journal for other measurements. The inventory's snapshot must be there:
 ``bootorch inventory snapshot inventory/pangyo/plan.yml``. One core, one process.
 """
 
@@ -125,9 +125,10 @@ def main() -> None:
     events = simulated(plan, options.seed)
     print(f"{len(events):,} durable events of {len(plan.hosts):,} hosts", file=sys.stderr)
     print(Counter(event.type for event in events).most_common(), file=sys.stderr)
-    with TemporaryDirectory(dir=".") as scratch:
+    if options.directory is not None:
+        options.directory.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=options.directory) as scratch:
         directory = options.directory or Path(scratch)
-        directory.mkdir(exist_ok=True)
         path = directory / "journal.sqlite"
         spent = write(loaded, path, events, options.batch)
         figures: dict[str, object] = {
