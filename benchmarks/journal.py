@@ -6,8 +6,8 @@ checked, decoded, folded into the state of 32,000 hosts.
 
     python benchmarks/journal.py [--directory DIR] [--batch 250] [--events 1000000] [--seed 1]
 
-``--directory`` is on the disk that is measured, and keeps the journal for other measurements. The inventory's snapshot must be there:
-``bootorch inventory snapshot inventory/pangyo/plan.yml``. One core, one process.
+``--directory`` is on the disk that is measured, and keeps the journal for other measurements. The inventory's snapshot
+must be there: ``bootorch inventory snapshot inventory/pangyo/plan.yml``. One core, one process.
 """
 
 from __future__ import annotations
