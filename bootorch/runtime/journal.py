@@ -45,7 +45,7 @@ from bootorch.runtime.journalfile import (
 
 __all__ = ["DamagedJournal", "Journal", "JournalError", "Moment", "machine_boot_id"]
 
-PAGE = 5_000  # events read in one transaction: a reader that holds one open would keep the log from being reused
+PAGE = 500  # events read in one transaction: more fall out of the processor's caches before they are decoded
 _AGAIN = "free space or repair the disk, then bootorch resume; nothing was sent without a record"
 
 
@@ -296,13 +296,14 @@ class Journal:
         row = self._db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return Head(0, genesis(self.packed_meta().items())) if row is None else Head(*row)
 
-    def pages(self, after: int = 0) -> Iterator[list[Row]]:
-        """Events after number ``after`` as they are kept, unchecked, each page in a short transaction of its own.
+    def pages(self, after: int = 0, size: int = PAGE) -> Iterator[list[Row]]:
+        """Events after number ``after`` as they are kept, unchecked, each page in a short transaction of its own: a
+        reader that holds one open would keep the log from being reused.
 
         Raises sqlite3.Error. The hashes of format 1 are empty.
         """
         what = "hash" if self.format > 1 else "x''"
-        query = f"SELECT seq, body, wall_s, boot_s, {what} FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE}"  # noqa: S608
+        query = f"SELECT seq, body, wall_s, boot_s, {what} FROM events WHERE seq > ? ORDER BY seq LIMIT {size}"  # noqa: S608
         while True:
             page: list[Row] = []
             failed: sqlite3.Error | None = None
