@@ -224,7 +224,7 @@ def _unsent(state: State, host: HostState, event: Answer, ok: bool) -> None:
     """Its BMC did not answer, or would not take the boot option, or said on: there was no power-on after all."""
     host.on_attempts -= 1
     host.retries -= host.on_attempts > 0
-    host.on_t, host.on_real_t = host.on_before
+    host.on_t = host.on_before
     host.on_refused = None if ok else (event.reason, event.detail)
     power = event.data.get("power")
     if power == "on":

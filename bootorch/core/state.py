@@ -326,19 +326,21 @@ class State:
             self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
+            if host.on_t is None:
+                host.on_real_t = t + self.gap_s  # a repeat may find what the first one has set going
             host.retries += host.on_attempts > 1
             self._requested(host, t)
         elif kind is K_POWER_CYCLE:
             host.boots += 1
             host.retries += 1
             host.unbooted = False
+            host.on_real_t = t + self.gap_s
             self.feeds.start(host.draw, t)
             self._requested(host, t)
 
     def _requested(self, host: HostState, t: float) -> None:
-        host.on_before = (host.on_t, host.on_real_t)
+        host.on_before = host.on_t
         host.on_t = t
-        host.on_real_t = t + self.gap_s
         host.saw_down = False
         host.adopted = False
 
