@@ -60,7 +60,7 @@ def any_of(cls: type[Event]) -> st.SearchStrategy[Event]:
 
 
 @pytest.mark.parametrize("word", TYPES)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_every_event_survives_its_codec(word: str, data: st.DataObject) -> None:
     event = data.draw(any_of(TYPES[word]))
