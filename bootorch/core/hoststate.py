@@ -47,6 +47,7 @@ class HostState:
     admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
     on_attempts: int = 0  # power-ons of the present boot
     on_t: float | None = None  # latest power-on or cycle
+    cycled: bool = False  # that was a cycle: no reading said off before it
     on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
     resend_t: float = 0.0  # an off reading from then on allows another power-on
     on_before: float | None = None  # the one before

@@ -27,7 +27,7 @@ def close_interrupted(engine: Engine, now: float) -> list[Answer]:
         durable = intent.durable
         answer = Answer(
             now, intent.id, intent.kind, intent.target, Reason.INTERRUPTED,
-            "bootorch ended while this was under way", {}, verdicts, durable,
+            "bootorch was away while this was under way", {}, verdicts, durable,
         )  # fmt: skip
         engine.apply(answer)
         answers.append(answer)
@@ -35,11 +35,21 @@ def close_interrupted(engine: Engine, now: float) -> list[Answer]:
 
 
 def resume(
-    engine: Engine, now: float, gap_s: float, wall: str, by: str, *, reset_breakers: bool = False
+    engine: Engine,
+    now: float,
+    gap_s: float,
+    wall: str,
+    by: str,
+    *,
+    reset_breakers: bool = False,
+    told_by: str = "boot",
+    asleep: bool = False,
+    taken_from: str = "",
+    why: str = "",
 ) -> list[Event]:
-    """Everything to journal before the first decision of a resumed run. Folded already."""
+    """Everything to journal before the first decision of a run that goes on (see ``RunResumed``). Folded already."""
     events: list[Event] = [*close_interrupted(engine, now)]
-    resumed = RunResumed(now, gap_s, wall, by, reset_breakers)
+    resumed = RunResumed(now, gap_s, wall, by, reset_breakers, told_by, asleep, taken_from, why)
     engine.apply(resumed)
     events.append(resumed)
     return events

@@ -82,6 +82,7 @@ class State:
         self.plan = plan
         self.t = 0.0
         self.gap_s = 0.0  # real time that passed while bootorch was away
+        self.unsure_t = -1.0  # the latest such time that only the wall clock has told ended here
         self.run_id = ""
         self.seed = 0
         self.started = False
@@ -256,7 +257,10 @@ class State:
 
     def _resumed(self, event: RunResumed) -> None:
         self.gap_s += event.gap_s
-        self.paused = ""
+        if event.told_by == "wall":
+            self.unsure_t = event.t
+        if not event.asleep:
+            self.paused = ""
         self.ended = ""
         self._told(event.t, event.wall)
         if event.reset_breakers:
@@ -272,8 +276,8 @@ class State:
             host.tries = 0
             host.parked = None
             host.asked_t = None
-            # Nobody looked while bootorch was away: the off reading before the request has to stand for the down.
-            host.saw_down = host.saw_down or host.on_t is not None
+            # Nobody looked while bootorch was away: the off reading before a power-on has to stand for the down.
+            host.saw_down = host.saw_down or (host.on_t is not None and not host.cycled)
             # An off reading from before the gap is no longer fresh. The next word is news, even if it says the same.
             host.read_off_t = None
             host.answer = host.watched = ()
@@ -329,6 +333,7 @@ class State:
             if host.on_t is None:
                 host.on_real_t = t + self.gap_s  # a repeat may find what the first one has set going
             host.retries += host.on_attempts > 1
+            host.cycled = False
             self._requested(host, t)
         elif kind is K_POWER_CYCLE:
             host.boots += 1
@@ -336,6 +341,7 @@ class State:
             host.unbooted = False
             host.on_real_t = t + self.gap_s
             self.feeds.start(host.draw, t)
+            host.cycled = True
             self._requested(host, t)
 
     def _requested(self, host: HostState, t: float) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bootorch.core.errors import InvalidInput, OperatorError, Problem, SafetyRefusal, ToolError
 from bootorch.core.events import TailCut, encode
+from bootorch.runtime import lease
 from bootorch.runtime.chain import Head, Row, head_path, link
 from bootorch.runtime.journal import Journal, Moment
 from bootorch.runtime.journalfile import BESIDE, DamagedJournal, StrangeHead, make, sync_directory
@@ -155,7 +156,7 @@ def cut(path: Path, first: int, by: str, why: str) -> tuple[int, Path]:
     The good events are written into a journal of their own, which then takes the place of the damaged one. That it
     happened is its last event. Raises SafetyRefusal where the damage is another, or a process runs the journal.
     """
-    with held(path.parent, f"run {path.parent.name}"):
+    with held(path.parent):
         found = audit(path)
         damage = found.damage
         if damage is None and found.complaints and first == found.good + 1:
@@ -177,11 +178,14 @@ def cut(path: Path, first: int, by: str, why: str) -> tuple[int, Path]:
 
 def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     kept = _aside(path)
+    holder = None
     with Journal.open(path, readonly=True) as journal:
         rows = [row for page in _before(journal, damage.first) for row in page]
         t = journal.decoded(rows[-1][0], rows[-1][1]).t
         meta = journal.packed_meta()
         before = journal.hash_of(0)
+        with contextlib.suppress(sqlite3.Error):  # hurt as well: then taking over needs a word
+            holder = lease.read(journal)
     whole = []
     for seq, body, wall_s, boot_s, _ in rows:  # of format 1 they have no hashes yet
         before = link(before, body, wall_s, boot_s)
@@ -195,6 +199,9 @@ def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     # The damaged journal is kept beside; a crash before the last step leaves it in place as well, and without its log
     # at the worst, which its head tells of: then this is done again.
     make(path, meta, whole, head=Head(damage.first, before))
+    if holder is not None:
+        with Journal.open(path) as journal:
+            journal.append((), guard=lambda db: lease.write(db, holder))
     return kept
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -55,10 +56,12 @@ class Lag:
 class Mirror:
     """Use as a context manager around the run. ``news`` and ``lag`` are for the run's thread."""
 
-    def __init__(self, journal: Journal, directory: Path) -> None:
-        """The copy is ``directory``/RUN/journal.sqlite. Raises InvalidInput: there is no such directory; SafetyRefusal:
-        the copy there has gone on without this journal."""
+    def __init__(self, journal: Journal, directory: Path, holds: Callable[[], bool] = lambda: True) -> None:
+        """The copy is ``directory``/RUN/journal.sqlite; nothing is written while this process is not the run's driver
+        (``holds``), for then another one may be keeping it. Raises InvalidInput: there is no such directory;
+        SafetyRefusal: the copy there has gone on without this journal."""
         self._journal = journal
+        self._holds = holds
         self._path = directory.absolute() / journal.path.parent.name / journal.path.name
         if self._path == journal.path.absolute():
             remedy = "give a directory on another disk"
@@ -105,7 +108,7 @@ class Mirror:
     def finish(self, wait_s: float = LAST_S) -> Lag:
         """Wait for the copy, no longer than ``wait_s`` and not at all where its disk is gone; end the thread."""
         give_up = time.monotonic() + wait_s
-        while self._copied < self._journal.last_seq and not self._why and time.monotonic() < give_up:
+        while self._copied < self._journal.last_seq and not self._why and self._holds() and time.monotonic() < give_up:
             time.sleep(LOOK_S / 2)
         self._stop.set()
         if self._thread.is_alive():
@@ -155,7 +158,7 @@ class Mirror:
                 try:
                     if replica is None:
                         replica = Replica(source, self._directory, self._path)
-                    while replica.step() and not self._stop.is_set():
+                    while self._holds() and replica.step() and not self._stop.is_set():
                         self._copied = replica.copied
                     self._copied, self._why = replica.copied, ""
                 except (Gone, OSError) as error:

@@ -11,6 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from bootorch.core.errors import InvalidInput, OperatorError
+from bootorch.runtime import lease
 from bootorch.runtime.chain import Head, HeadFile, head_path
 from bootorch.runtime.journal import Journal
 from bootorch.runtime.journalfile import BUSY_MS, FORMAT, INSERT, make
@@ -63,8 +64,11 @@ class Replica:
             if not page:
                 return False
             assert self._db is not None, "attached"
+            holder = lease.read(self._source)
             with self._db:
                 self._db.executemany(INSERT, page)
+                if holder is not None:  # whoever finds the copy learns who drove, and has to say that he does not now
+                    lease.write(self._db, holder)
             self._check_place()
             last = page[-1]
             assert self._head is not None, "attached"

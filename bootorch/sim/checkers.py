@@ -328,6 +328,8 @@ class Checker:
             self._unsent(name, event)
         elif kind is Kind.BOOT_PROBE:
             self._probed(name, event, ok)
+        elif kind is Kind.POWER_CYCLE and event.reason is Reason.INTERRUPTED:
+            self._boots[name] -= 1  # perhaps it never left
         elif kind is Kind.EVIDENCE and event.reason is not Reason.INTERRUPTED:
             self._examined.add(name)
         elif kind is Kind.METER and ok and float(event.data["watts"]) > 0:

@@ -259,7 +259,13 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         lost: Annotated[
             list[str] | None, typer.Option("--lost", metavar="FEED", help="This feed is without electricity.")
         ] = None,
-        why: Annotated[str, typer.Option(help="Why, for --set, --returned and --lost.")] = "",
+        take_over: Annotated[
+            bool,
+            typer.Option(
+                "--take-over", help="From a process that may still live: one that hangs, or one of another machine."
+            ),
+        ] = False,
+        why: Annotated[str, typer.Option(help="Why, for --take-over, --set, --returned and --lost.")] = "",
         no_wait_gates: NoWait = False,
         no_forecast: NoForecast = False,
         parameters: World = None,
@@ -280,6 +286,8 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             mirror=mirror,
             approve=_approvals(approve),
             orders=changecommands.orders(setting, returned, lost, by or commands.login_name(), why),
+            take_over=take_over,
+            why=why,
             wait_gates=not no_wait_gates,
             forecast=not no_forecast,
             parameters=parameters,

@@ -63,6 +63,8 @@ class ResumeRequest:
     mirror: Path | None = None
     approve: Mapping[str, str] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()  # said right after the resume
+    take_over: bool = False  # from a process that has not provably ended
+    why: str = ""
     wait_gates: bool = True
     forecast: bool = True
     parameters: Path | None = None

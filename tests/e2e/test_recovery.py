@@ -45,9 +45,10 @@ def test_a_second_run_of_the_same_plan_is_refused(lab: LabFactory) -> None:
         wait_for_journal(info)
         second = bootorch("run", info.plan)
         assert second.returncode == 6
-        assert "is being run by process" in second.stderr
+        assert "all of these hosts are being run by process" in second.stderr
         again = bootorch("resume", info.plan)
         assert again.returncode == 6
+        assert "--take-over" in again.stderr
         paused = bootorch("pause", info.plan, "--by", "kim", "--why", "test")
         assert paused.returncode == 0, paused.stderr
         assert first.wait(60) == 5

@@ -297,5 +297,5 @@ def test_a_copy_that_a_process_runs_is_not_written(tmp_path: Path) -> None:
         while replica.step():
             pass
         replica.close()
-        with held(copy.parent, "run x"), pytest.raises(Parted, match="another process runs"):
+        with held(copy.parent), pytest.raises(Parted, match="another process runs"):
             replica.step()

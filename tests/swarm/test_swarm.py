@@ -81,4 +81,4 @@ def test_the_features_do_what_they_are_for() -> None:
         "first.chosen", "admitted", "limit.set", "feed.lost", "feed.returned", "scope.added", "tier.set",
         "slot.adapted", "breaker.tripped", "gate.opened", "boot.failed", "run.resumed",
     } <= seen  # fmt: skip
-    assert set(Kind) <= kinds
+    assert set(Kind) - {Kind.BOOT_DEVICE} <= kinds, "that one is in older journals only"
