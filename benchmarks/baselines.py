@@ -24,7 +24,7 @@ from bootorch.core.dependencies import Dependencies
 from bootorch.core.limits import OFF, PEAK, RAMP_WINDOW_S, STEADY, Draw, Feeds, Resource
 from bootorch.core.model import Host, Outcome
 from bootorch.core.plan import Plan
-from bootorch.core.slots import boot_slots
+from bootorch.core.slots import BOOT, kinds_during, slots_of
 from bootorch.sim.chains import Times
 
 POLICIES = ("barriers", "rate", "racks")
@@ -90,7 +90,7 @@ class Baseline:
             waits, _, impossible = self._dependencies.counts(name)
             self._waits[name] = waits
             self._draws[name] = self._feeds.draw_of(host, 0)
-            self._boot_slots[name] = boot_slots(host, self._plan.limits.slots)
+            self._boot_slots[name] = slots_of(host, kinds_during(self._plan.limits, BOOT))
             if impossible:
                 self._push(0.0, "blocked", name)
             elif not waits:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bootorch.core.engine import Engine
     from bootorch.core.events import Event
     from bootorch.core.plan import Plan
+    from bootorch.core.spec import PlanSpec
     from bootorch.core.state import State
     from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
@@ -59,7 +60,8 @@ class Runs:
 
     def plan(self, request: LoadRequest) -> PlanView:
         loaded = _load(request, require_snapshot=False)
-        return PlanView(loaded.plan, loaded.warnings, _origin(loaded), loaded.from_file)
+        wants = _wants(loaded)
+        return PlanView(loaded.plan, (*loaded.warnings, *wants), _origin(loaded), loaded.from_file)
 
     def schema(self) -> Mapping[str, object]:
         from bootorch.runtime.planfile import plan_schema
@@ -120,7 +122,7 @@ class Runs:
         _check_gates(plan, request.approve)
         dark = _dark(loaded, request)
         _check_mirror(request.mirror)
-        _check_ansible(plan)
+        _check_ansible(plan, loaded.spec)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
             directory = new_run_dir(request.load.plan, plan.name, request.run_dir)
@@ -181,7 +183,7 @@ class Runs:
             plan = loaded.plan
             _confirmed(plan, request.confirm)
             _check_gates(plan, request.approve)
-            _check_ansible(plan)
+            _check_ansible(plan, loaded.spec)
             _secrets(loaded, request.vault_password_file).require(plan)
             stack.enter_context(_site(plan, path.parent, request.by))
             lease, taken_from = stack.enter_context(
@@ -543,6 +545,15 @@ def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
         )
 
 
+def _wants(loaded: LoadedPlan) -> tuple[Problem, ...]:
+    """What the playbooks want that will not be there."""
+    from bootorch.runtime.playbookcheck import check_playbooks
+
+    playbooks = [playbook for group in loaded.plan.groups.values() for playbook in group.redeploy]
+    addresses = {name: host.address for name, host in loaded.plan.hosts.items()} if playbooks else {}
+    return check_playbooks(playbooks, loaded.plan.site, addresses)
+
+
 def _check_mirror(directory: Path | None) -> None:
     if directory is not None:
         from bootorch.runtime.mirror import check_directory
@@ -558,13 +569,17 @@ def _mirror(journal: Journal, directory: Path | None, lease: Lease) -> Mirror | 
     return Mirror(journal, directory, lease.holds)
 
 
-def _check_ansible(plan: Plan) -> None:
+def _check_ansible(plan: Plan, spec: PlanSpec) -> None:
     from importlib.util import find_spec
 
     if any(group.redeploy for group in plan.groups.values()) and find_spec("ansible_runner") is None:
         groups = ", ".join(name for name, group in plan.groups.items() if group.redeploy)
         remedy = "pip install 'bootorch[ansible]'"
         raise InvalidInput(Problem(f"groups {groups} have playbooks, and ansible-runner is not installed", "", remedy))
+    if spec.mitogen and find_spec("ansible_mitogen") is None:
+        remedy = "pip install mitogen, or remove the key: playbooks run without it too"
+        where = spec.where("ansible", "mitogen")
+        raise InvalidInput(Problem("the plan wants Mitogen, which is not installed; nothing was sent", where, remedy))
 
 
 def _check_unfinished(path: Path, name: str) -> None:
@@ -617,6 +632,7 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         known_hosts,
         find_vault_password_file(vault_password_file),
         holds,
+        mitogen=loaded.spec.mitogen,
     )
     consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
     secrets, directory = _secrets(loaded, vault_password_file), Path(loaded.spec.directory)

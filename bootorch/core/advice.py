@@ -116,14 +116,16 @@ ADVICE: Mapping[Reason, Advice] = {
         "See the detail; look at the service's log.",
     ),
     Reason.TASK_FAILED: Advice(
-        "a task of its playbook failed", "Read the playbook's output in the run's directory, correct it, then resume."
+        "a task of its playbook failed",
+        "Read what the task wrote (`bootorch report --html`, or --json), correct it, then resume.",
     ),
     Reason.DARK: Advice("was lost again and again under its playbook", f"{_CONSOLE}: it reboots or loses its link."),
     Reason.NEVER_RAN: Advice(
         "its playbook never reached it", "Check that the playbook's `hosts:` covers this host, then resume."
     ),
     Reason.SLICE_LOST: Advice(
-        "its playbook's process ended without a result", "See the playbook's output in the run's directory; resume."
+        "its playbook's process ended without a result",
+        "See the detail; run the playbook by hand on one of these hosts, then resume.",
     ),
     Reason.REDEPLOY_DEADLINE: Advice(
         "its playbooks took longer than the deadline", "Raise deadlines.redeploy or find the slow task, then resume."

@@ -25,7 +25,10 @@ from bootorch.core.members import (
     R_DARK,
     R_INTERRUPTED,
     R_OK,
+    R_REDEPLOY_DEADLINE,
+    R_SLICE_LOST,
     R_STALE_BOOT,
+    R_TASK_FAILED,
     R_UNREACHABLE,
     S_BMC,
     S_BOOT,
@@ -293,8 +296,14 @@ def _after_ready(state: State, host: HostState, t: float) -> None:
 
 
 def _slice_answer(state: State, event: Answer, intent: Intent | None) -> None:
+    slots: tuple[str, ...] = ()
     if intent is not None:
-        state.slots.give("forks", int(intent.args["forks"]))
+        forks = int(intent.args["forks"])
+        slots = state.slice_slots(intent.hosts[0])
+        state.groups[event.target].forks -= forks
+        for slot in slots:
+            state.slots.give(slot, forks)
+            state.free("slot", slot)
     state.freed["slot", "forks"] = None
     state.dirty_groups[event.target] = None
     failed = 0
@@ -314,27 +323,36 @@ def _slice_answer(state: State, event: Answer, intent: Intent | None) -> None:
                 host.proven = False
             continue
         host.retries += 1
-        failed += reason is not R_INTERRUPTED
+        failed += reason is R_TASK_FAILED or reason is R_DARK or event.reason is R_REDEPLOY_DEADLINE
         if reason is R_DARK:
             # Not the playbook's fault: back to waiting for SSH, and the attempt is not used up.
             host.dark_count += 1
             host.redeploy_attempts -= 1
-            host.stage = S_READY
-            host.stage_t = event.t
-            host.next_t = event.t + 1.0
+            _read_back(host, event.t, event.t + 1.0)
         elif reason is R_INTERRUPTED:
             host.redeploy_attempts -= 1
-            host.next_t = event.t
+            _read_back(host, event.t, event.t)
         else:
             wait_s = backoff_s(host.redeploy_attempts, first_s=2.0, cap_s=60.0, jittered=_jitter(state, host))
             host.next_t = event.t + wait_s
-    if state.slots.adaptive("forks") and intent is not None:
-        if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
-            why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
-            state.overloads.append(("forks", intent.t, int(intent.args["forks"]), why))
-        elif not failed:
-            state.slots.success("forks", int(intent.args["forks"]))
-            state.grown["forks"] = None
+            if reason is R_SLICE_LOST and host.redeploy_attempts < host.group.attempts.redeploy:
+                _read_back(host, event.t, host.next_t)
+    for slot in slots:
+        if state.slots.adaptive(slot) and intent is not None:
+            forks = int(intent.args["forks"])
+            if failed >= DEPLOY_LEAST and failed >= DEPLOY_OVERLOAD * len(event.verdicts):
+                why = f"{failed} of {len(event.verdicts)} hosts of a slice of {event.target} failed"
+                state.overloads.append((slot, intent.t, forks, why))
+            elif not failed:
+                state.slots.success(slot, forks)
+                state.grown[slot] = None
+
+
+def _read_back(host: HostState, t: float, next_t: float) -> None:
+    """What its playbook has done is unknown: whether the host is there is looked at before it is run again."""
+    host.stage = S_READY
+    host.stage_t = t
+    host.next_t = next_t
 
 
 def _jitter(state: State, host: HostState) -> float:

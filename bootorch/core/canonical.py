@@ -50,6 +50,8 @@ def _later(spec: PlanSpec, limits: Limits) -> dict[str, object]:
     found: dict[str, object] = {}
     if limits.adaptive:
         found["adaptive"] = dict(limits.adaptive)
+    if limits.during:
+        found["during"] = {kind: list(stages) for kind, stages in sorted(limits.during.items())}
     if limits.measure:
         found["measure"] = True
     if spec.supplies:

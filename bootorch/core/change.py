@@ -29,7 +29,7 @@ def limit_set(state: State, event: LimitSet) -> None:
             for kind, name in sorted(state.wanted):
                 if kind == "slot" and event.name in (name, kind_of(name)):
                     state.freed[kind, name] = None
-            if event.name == "redeploy_forks":
+            if kind_of(event.name) in ("redeploy_forks", *state.redeploy_kinds):
                 state.freed["slot", "forks"] = None
         return
     state.feeds.set_limit(event.name, event.value, event.ramp, event.inrush)

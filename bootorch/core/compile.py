@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from bootorch.core import controlpath, graph
 from bootorch.core.canonical import canonical
-from bootorch.core.compile_limits import SLOTS, check_limits
+from bootorch.core.compile_limits import SLOTS, check_limits, with_forks
 from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
 from bootorch.core.fence import check_fence, check_urls
 from bootorch.core.hostfacts import ENGINE_FACTS, OWN_FACTS, Findings, HostReader, is_missing
@@ -73,7 +73,7 @@ def compile_plan(spec: PlanSpec, inventory: Inventory) -> Compiled:
         site=spec.site,
         hosts=dict(sorted(hosts.items())),
         groups=groups,
-        limits=limits,
+        limits=with_forks(limits, groups.values()),
         gates={**spec.gates, **control.gates},
         waves=_waves(groups),
         digest=digest_of(canonical(spec, limits), inventory.digest),

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
 from bootorch.core.hostfacts import OWN_FACTS, Findings
 from bootorch.core.inventory import Inventory
 from bootorch.core.limits import feed_path, feed_weights
-from bootorch.core.model import FeedLimit, Host, Limits
+from bootorch.core.model import FeedLimit, Group, Host, Limits
 from bootorch.core.spec import PlanSpec
 
 # Slots that count something of the recovery itself. Any other name is a fact of hosts: so many with the same value of
 # it boot at the same time.
 SLOTS = ("bmc_per_subnet", "boots", "consoles", "image_server", "logins", "redeploy_forks")
+DEFAULT_FORKS = 50  # of all playbooks together, where the plan does not say: some 5 GB of memory at most
 
 
 def check_limits(
@@ -31,6 +32,13 @@ def check_limits(
             findings.add(f"feed {path}: a colon belongs to supplies", spec.where("limits", "feeds", path), remedy)
     _Feeds(spec, limits.feeds, findings, warnings).check(hosts)
     return limits
+
+
+def with_forks(limits: Limits, groups: Iterable[Group]) -> Limits:
+    """Playbooks always share a budget of forks: a laptop that starts a process per host is one more outage."""
+    if "redeploy_forks" in limits.slots or not any(group.redeploy for group in groups):
+        return limits
+    return replace(limits, slots={**limits.slots, "redeploy_forks": DEFAULT_FORKS})
 
 
 def normalised(limits: Limits) -> Limits:

@@ -21,7 +21,7 @@ The rules, in the order in which a host meets them (invariants of docs/architect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 
@@ -29,7 +29,7 @@ from bootorch.core.admission import Admission, queue_of
 from bootorch.core.diagnosis import diagnose
 from bootorch.core.events import READ_ONLY, Admitted, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
 from bootorch.core.evidence import bounded
-from bootorch.core.hoststate import METERS, GroupState, HostState
+from bootorch.core.hoststate import METERS, HostState
 from bootorch.core.limits import Resource
 from bootorch.core.members import (
     K_BOOT_PROBE,
@@ -73,7 +73,8 @@ from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.slices import Slices
+from bootorch.core.slices import FORKS, Slices
+from bootorch.core.slots import kind_of
 from bootorch.core.state import State
 from bootorch.core.urgency import Priority
 
@@ -239,8 +240,7 @@ class Engine:
                         state.freed[resource] = None
             if state.dirty_groups:
                 groups, state.dirty_groups = state.dirty_groups, {}
-                for name in sorted(groups, key=self._urgency) if len(groups) > 1 else groups:
-                    self._redeploy_group(state.groups[name])
+                self._redeploy_groups(groups)
             if state.suspects or state.overloads or state.grown:
                 self._oversight.look(now)
             if not state.open:
@@ -270,7 +270,7 @@ class Engine:
     def _give_away(self, resource: Resource) -> None:
         """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
         state = self.state
-        if resource == ("slot", "forks"):
+        if resource[0] == "slot" and (resource == FORKS or kind_of(resource[1]) in state.redeploy_kinds):
             state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
         queue = queue_of(resource)
         elsewhere = 0
@@ -293,9 +293,6 @@ class Engine:
                     self._unfinished[queue] = None
                     state.wake_at(self._now + UNFINISHED_S, "")
                     break
-
-    def _urgency(self, group: str) -> tuple[int, int, str]:
-        return (self.state.tiers[group], self.plan.wave_of[group], group)
 
     def next_timer(self) -> float | None:
         """Run time at which ``decide`` wants to look again without any event, or None."""
@@ -671,14 +668,14 @@ class Engine:
             else:
                 self._slices.add(host, self._now)
 
-    def _redeploy_group(self, group: GroupState) -> None:
-        if self.state.paused or f"group:{group.group.name}" in self.state.tripped:
+    def _redeploy_groups(self, groups: Iterable[str]) -> None:
+        if self.state.paused:
             return
-        for order in self._slices.form(group, self._now):
+        for order in self._slices.form(groups, self._now):
             args: dict[str, Scalar] = {
                 "playbook": order.playbook,
                 "forks": order.forks,
-                "timeout_s": group.group.deadlines.redeploy,
+                "timeout_s": self.plan.groups[order.group].deadlines.redeploy,
             }
             intent = Intent(self._now, self.state.next_id, K_REDEPLOY, order.group, order.attempt, order.hosts, args)
             self._emit(intent)

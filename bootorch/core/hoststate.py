@@ -126,3 +126,4 @@ class GroupState:
     settled: int = 0
     failed: int = 0
     failed_base: int = 0  # failures that a breaker reset has forgiven
+    forks: int = 0  # of the slices under way

@@ -415,11 +415,13 @@ class Gate:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``slots``: counted resources by name, see ``core.slots``; ``adaptive``: those that shrink when what they protect
-    shows overload, with the least that they shrink to. ``measure``: each host's own BMC is asked for its draw once it
-    is ready, and the answer replaces its modelled steady draw."""
+    shows overload, with the least that they shrink to. ``during``: where a fact's slot is held in other stages than
+    ``boot``: which, of ``boot`` and ``redeploy``. ``measure``: each host's own BMC is asked for its draw once it is
+    ready, and the answer replaces its modelled steady draw."""
 
     feeds: Mapping[str, FeedLimit] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
     adaptive: Mapping[str, int] = field(default_factory=dict)
     breaker: Breaker = Breaker()
     measure: bool = False
+    during: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -6,7 +6,8 @@ A slot has a *kind*, the key in the plan's ``limits.slots``, and where it is cou
 kind                resource                                    taken
 ==================  ==========================================  =====================================================
 ``boots``           ``boots``                                   from the power-on to the proof of boot
-any host fact       ``image_server:pxe-1``, ``rack:r7``         the same
+any host fact       ``image_server:pxe-1``, ``rack:r7``         the same; or, where the plan says so, by every fork of
+                                                                a slice that runs (``artefact_server:apt-1``); or both
 ``bmc_per_subnet``  ``bmc:10.20.3``                             for one exchange with a BMC
 ``logins``          ``logins``                                  for one exchange with a host
 ``redeploy_forks``  ``forks``                                   while a slice runs
@@ -21,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bootorch.core.model import Host
+from bootorch.core.model import Host, Limits
 
+BOOT, REDEPLOY = "boot", "redeploy"  # stages in which a fact's slot may be held
 PLAIN = {"bmc_per_subnet": "bmc", "redeploy_forks": "forks"}  # kinds whose resources have a shorter name
 EXCHANGES = frozenset({"bmc_per_subnet", "consoles", "logins", "redeploy_forks"})  # not held by a booting host
 _KINDS = {short: kind for kind, short in PLAIN.items()}
@@ -34,13 +36,19 @@ def kind_of(resource: str) -> str:
     return _KINDS.get(kind, kind)
 
 
-def boot_slots(host: Host, kinds: Iterable[str]) -> tuple[str, ...]:
-    """The resources that ``host`` holds from its power-on to the proof of its boot."""
+def kinds_during(limits: Limits, stage: str) -> tuple[str, ...]:
+    """The kinds that hosts hold in ``stage``: ``BOOT`` or ``REDEPLOY``."""
+    return tuple(k for k in limits.slots if k not in EXCHANGES and stage in limits.during.get(k, (BOOT,)))
+
+
+def slots_of(host: Host, kinds: Iterable[str]) -> tuple[str, ...]:
+    """The resources of these kinds that ``host`` holds: from its power-on to the proof of its boot, or while its slice
+    runs."""
     found = []
     for kind in kinds:
         if kind == "boots":
             found.append(kind)
-        elif kind not in EXCHANGES and (value := host.fact(kind)):
+        elif value := host.fact(kind):
             found.append(f"{kind}:{value}")
     return tuple(found)
 

@@ -127,6 +127,7 @@ class PlanSpec:
     control: ControlSpec = NO_CONTROL
     names: Mapping[str, str] = field(default_factory=dict)
     to_read: bool = False
+    mitogen: bool = False  # playbooks run with Mitogen's strategy
 
     def where(self, *place: str | int) -> str:
         """The file and line of ``place``, or of the nearest thing around it."""

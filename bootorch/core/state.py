@@ -67,7 +67,7 @@ from bootorch.core.members import (
 from bootorch.core.model import Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
-from bootorch.core.slots import Slots, boot_slots
+from bootorch.core.slots import BOOT, REDEPLOY, Slots, kind_of, kinds_during, slots_of
 from bootorch.core.urgency import expected_s, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
@@ -98,7 +98,8 @@ class State:
         self.bmcs_limited = "bmc_per_subnet" in plan.limits.slots
         self.expected = {name: expected_s(host, plan.groups[host.group]) for name, host in plan.hosts.items()}
         order = priorities(plan, self.dependencies, self.tiers, self.expected)
-        kinds = tuple(plan.limits.slots)
+        kinds = kinds_during(plan.limits, BOOT)
+        self.redeploy_kinds = kinds_during(plan.limits, REDEPLOY)
         self.hosts: dict[str, HostState] = {}
         self.by_cords: dict[tuple[str, ...], list[HostState]] = {}
         names: dict[str, str] = {}
@@ -108,7 +109,7 @@ class State:
             draw = self.feeds.draw_of(host, order[name][0])
             bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
             bmc = names.setdefault(bmc, bmc)
-            slots = boot_slots(host, kinds)
+            slots = slots_of(host, kinds)
             slots = alike.setdefault(slots, slots)
             state = HostState(host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible)
             self.hosts[name] = state
@@ -350,8 +351,15 @@ class State:
         host.saw_down = False
         host.adopted = False
 
+    def slice_slots(self, host: str) -> tuple[str, ...]:
+        """What every fork of a slice with this host takes; all hosts of a slice take the same."""
+        return ("forks", *slots_of(self.hosts[host].host, self.redeploy_kinds))
+
     def _slice_intent(self, event: Intent) -> None:
-        self.slots.take("forks", int(event.args["forks"]))
+        forks = int(event.args["forks"])
+        self.groups[event.target].forks += forks
+        for slot in self.slice_slots(event.hosts[0]):
+            self.slots.take(slot, forks)
         for name in event.hosts:
             host = self.hosts[name]
             host.inflight = event.id
@@ -452,7 +460,8 @@ class State:
         return self.limit is None or name in self.limit
 
     def free(self, kind: str, name: str) -> None:
-        if (kind, name) in self.wanted:
+        # Slices that wait are no hosts that are parked: nobody has said that they want it.
+        if (kind, name) in self.wanted or (self.redeploy_kinds and kind_of(name) in self.redeploy_kinds):
             self.freed[kind, name] = None
 
     def free_feed(self, draw: Draw) -> None:

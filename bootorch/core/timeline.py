@@ -130,6 +130,8 @@ def _slot_title(name: str, value: str) -> str:
             return f"BMC slots of subnet {value}"
         case "image" | "image_server":
             return f"boots per image server {value}"
+        case "artefact_server":
+            return f"playbook forks at artefact server {value}"
         case "logins" | "boots" | "survey":
             return "BMCs read ahead" if name == "survey" else f"{name} at the same time"
         case _:
@@ -154,6 +156,7 @@ class Trouble:
     what: str
     reason: Reason
     detail: str
+    output: str = ""  # what a failing task wrote: its return code and a few lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +336,7 @@ class Timeline:
         elif event.kind is Kind.REDEPLOY:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:
-                    self._trouble(name, event.t, "redeploy", Reason(word), detail)
+                    self._trouble(name, event.t, "redeploy", Reason(word), detail, str(event.data.get(name, "")))
         elif event.kind is Kind.EVIDENCE:
             if event.reason is not Reason.INTERRUPTED:
                 examined = Examination(event.t, event.reason, event.detail, diagnose(event.data), event.data)
@@ -343,10 +346,10 @@ class Timeline:
             if last.kind is event.kind and last.reason is None:
                 actions[-1] = Action(last.t, last.kind, last.attempt, event.reason)
 
-    def _trouble(self, name: str, t: float, what: str, reason: Reason, detail: str) -> None:
+    def _trouble(self, name: str, t: float, what: str, reason: Reason, detail: str, output: str = "") -> None:
         troubles = self.tracks[name].troubles
         if len(troubles) < TROUBLES_KEPT:
-            troubles.append(Trouble(t, what, reason, detail))
+            troubles.append(Trouble(t, what, reason, detail, output))
 
     # -- what holds a host back ---------------------------------------------------------------------
 
@@ -367,7 +370,7 @@ class Timeline:
             elif self.state.paused:
                 cause = ("pause", self.state.paused)
             elif host.stage is Stage.REDEPLOY:
-                cause = self._admission.breaker(host) or self._slice()
+                cause = self._admission.breaker(host) or self._slice(name)
             else:
                 cause = self._admission.held_back(host, t)
             if cause is None and host.outcome is None:
@@ -378,6 +381,7 @@ class Timeline:
                 held.append((t, cause))
         self._explain_t = t + RECHECK_S
 
-    def _slice(self) -> Resource:
-        """What a host that could be redeployed waits for: forks, or others of its group to go with."""
-        return ("slot", "forks") if self.state.slots.full("forks") else ("slice", "")
+    def _slice(self, name: str) -> Resource:
+        """What a host that could be redeployed waits for: forks, a server, or others of its group to go with."""
+        slots = self.state.slots
+        return next((("slot", slot) for slot in self.state.slice_slots(name) if slots.full(slot)), ("slice", ""))

@@ -143,6 +143,7 @@ class Verdict:
     reason: Reason  # OK, TASK_FAILED, DARK, NEVER_RAN or SLICE_LOST
     detail: str = ""  # failing task and its message, no_log respected
     changed: int = 0
+    output: str = ""  # what the failing task wrote: its return code and a few lines, no secret among them
 
 
 @dataclass(frozen=True, slots=True)

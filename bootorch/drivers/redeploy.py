@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from bootorch.core.model import Site
@@ -61,6 +62,7 @@ class AnsibleRedeploy:
     encrypted), ``groups`` the hosts of each inventory group. ``run_dir`` takes a private directory per slice while it
     runs. ``known_hosts`` holds the verified host keys (None: the user's own file), ``vault_password_file`` is the path
     of a file or client script as ansible takes it. ``holds``: may anything be started, and go on (``Lease.holds``)?
+    ``mitogen``: with its strategy, which must be installed.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class AnsibleRedeploy:
         known_hosts: Path | None,
         vault_password_file: Path | None,
         holds: Callable[[], bool] = lambda: True,
+        *,
+        mitogen: bool = False,
     ) -> None:
         self._site = site
         self._holds = holds
@@ -80,6 +84,7 @@ class AnsibleRedeploy:
         self._run_dir = run_dir
         self._known_hosts = known_hosts.absolute() if known_hosts else None
         self._vault_password_file = vault_password_file.absolute() if vault_password_file else None
+        self._strategies = mitogen_strategies() if mitogen else None
         self._workers: set[asyncio.subprocess.Process] = set()
 
     async def run(self, work: Slice, timeout_s: float) -> SliceReply:
@@ -152,6 +157,7 @@ class AnsibleRedeploy:
                 playbook=place.playbook,
                 known_hosts=self._known_hosts,
                 vault_password_file=self._vault_password_file,
+                mitogen=self._strategies,
             ),
         )
         self._workers.add(worker)
@@ -165,10 +171,11 @@ class AnsibleRedeploy:
             beats.cancel()
             await _end(worker, place.directory)
             self._workers.discard(worker)
-        if not report:
+        try:
+            return slice_reply(work, json.loads(report), timeout_s)
+        except ValueError:  # none, or a part of one: the worker was killed
             detail = f"the slice's process ended without a report ({worker.returncode}): {_last_line(complaint)}"
             return same_for_all(work, Reason.SLICE_LOST, detail, Reason.SLICE_LOST)
-        return slice_reply(work, json.loads(report), timeout_s)
 
     async def _beat(self, worker: asyncio.subprocess.Process) -> None:
         """Keep the worker alive as long as this process may drive the run."""
@@ -177,6 +184,13 @@ class AnsibleRedeploy:
             await asyncio.sleep(_BEAT_S)
             if self._holds():
                 worker.stdin.write(b".")
+
+
+def mitogen_strategies() -> Path | None:
+    """Where Mitogen's strategy plugins are; None where it is not installed. Found without loading it."""
+    found = find_spec("ansible_mitogen")
+    places = [Path(place, "plugins/strategy") for place in (found.submodule_search_locations or [] if found else [])]
+    return next((place for place in places if place.is_dir()), None)
 
 
 def end_leftovers(run_dir: Path) -> None:

@@ -16,14 +16,15 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
 from bootorch.drivers import processes
+from bootorch.drivers.redaction import redactor, secrets_in, vaulted, vaulted_files
+from bootorch.drivers.redeploy_failures import Failure, failure_of, one_line, told
 from bootorch.drivers.redeploy_slice import MARK, SliceReport
 
-HIDDEN = "output hidden (no_log)"
-_MESSAGE_LIMIT_CHARS = 400  # a failing task's message on a report's line; `assert` and apt's messages stay below
 ORDER_S = 15.0  # a driver that was stopped before it gave its order is waited for no longer
 _STATS = ("changed", "dark", "failures", "processed", "rescued")
 
@@ -43,20 +44,23 @@ class Collector:
     reads of ansible-playbook's output, and unread output ends in a timeout of pexpect (ansible-runner #1343)."""
 
     def __init__(self) -> None:
-        self.report = SliceReport(end="error", stats=None, trouble={}, task="", error="")
+        self.stats: dict[str, dict[str, int]] | None = None
+        self.failures: dict[str, Failure] = {}  # of each host the last
+        self.task = ""
+        self.error = ""
 
     def __call__(self, event: dict[str, Any]) -> bool:
         """False: no file for this event (ansible-runner writes one for each by default)."""
         data = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_stats" if data:
-                self.report["stats"] = {name: data.get(name) or {} for name in _STATS}
+                self.stats = {name: data.get(name) or {} for name in _STATS}
             case "playbook_on_task_start":
-                self.report["task"] = one_line(str(data.get("task") or ""))
+                self.task = str(data.get("task") or "")
             case "runner_on_failed" if not data.get("ignore_errors"):
-                self.report["trouble"][data["host"]] = describe_failure(data)
+                self.failures[data["host"]] = failure_of(data)
             case "runner_on_unreachable":
-                self.report["trouble"][data["host"]] = describe_failure(data)
+                self.failures[data["host"]] = failure_of(data)
             case "verbose" | "error" | "system_warning" | None:
                 self._error(str(event.get("stdout") or ""))
         return False
@@ -64,31 +68,58 @@ class Collector:
     def _error(self, text: str) -> None:
         for line in text.splitlines():
             if line.startswith(("ERROR", "[ERROR]")):
-                self.report["error"] = one_line(line)
+                self.error = line
+
+    def report(self, end: str, redact: Callable[[str], str]) -> SliceReport:
+        """All that may leave this process."""
+        found = {host: told(failure, redact) for host, failure in self.failures.items()}
+        return SliceReport(
+            end=end,
+            stats=self.stats,
+            trouble={host: line for host, (line, _) in found.items()},
+            output={host: output for host, (_, output) in found.items() if output},
+            task=one_line(redact(self.task)),
+            error=one_line(redact(self.error)),
+        )
 
 
-def describe_failure(data: dict[str, Any]) -> str:
-    """``TASK: MESSAGE`` of a failed or unreachable result. What no_log hides stays hidden."""
-    task = one_line(str(data.get("task") or "a task"))
-    return f"{task}: {one_line(_message(data.get('res') or {}))}"
+def redaction(order: Order, collector: Collector) -> Callable[[str], str]:
+    """Takes vaulted values out. Where they cannot be known nothing is shown: no message is worth a password."""
+    if collector.stats is not None and not collector.failures:
+        return lambda text: text  # nothing will be told
+    beside = [Path(order["playbook"]).parent, *_roles()]
+    try:
+        texts = {*vaulted(order["inventory"]), *vaulted_files(beside)}
+        return redactor(secret for clear in _decrypted(texts) for secret in secrets_in(clear))
+    except Exception as error:  # noqa: BLE001 - ansible's own, of many kinds; what it says may hold what is secret
+        why = f"output hidden: vaulted values could not be read to take them out ({type(error).__name__})"
+        return lambda text: why if text else text
 
 
-def _message(result: dict[str, Any]) -> str:
-    if "censored" in result:
-        return HIDDEN
-    for item in result.get("results") or []:  # of a loop, the first item that failed
-        if isinstance(item, dict) and ("censored" in item or item.get("failed")):
-            return _message(item)
-    message = str(result.get("msg") or "")
-    said = str(result.get("stderr") or result.get("module_stderr") or "").strip()
-    if said and said.splitlines()[-1] not in message:
-        message = f"{message} ({said.splitlines()[-1]})" if message else said.splitlines()[-1]
-    return message or "failed without a message"
+def _roles() -> list[Path]:
+    return [path for name in os.environ.get("ANSIBLE_ROLES_PATH", "").split(":") if (path := Path(name)).is_absolute()]
 
 
-def one_line(text: str) -> str:
-    line = " ".join(text.replace("@@@@@", "").split())  # the frame around ssh's warning of a changed host key
-    return line if len(line) <= _MESSAGE_LIMIT_CHARS else line[: _MESSAGE_LIMIT_CHARS - 1] + "…"
+def _decrypted(texts: set[str]) -> list[str]:
+    """By ansible's own means: it knows the vault password's file or script, and identities of an ansible.cfg."""
+    if not texts:
+        return []
+    from ansible import constants
+    from ansible.cli import CLI
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.parsing.vault import AnsibleVaultError, VaultLib
+
+    secrets = CLI.setup_vault_secrets(
+        DataLoader(), vault_ids=list(constants.DEFAULT_VAULT_IDENTITY_LIST), ask_vault_pass=False
+    )
+    library = VaultLib(secrets)
+    found = []
+    for text in sorted(texts):
+        try:
+            found.append(library.decrypt(text.encode()).decode(errors="replace"))
+        except AnsibleVaultError:
+            continue  # by no password that the playbook has: it could not have shown it either
+    return found
 
 
 class Leash(threading.Thread):
@@ -166,17 +197,17 @@ def main() -> int:
         installed = shutil.which("ansible-playbook") is not None
     leash = Leash(order)
     leash.start()
+    end = "not_installed"
     try:
         if installed:
             run(order, collector)
-            collector.report["end"] = "deadline" if leash.deadline_passed else "finished"
-        else:
-            collector.report["end"] = "not_installed"
+            end = "deadline" if leash.deadline_passed else "finished"
+        report = collector.report(end, redaction(order, collector))
     finally:
         processes.kill_marked(MARK, {order["directory"]})  # ssh's connection masters outlive ansible-playbook
         clean(order)
     with os.fdopen(report_fd, "w", encoding="utf-8") as out:
-        json.dump(collector.report, out)
+        json.dump(report, out)
     return 0
 
 

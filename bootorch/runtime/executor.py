@@ -19,6 +19,7 @@ from bootorch.drivers.protocols import DrawDriver, PowerDriver, ReachDriver, Red
 
 _OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.EVIDENCE, Kind.METER)
 
+MOST_OUTPUTS = 20  # hosts of a slice whose failing task's output is kept: a playbook that fails everywhere fails alike
 _AWAY = "nothing was sent: this process was away since it was decided"
 
 _log = structlog.get_logger("bootorch.executor")
@@ -201,7 +202,8 @@ class Executor:
         verdicts = {name: (verdict.reason.value, verdict.detail) for name, verdict in reply.verdicts.items()} | lost
         for name in intent.hosts:
             verdicts.setdefault(name, (Reason.NEVER_RAN.value, reply.detail))
-        return Result(reply.reason, reply.detail, {}, verdicts)
+        wrote = [(name, verdict.output) for name, verdict in reply.verdicts.items() if verdict.output]
+        return Result(reply.reason, reply.detail, dict(wrote[:MOST_OUTPUTS]), verdicts)
 
 
 def _not_begun(intent: Intent) -> Result:

@@ -169,6 +169,9 @@ class SlotForm(Form):
     """Halved at once on overload (boot loss of an image server, errors of a deploy), grown slowly afterwards."""
     least: Count | None = None
     """The least that it shrinks to; by default a sixteenth of the limit."""
+    during: Annotated[list[Literal["boot", "redeploy"]], Field(min_length=1)] | None = None
+    """When a slot of a fact is held: `boot` (from power-on to the proof of boot), `redeploy` (by each fork of a running
+    playbook), or both. By default `boot`, and for `artefact_server` `redeploy`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -192,8 +195,9 @@ class LimitsForm(Form):
     supplies: dict[Name, SupplyForm] = {}
     """Cooling and anything else countable, by name."""
     slots: dict[str, SlotField] = {}
-    """Counted resources: `bmc_per_subnet`, `consoles`, `image_server`, `redeploy_forks`, `logins`, `boots`, and any
-    fact of hosts (`rack: 8`): so many hosts with the same value boot at the same time."""
+    """Counted resources: `bmc_per_subnet`, `consoles`, `image_server`, `artefact_server`, `redeploy_forks` (by default
+    50), `logins`, `boots`, and any fact of hosts (`rack: 8`): so many hosts with the same value boot at the same
+    time, or are redeployed (`during`)."""
     breaker: BreakerForm = BreakerForm()
     measure: bool = False
     """Each host's own BMC is asked for its draw once it is ready, and the answer replaces its modelled draw."""

@@ -36,6 +36,7 @@ from bootorch.core.model import (
     SshCheck,
     TcpCheck,
 )
+from bootorch.core.slots import BOOT, REDEPLOY
 from bootorch.core.spec import BreakSpec, ControlSpec, GroupNeed, GroupSpec, Place, PlanSpec, SupplySpec, SwitchSpec
 from bootorch.core.trust import parse_trust
 from bootorch.runtime import planschema as schema
@@ -208,6 +209,7 @@ def _spec(form: schema.PlanForm, directory: Path, places: Mapping[Place, str]) -
             adaptive=_adaptive(form.limits),
             breaker=Breaker(**dict(form.limits.breaker)),
             measure=form.limits.measure,
+            during=_during(form.limits),
         ),
         gates={name: _gate(name, gate) for name, gate in form.gates.items()},
         known_hosts=_path(directory, form.known_hosts) if form.known_hosts else "",
@@ -216,6 +218,7 @@ def _spec(form: schema.PlanForm, directory: Path, places: Mapping[Place, str]) -
         places=places,
         supplies={name: SupplySpec(supply.fact, supply.draw) for name, supply in form.limits.supplies.items()},
         control=_control(form.control, directory),
+        mitogen=form.ansible.mitogen,
     )
 
 
@@ -236,6 +239,19 @@ def _adaptive(limits: LimitsForm) -> dict[str, int]:
         for name, slot in limits.slots.items()
         if isinstance(slot, SlotForm) and slot.adaptive
     }
+
+
+def _during(limits: LimitsForm) -> dict[str, tuple[str, ...]]:
+    """The slots that are not held from power-on to proof of boot alone. Artefacts are fetched by playbooks."""
+    found: dict[str, tuple[str, ...]] = {
+        name: (REDEPLOY,) if name == "artefact_server" else (BOOT,) for name in limits.slots
+    }
+    found |= {
+        name: tuple(sorted(set(slot.during)))
+        for name, slot in limits.slots.items()
+        if isinstance(slot, SlotForm) and slot.during
+    }
+    return {name: stages for name, stages in found.items() if stages != (BOOT,)}
 
 
 def _control(form: ControlForm, directory: Path) -> ControlSpec:

@@ -263,6 +263,13 @@ class GateForm(Form):
         return value
 
 
+class AnsibleForm(Form):
+    """How playbooks are run."""
+
+    mitogen: bool = False
+    """Run them with Mitogen's strategy `mitogen_host_pinned`: less wall time. The package must be installed."""
+
+
 class PlanForm(Form):
     """A bootorch plan: groups of hosts, what they wait for, and what proves that they are back."""
 
@@ -279,6 +286,7 @@ class PlanForm(Form):
     limits: LimitsForm = LimitsForm()
     gates: dict[Name, GateForm] = {}
     control: ControlForm = ControlForm()
+    ansible: AnsibleForm = AnsibleForm()
     defaults: DefaultsForm = DefaultsForm()
     groups: Annotated[dict[Name, GroupForm], Field(min_length=1)]
 

@@ -33,7 +33,7 @@ from typing import Protocol
 from bootorch.core.limits import RAMP_WINDOW_S, feed_path
 from bootorch.core.model import FeedLimit, Host
 from bootorch.core.plan import Plan
-from bootorch.core.slices import SLICE_FORKS, SLICE_HOSTS
+from bootorch.core.slices import SLICE_ROUNDS
 from bootorch.sim.chains import Chains, Job, Times
 from bootorch.sim.weights import Draw, fitted_bound_s
 
@@ -310,7 +310,7 @@ def _windows(limit: float, window_s: float, jobs: Sequence[tuple[float, float, f
 def _slots(plan: Plan, started: Sequence[Job]) -> list[Part]:
     places: dict[str, tuple[int, list[Job]]] = {}
     for kind, limit in plan.limits.slots.items():
-        if kind in _NO_PLACE:
+        if kind in _NO_PLACE or "boot" not in plan.limits.during.get(kind, ("boot",)):
             continue
         for job in started:
             value = kind if kind == "boots" else job.host.fact(kind)
@@ -324,7 +324,7 @@ def _slots(plan: Plan, started: Sequence[Job]) -> list[Part]:
     forks = plan.limits.slots.get("redeploy_forks")
     if forks is not None:
         # A full slice has several hosts to a fork: that is the least that a host can take of them.
-        share = min(SLICE_FORKS, forks) / SLICE_HOSTS
+        share = 1 / SLICE_ROUNDS
         jobs = [(job.head_s + job.place_s, 0.0, job.redeploy_s * share) for job in started if job.redeploy_s]
         if jobs:
             parts.append(Part("slot redeploy_forks", *_places(forks, jobs)))

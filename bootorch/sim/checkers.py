@@ -88,6 +88,7 @@ class Checker:
         self._news = dict.fromkeys(plan.groups, 0)  # outcomes of a group that came or went: what was found out is old
         self._found: dict[tuple[int, str], tuple[list[Host], int, bool]] = {}
         self._forks = 0
+        self._serving: dict[str, int] = {}  # forks of running slices, by the server that their hosts fetch from
         self._surveys = 0
         self._readings: dict[str, tuple[float, float]] = {}  # those of meters that are journalled
         # ``first``: whose turn it is, who else may follow, and the groups whose first member is ready.
@@ -194,10 +195,7 @@ class Checker:
             if self._surveys > _SURVEYS:
                 raise InvariantBroken(f"more than {_SURVEYS} hosts read ahead: {event}")
         if kind is Kind.REDEPLOY:
-            self._forks += int(event.args["forks"])
-            limit = self._slot_limit("forks")
-            if limit is not None and self._forks > limit:
-                raise InvariantBroken(f"{self._forks} playbook forks of {limit}: {event}")
+            self._slice(event)
         elif kind is Kind.POWER_ON:
             self._power_on(event)
         elif kind is Kind.POWER_CYCLE:
@@ -206,6 +204,24 @@ class Checker:
             self._reserve(event.target, event)
         elif kind is Kind.EVIDENCE and (event.target not in self._asked or event.target in self._examined):
             raise InvariantBroken(f"evidence of a boot that nobody asked for, or twice: {event}")
+
+    def _slice(self, event: Intent) -> None:
+        """Forks, and the servers that the hosts of a running slice fetch from: as many at once as it has forks."""
+        forks = int(event.args["forks"])
+        taken = {"forks": self._forks + forks}
+        self._forks += forks
+        for resource in self._served(event.hosts):
+            taken[resource] = self._serving[resource] = self._serving.get(resource, 0) + forks
+        for resource, count in taken.items():
+            limit = self._slot_limit(resource)
+            count += len(self._holders.get(resource, ()))  # hosts that boot from it
+            if limit is not None and count > limit:
+                raise InvariantBroken(f"{count} playbook forks at {resource} of {limit}: {event}")
+
+    def _served(self, hosts: Iterable[str]) -> set[str]:
+        kinds = [kind for kind, stages in self._plan.limits.during.items() if "redeploy" in stages]
+        found = (f"{kind}:{self._plan.hosts[host].fact(kind)}" for kind in kinds for host in hosts)
+        return {resource for resource in found if not resource.endswith(":")}
 
     def _may_be_asked(self, name: str, event: Intent, survey: bool) -> None:
         group = self._plan.hosts[name].group
@@ -311,6 +327,8 @@ class Checker:
             self._busy.pop(host, None)
         if kind is Kind.REDEPLOY:
             self._forks -= int(intent.args["forks"])
+            for resource in self._served(intent.hosts):
+                self._serving[resource] -= int(intent.args["forks"])
             return
         self._surveys -= "survey" in intent.args
         for holders in (
@@ -458,8 +476,9 @@ class Checker:
         holders = self._holders.setdefault(resource, set())
         if holder not in holders:
             holders.add(holder)
-            if limit is not None and len(holders) > limit:
-                raise InvariantBroken(f"slot {resource} is taken {len(holders)} times of {limit}: {event}")
+            count = len(holders) + self._serving.get(resource, 0)
+            if limit is not None and count > limit:
+                raise InvariantBroken(f"slot {resource} is taken {count} times of {limit}: {event}")
 
     def no_cycle(self, name: str) -> str:
         """Why a host whose boot has failed cannot be cycled: a feed has no room for a second peak."""
@@ -479,7 +498,8 @@ class Checker:
         """A slot that the host needs for its boot and that has no room."""
         for resource in self._boot_slots(name):
             limit, holders = self._slot_limit(resource), self._holders.get(resource, set())
-            if name not in holders and limit is not None and len(holders) >= limit:
+            taken = len(holders) + self._serving.get(resource, 0)
+            if name not in holders and limit is not None and taken >= limit:
                 return f"slot {resource} is full"
         host = self._plan.hosts[name]
         for resource in (f"bmc:{subnet(host.bmc.address)}", "logins", "forks"):
@@ -493,7 +513,9 @@ class Checker:
         for kind in self._plan.limits.slots:
             if kind == "boots":
                 yield kind
-            elif kind not in ("bmc_per_subnet", "logins", "redeploy_forks", "consoles") and (value := host.fact(kind)):
+            elif kind in ("bmc_per_subnet", "logins", "redeploy_forks", "consoles"):
+                continue
+            elif "boot" in self._plan.limits.during.get(kind, ("boot",)) and (value := host.fact(kind)):
                 yield f"{kind}:{value}"
 
     def _give_back(self, name: str) -> None:
@@ -677,6 +699,7 @@ class Checker:
         self._open.clear()
         self._busy.clear()
         self._surveys = self._forks = 0
+        self._serving.clear()
         for resource, holders in self._holders.items():
             if resource == "logins" or resource.startswith("bmc:"):
                 holders.clear()

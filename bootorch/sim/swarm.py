@@ -281,7 +281,10 @@ class _Maker:
             breaker = rng.choice([Breaker(group_failed_share=0.3), Breaker(same_model_failures=3)])
         if "clusters" in on:
             breaker = replace(breaker, cluster_failures=rng.randint(2, 4))
-        return Limits(feeds, slots, adaptive, breaker, self._some("measure"))
+        # Playbooks fetch from the same servers. Not drawn: seeds of cases that were found keep their meaning.
+        both = "image_server" in slots and "redeploy" in on and len(hosts) % 2
+        during = {"image_server": ("boot", "redeploy")} if both else {}
+        return Limits(feeds, slots, adaptive, breaker, self._some("measure"), during)
 
     def _gates(self, groups: list[str]) -> dict[str, Gate]:
         rng = self._rng

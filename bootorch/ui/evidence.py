@@ -1,4 +1,4 @@
-"""The evidence of boots that failed: a word on what there is, and all of it folded on the page.
+"""The evidence of boots and tasks that failed: a word on what there is, and all of it folded on the page.
 
 Everything here was written by machines that are broken: ``core.evidence`` has taken out what could steer a terminal,
 and the page escapes the rest.
@@ -6,7 +6,7 @@ and the page escapes the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 
 from bootorch.core.evidence import Scalar
@@ -43,9 +43,17 @@ def held(examination: Examination) -> str:
 
 def folded(report: Report) -> list[str]:
     """HTML: an entry to unfold for every failed boot, those of quarantined hosts first; an example of many."""
-    found = [host for host in report.hosts if host.examinations]
+    return _folded([host for host in report.hosts if host.examinations], _entries)
+
+
+def tasks(report: Report) -> list[str]:
+    """The same for every failed task that wrote something."""
+    return _folded([host for host in report.hosts if any(trouble.output for trouble in host.troubles)], _wrote)
+
+
+def _folded(found: list[HostReport], entries_of: Callable[[HostReport], Iterator[str]]) -> list[str]:
     found.sort(key=lambda host: host.outcome is not Outcome.QUARANTINED)
-    entries = [entry for host in found[:MOST_HOSTS] for entry in _entries(host)]
+    entries = [entry for host in found[:MOST_HOSTS] for entry in entries_of(host)]
     if len(found) > MOST_HOSTS:
         rest = f"… and {len(found) - MOST_HOSTS:,} more hosts: <code>bootorch report --json</code>"
         entries.append(f'<p class="note">{rest}</p>')
@@ -58,6 +66,14 @@ def _entries(host: HostReport) -> Iterator[str]:
         said = f"at {clock(examination.t)} <code>{found.reason}</code> {escape(found.detail)}"
         body = "".join(_body(examination))
         yield (f'<details class="evidence"><summary><b>{escape(host.name)}</b> {said}</summary>{body}</details>')
+
+
+def _wrote(host: HostReport) -> Iterator[str]:
+    for trouble in host.troubles:
+        if trouble.output:
+            said = f"at {clock(trouble.t)} <code>{trouble.reason}</code> {escape(trouble.detail)}"
+            body = f"<pre>{escape(trouble.output)}</pre>"
+            yield f'<details class="evidence"><summary><b>{escape(host.name)}</b> {said}</summary>{body}</details>'
 
 
 def _body(examination: Examination) -> Iterator[str]:

@@ -39,6 +39,7 @@ def page(report: Report) -> str:
         _tiles(report),
         _people(report),
         _failed_boots(report),
+        _failed_tasks(report),
         _timeline(report),
         _power(report),
         _critical(report),
@@ -234,6 +235,12 @@ def _failed_boots(report: Report) -> str:
     folded = evidence.folded(report)
     note = "What the BMCs of these hosts had to tell: event log since the request, and the last words of the console."
     return _section("Failed boots", note, *folded) if folded else ""
+
+
+def _failed_tasks(report: Report) -> str:
+    folded = evidence.tasks(report)
+    note = "What failing tasks of playbooks wrote last. Vaulted values are taken out; what no_log hides is not there."
+    return _section("Failed tasks", note, *folded) if folded else ""
 
 
 # -- pictures ---------------------------------------------------------------------

@@ -13,9 +13,12 @@ from bootorch.core.nodesets import fold
 from bootorch.core.partial import partial
 from bootorch.core.plan import Plan
 from bootorch.core.report import waits_for
+from bootorch.core.slots import BOOT, REDEPLOY
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import Lines, Piece, hosts, span, watts
 from bootorch.ui.services import PlanView
+
+_DURING = {BOOT: "boot", REDEPLOY: "are redeployed"}
 
 SCHEMA = "bootorch.plan/1"
 
@@ -334,7 +337,10 @@ def _limits(plan: Plan, page: Lines) -> None:
             parts.append("dark")
         rows.append((f"supply {name}" if ":" in name else f"feed {name}", ", ".join(parts)))
     for name, count in limits.slots.items():
-        what = f"{count:,}" if name in SLOTS else f"{count:,} hosts of one {name} boot at the same time"
+        what = f"{count:,}"
+        if name not in SLOTS or name in limits.during:
+            does = " or ".join(_DURING[stage] for stage in limits.during.get(name, (BOOT,)))
+            what = f"{count:,} hosts of one {name} {does} at the same time"
         least = limits.adaptive.get(name)
         rows.append((f"slots {name}", what if least is None else f"{what}, down to {least:,} on overload"))
     if limits.measure:

@@ -133,7 +133,14 @@ def slots(inv: Inventory, **counts: int) -> Plan:
 
 def test_any_fact_can_be_a_slot() -> None:
     plan = slots(every(switch="s1", model="m"), rack=8, switch=4, model=100, boots=50, logins=20)
-    assert plan.limits.slots == {"rack": 8, "switch": 4, "model": 100, "boots": 50, "logins": 20}
+    assert plan.limits.slots == {
+        "rack": 8,
+        "switch": 4,
+        "model": 100,
+        "boots": 50,
+        "logins": 20,
+        "redeploy_forks": 50,  # there are playbooks, and the plan does not say
+    }
     assert plan.hosts["web1"].fact("switch") == "s1"  # the engine finds it there
     assert plan.hosts["web1"].facts is plan.hosts["web2"].facts
 

@@ -5,85 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Iterator, Mapping
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bootorch.core.model import Endpoint, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers import processes, redeploy
-from bootorch.drivers.protocols import Slice, SliceReply
-from bootorch.drivers.redeploy import AnsibleRedeploy
+from bootorch.drivers.protocols import Slice
 from bootorch.drivers.redeploy_slice import MARK
+from tests.drivers.slices import LOCAL, PROGRAMS, Bench, host, needs_ansible, run, running, until
 
-PROGRAMS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-
-pytestmark = pytest.mark.skipif(
-    not shutil.which("ansible-playbook", path=PROGRAMS), reason="no ansible-playbook: pip install 'bootorch[ansible]'"
-)
-
-SITE = Site(bmc_networks=(), host_networks=(ip_network("127.0.0.0/8"),))
-LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-
-
-def host(name: str, address: str = "127.0.0.1") -> Host:
-    return Host(name, "web", Endpoint("127.0.0.1", 1), "", None, address)
-
-
-class Bench:
-    """Playbooks and a driver in a directory of their own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.run_dir = directory / "run"
-
-    def playbook(self, tasks: str, head: str = "") -> str:
-        path = self.directory / "play.yml"
-        body = textwrap.indent(textwrap.dedent(tasks), "    ")
-        path.write_text(f"- hosts: all\n  gather_facts: false\n{head}  tasks:\n{body}")
-        return str(path)
-
-    def driver(self, variables: Mapping[str, Mapping[str, Any]], **options: Any) -> AnsibleRedeploy:
-        settings = {"groups": {}, "known_hosts": None, "vault_password_file": None, "site": SITE} | options
-        return AnsibleRedeploy(inventory_vars=variables, run_dir=self.run_dir, **settings)
-
-    def left_behind(self) -> list[str]:
-        return [str(path) for path in self.run_dir.rglob("*")] if self.run_dir.exists() else []
-
-    def marked(self) -> list[int]:
-        """Processes of any slice of this bench."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                environment = (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if f"{MARK}={self.run_dir}".encode() in environment:
-                found.append(int(entry.name))
-        return found
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    assert made.marked() == []
-    assert made.left_behind() == []
-
-
-async def run(bench: Bench, playbook: str, names: str, timeout_s: float = 60, **variables: Any) -> SliceReply:
-    hosts = tuple(host(name) for name in names.split())
-    driver = bench.driver({each.name: LOCAL | variables.get(each.name, {}) for each in hosts})
-    return await driver.run(Slice("slice", playbook, hosts, forks=4), timeout_s)
+pytestmark = needs_ansible
 
 
 async def test_every_kind_of_verdict_comes_from_the_statistics(bench: Bench) -> None:
@@ -251,19 +187,19 @@ async def test_the_deadline_ends_everything_and_names_the_task(bench: Bench) -> 
     assert reply.reason is Reason.REDEPLOY_DEADLINE
     assert "Hang for ever" in reply.detail
     assert {verdict.reason for verdict in reply.verdicts.values()} == {Reason.SLICE_LOST}
-    assert _running("871") == []
+    assert running("871") == []
 
 
 async def test_cancelling_returns_when_nothing_is_left(bench: Bench) -> None:
     playbook = bench.playbook("- ansible.builtin.command: sleep 872\n")
     task = asyncio.create_task(run(bench, playbook, "a b"))
-    await _until(lambda: bool(_running("872")))
+    await until(lambda: bool(running("872")))
     started = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - started < 5
-    assert (bench.marked(), _running("872"), bench.left_behind()) == ([], [], [])
+    assert (bench.marked(), running("872"), bench.left_behind()) == ([], [], [])
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.3])
@@ -281,7 +217,7 @@ async def test_closing_the_driver_ends_its_slices(bench: Bench) -> None:
     playbook = bench.playbook("- ansible.builtin.command: sleep 874\n")
     driver = bench.driver({"a": LOCAL})
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
-    await _until(lambda: bool(_running("874")))
+    await until(lambda: bool(running("874")))
     await driver.aclose()
     assert bench.marked() == []
     assert (await task).reason is Reason.SLICE_LOST
@@ -295,6 +231,7 @@ import asyncio, sys
 from ipaddress import ip_network
 from pathlib import Path
 from bootorch.core.model import Endpoint, Host, Site
+from bootorch.drivers import processes
 from bootorch.drivers.protocols import Slice
 from bootorch.drivers.redeploy import AnsibleRedeploy
 variables = {{"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
@@ -304,14 +241,14 @@ driver = AnsibleRedeploy(Site((), (ip_network("127.0.0.0/8"),)), {{h.name: varia
 asyncio.run(driver.run(Slice("slice", {playbook!r}, hosts, 3), 60))
 """
     driving = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
-    await _until(lambda: len(_running("875")) >= 3)
+    await until(lambda: len(running("875")) >= 3)
     assert len(bench.marked()) >= 5  # worker, ansible-playbook, forks, commands
     driving.kill()
     await driving.wait()
     killed = time.monotonic()
-    await _until(lambda: not bench.marked() and not _running("875"))
+    await until(lambda: not bench.marked() and not running("875"))
     assert time.monotonic() - killed < 5
-    await _until(lambda: not bench.left_behind(), 5)
+    await until(lambda: not bench.left_behind(), 5)
 
 
 async def test_a_driver_that_lost_its_lease_keeps_no_playbook_alive(
@@ -323,12 +260,12 @@ async def test_a_driver_that_lost_its_lease_keeps_no_playbook_alive(
     held = [True]
     driver = bench.driver({"a": LOCAL}, holds=lambda: held[0])
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
-    await _until(lambda: bool(_running("878")))
+    await until(lambda: bool(running("878")))
     await asyncio.sleep(4.0)
-    assert _running("878"), "as long as it is held, the playbook goes on"
+    assert running("878"), "as long as it is held, the playbook goes on"
     held[0] = False
     assert (await task).reason is Reason.SLICE_LOST
-    assert (bench.marked(), _running("878"), bench.left_behind()) == ([], [], [])
+    assert (bench.marked(), running("878"), bench.left_behind()) == ([], [], [])
 
 
 async def test_what_an_earlier_process_left_running_is_ended(bench: Bench) -> None:
@@ -348,21 +285,21 @@ async def test_a_killed_worker_takes_everything_with_it(bench: Bench) -> None:
     playbook = bench.playbook("- ansible.builtin.command: sleep 876\n")
     driver = bench.driver({"a": LOCAL})
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
-    await _until(lambda: bool(_running("876")))
+    await until(lambda: bool(running("876")))
     for pid in bench.marked():
         if b"redeploy_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     reply = await task
     assert reply.reason is Reason.SLICE_LOST
     assert reply.verdicts["a"].reason is Reason.SLICE_LOST
-    assert (bench.marked(), _running("876"), bench.left_behind()) == ([], [], [])
+    assert (bench.marked(), running("876"), bench.left_behind()) == ([], [], [])
 
 
 async def test_a_killed_ansible_playbook_loses_the_slice(bench: Bench) -> None:
     playbook = bench.playbook("- name: Be killed\n  ansible.builtin.command: sleep 877\n")
     driver = bench.driver({"a": LOCAL})
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
-    await _until(lambda: bool(_running("877")))
+    await until(lambda: bool(running("877")))
     for pid in bench.marked():
         if b"ansible-playbook" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
@@ -376,7 +313,7 @@ async def test_a_secret_is_in_no_argument_and_no_environment(bench: Bench) -> No
     playbook = bench.playbook("- ansible.builtin.command: sleep 3.21\n")
     driver = bench.driver({"a": LOCAL | {"bmc_password": "marked-secret", "token": "marked-secret"}})
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
-    await _until(lambda: bool(_running("3.21")))
+    await until(lambda: bool(running("3.21")))
     pids = bench.marked()
     assert len(pids) >= 4
     for pid in pids:
@@ -411,6 +348,7 @@ import asyncio, sys
 from ipaddress import ip_network
 from pathlib import Path
 from bootorch.core.model import Endpoint, Host, Site
+from bootorch.drivers import processes
 from bootorch.drivers.protocols import Slice
 from bootorch.drivers.redeploy import AnsibleRedeploy
 host = Host("a", "web", Endpoint("127.0.0.1", 1), "", None, "127.0.0.1")
@@ -427,25 +365,6 @@ print(reply.reason, reply.verdicts["a"].reason, reply.detail)
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(source)},
     )
     assert done.stdout == "slice_lost never_ran ansible is not installed: pip install 'bootorch[ansible]'\n"
-
-
-def _running(seconds: str) -> list[int]:
-    """Processes that are `sleep SECONDS`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if (entry / "cmdline").read_bytes() == f"sleep\0{seconds}\0".encode():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-async def _until(holds: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 def test_only_marked_processes_are_found() -> None:

@@ -12,8 +12,9 @@ import pytest
 from bootorch.core.model import Endpoint, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.protocols import Slice
+from bootorch.drivers.redeploy_failures import one_line
 from bootorch.drivers.redeploy_slice import SliceReport, environment, inventory, refusals, slice_reply, ssh_arguments
-from bootorch.drivers.redeploy_worker import Collector, one_line
+from bootorch.drivers.redeploy_worker import Collector
 
 SITE = Site(bmc_networks=(ip_network("10.20.0.0/16"),), host_networks=(ip_network("10.30.0.0/16"),))
 
@@ -26,7 +27,7 @@ WORK = Slice("s", "/p.yml", (host("a"), host("b")), 2)
 
 
 def report(**changes: Any) -> SliceReport:
-    made = SliceReport(end="finished", stats=None, trouble={}, task="", error="")
+    made = SliceReport(end="finished", stats=None, trouble={}, output={}, task="", error="")
     made.update(changes)  # type: ignore[typeddict-item]
     return made
 
@@ -147,8 +148,9 @@ def test_the_collector_keeps_the_last_failure_and_no_ignored_one() -> None:
         {"event": "EOF"},
     ):
         assert collector(event) is False
-    assert collector.report["trouble"] == {"a": "T: first line"}
-    assert collector.report["stats"] is None
+    report = collector.report("finished", lambda text: text)
+    assert report["trouble"] == {"a": "T: first line"}
+    assert report["stats"] is None
 
 
 def test_a_message_is_one_short_line() -> None:

@@ -174,3 +174,30 @@ def test_the_seal_holds() -> None:
     code = "from tests.e2e.sealed import seal; seal(True); import socket; socket.socket()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 99
+
+
+def test_a_plan_tells_what_its_playbooks_want_and_which_servers_they_share(site: Path) -> None:
+    (site / "web.yml").write_text(
+        "- hosts: all\n  tasks:\n    - ansible.builtin.get_url: {url: 'https://downloads.nginx.org/x', dest: /x}\n"
+        "    - ansible.builtin.pip: {name: flask}\n"
+    )
+    (site / "hosts.yml").write_text(INVENTORY.replace("rack: r1}", "rack: r1, artefact_server: apt-1}"))
+    groups = {"dns": {"hosts": "dns"}, "web": {"hosts": "web", "requires": ["dns"], "redeploy": ["web.yml"]}}
+    slots = {"artefact_server": {"limit": 8, "adaptive": True}}
+    plan = write(site, {**PLAN, "groups": groups, "limits": {"slots": slots}})
+    command = [sys.executable, "-m", "bootorch.app", "plan", str(plan)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "web.yml:4: pip asks pypi.org" in " ".join(said.split())
+    assert "web.yml:3: get_url wants downloads.nginx.org" in " ".join(said.split())
+    assert "8 hosts of one artefact_server are redeployed at the same time" in " ".join(said.split())
+    assert "50" in said, "forks that the plan does not name"

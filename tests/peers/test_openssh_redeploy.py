@@ -15,7 +15,7 @@ import pytest
 from bootorch.core.model import Endpoint, Host, Site
 from bootorch.core.reasons import Reason
 from bootorch.drivers.protocols import Slice, Verdict
-from bootorch.drivers.redeploy import AnsibleRedeploy
+from bootorch.drivers.redeploy import AnsibleRedeploy, mitogen_strategies
 from tests.drivers.sshd import MISSING, SSHD, Sshd, keygen, running_sshd
 
 PROGRAMS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -60,11 +60,17 @@ def variables(sshd: Sshd, **more: Any) -> dict[str, Any]:
 
 
 async def redeploy(
-    playbook: Path, sshd: Sshd, own: dict[str, Any], known_hosts: Path | None, run_dir: Path | None = None
+    playbook: Path,
+    sshd: Sshd,
+    own: dict[str, Any],
+    known_hosts: Path | None,
+    run_dir: Path | None = None,
+    *,
+    mitogen: bool = False,
 ) -> Verdict:
     host = Host("n1", "web", Endpoint("127.0.0.1", 1), "", None, sshd.address)
     where = run_dir or playbook.parent / "run"
-    driver = AnsibleRedeploy(SITE, {"n1": own}, {"web": ["n1"]}, where, known_hosts, None)
+    driver = AnsibleRedeploy(SITE, {"n1": own}, {"web": ["n1"]}, where, known_hosts, None, mitogen=mitogen)
     reply = await driver.run(Slice("slice", str(playbook), (host,), 5), 60)
     assert list(where.iterdir()) == []
     return reply.verdicts["n1"]
@@ -164,3 +170,20 @@ async def test_a_refused_key_is_a_dark_host(playbook: Path, sshd: Sshd) -> None:
     verdict = await redeploy(playbook, sshd, own, sshd.known_hosts)
     assert verdict.reason is Reason.DARK
     assert "Permission denied" in verdict.detail
+
+
+@pytest.mark.skipif(not mitogen_strategies(), reason="no Mitogen: pip install mitogen")
+async def test_with_mitogen_a_host_is_redeployed_and_an_unknown_key_is_refused(playbook: Path, sshd: Sshd) -> None:
+    playbook.write_text(
+        playbook.read_text()
+        + "    - ansible.builtin.assert: {that: \"lookup('config', 'DEFAULT_STRATEGY') == 'mitogen_host_pinned'\"}\n"
+    )
+    verdict = await redeploy(playbook, sshd, variables(sshd), sshd.known_hosts, mitogen=True)
+    assert verdict == Verdict(Reason.OK, "1 changed", 1)
+    assert masters(playbook.parent) == []
+    (playbook.parent / "out").unlink()
+    empty = playbook.parent / "empty"
+    empty.touch()
+    refused = await redeploy(playbook, sshd, variables(sshd), empty, mitogen=True)
+    assert refused.reason is Reason.DARK
+    assert not (playbook.parent / "out").exists()

@@ -11,6 +11,7 @@ from bootorch.core.admission import Admission
 from bootorch.core.dependencies import Need, Status
 from bootorch.core.engine import Engine
 from bootorch.core.limits import Feed, Feeds
+from bootorch.core.slices import SLICE_FORKS, Slices
 from bootorch.core.slots import Slots
 from bootorch.core.state import State
 from bootorch.sim.swarm import CaseFailed, case_of, play
@@ -50,6 +51,14 @@ def profiles_too_fast(patch: Patch) -> None:
 
 def slots_never_full(patch: Patch) -> None:
     patch.setattr(Slots, "full", lambda *_, **__: False)
+
+
+def forks_without_end(patch: Patch) -> None:
+    patch.setattr(Slots, "free", lambda *_: None)
+
+
+def servers_without_end(patch: Patch) -> None:
+    patch.setattr(Slices, "_free", lambda *_: SLICE_FORKS)
 
 
 def quorum_less_one(patch: Patch) -> None:
@@ -97,7 +106,7 @@ def nobody_passes_by(patch: Patch) -> None:
 MUTANTS = [
     always_room, no_ramp, no_inrush, nothing_kept, meters_unheard, cycles_for_free,
     profiles_too_fast, slots_never_full, quorum_less_one, gates_open, manual_steps_done, breakers_ignored,
-    dark_hosts_asked, answers_never_void, everybody_in_scope, nobody_passes_by,
+    dark_hosts_asked, answers_never_void, everybody_in_scope, nobody_passes_by, forks_without_end, servers_without_end,
 ]  # fmt: skip
 
 # What these rules forbid happens about once in a thousand recoveries: the search begins near one.

@@ -112,6 +112,23 @@ def test_evidence_is_folded_and_whatever_it_says_stays_text() -> None:
     assert "bmc_lost: 10.0.0.1:623: gone" in read(page(Report.of(world.plan, failed))).text
 
 
+def test_what_a_failing_task_wrote_is_folded_and_stays_text() -> None:
+    world = demo_world()
+    bad = 'return code 2\n</pre><script>alert("x")</script>'
+    events = [
+        replace(event, data={name: bad for name, (word, _) in event.verdicts.items() if word == Reason.TASK_FAILED})
+        if isinstance(event, Answer) and event.kind is Kind.REDEPLOY
+        else event
+        for event in world.run()
+    ]
+    report = Report.of(world.plan, events)
+    structure = read(page(report))
+    assert not structure.tags & {"script"}
+    assert "Failed tasks" in structure.text
+    assert bad in structure.text
+    assert report.to_json()["hosts"]["web19"]["troubles"][0]["output"] == bad
+
+
 def test_hostile_words_stay_words() -> None:
     bad = '<script>alert("x")</script>&amp;'
     host = make_host("web'1<b>", "g", 0, model=bad, rack=bad)
