@@ -212,11 +212,14 @@ class Gauge:
         seconds = now - self._looked_s
         counts: dict[Resource, int] = {}
         parked = self._parked
-        self._active = active = [host for host in self._active if host.outcome is None]
+        if not self._looks % 4:  # who has settled meanwhile is passed over below
+            self._active = [host for host in self._active if host.outcome is None]
         queued = ("slot", "forks") if "redeploy_forks" in self._state.plan.limits.slots else ("slice", "")
         redeploy = Stage.REDEPLOY
-        waiting = [h for h in active if h.parked is not None or (h.stage is redeploy and not h.inflight)]
+        waiting = [h for h in self._active if h.parked is not None or (h.stage is redeploy and not h.inflight)]
         for host in waiting:
+            if host.outcome is not None:
+                continue
             resource = host.parked
             if resource is None:
                 if host.next_t > now:
