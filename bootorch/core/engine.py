@@ -17,6 +17,7 @@ The rules, in the order in which a host meets them (invariants of docs/architect
    the power state decides: off, another boot; on, a cycle only where the plan says ``second_boot: cycle``, never for an
    adopted host.
 5. ``ready``, ``redeploy`` in slices, ``verify``; then the outcome.
+6. At any time a person's word (``HostState.ending``) is carried out as soon as nothing is under way for the host.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ from bootorch.core.members import (
     K_POWER_ON,
     K_POWER_READ,
     K_REDEPLOY,
+    O_ADOPTED,
     O_BLOCKED,
+    O_READY,
     O_SKIPPED,
     R_BMC_UNREACHABLE,
     R_DEPENDENCY,
@@ -56,6 +59,7 @@ from bootorch.core.members import (
     R_NO_BOOT,
     R_NO_SECRET,
     R_OK,
+    R_OPERATOR,
     R_OUTSIDE_SITE,
     R_POWER_NO_EFFECT,
     R_REDEPLOY_DEADLINE,
@@ -67,7 +71,7 @@ from bootorch.core.members import (
     S_VERIFY,
     S_WAIT,
 )
-from bootorch.core.model import BootDevice, Stage
+from bootorch.core.model import BootDevice, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -155,7 +159,7 @@ class Engine(Booting):
         if state.feeds.steps:
             state.advance(now)
         self._looks = MOST_LOOKS
-        timers = state.timers
+        timers = state.timers if not state.paused else []  # nobody looks during a pause, so no deadline passes in it
         pops = 0
         while timers and timers[0][0] <= now and pops < MOST_TIMERS:
             pops += 1
@@ -186,8 +190,11 @@ class Engine(Booting):
                 self._looks -= len(now_on)
                 for name in now_on:
                     host = hosts[name]
-                    if host.outcome is None and not host.inflight and not host.dark:
-                        steps[host.stage](host)
+                    if host.outcome is None and not host.inflight:
+                        if host.ending is not None:
+                            self._end(host)
+                        elif not host.dark:
+                            steps[host.stage](host)
                 if self._looks <= 0:
                     break  # the others first: the most urgent of all of them is to go
             if self._candidates:
@@ -240,7 +247,10 @@ class Engine(Booting):
             if waiter.inflight or waiter.dark:
                 continue
             self._looks -= 1
-            self._steps[waiter.stage](waiter)
+            if waiter.ending is not None:
+                self._end(waiter)
+            else:
+                self._steps[waiter.stage](waiter)
             self._admit_candidates()
             if self._looks <= 0:
                 state.freed[resource] = None  # goes on with the next decision
@@ -263,13 +273,13 @@ class Engine(Booting):
         """Run time at which ``decide`` wants to look again without any event, or None."""
         if self.unfinished and not self.state.ended:
             return self._now
-        return self.state.timers[0][0] if self.state.timers else None
+        return self.state.timers[0][0] if self.state.timers and not self.state.paused else None
 
     def verdict(self) -> str:
-        """How the run ends if it ends now: ``done``, ``paused``, ``stopped``; empty while it goes on."""
+        """How the run ends if it ends now: ``done``, ``aborted``, ``paused``, ``stopped``; empty while it goes on."""
         state = self.state
         if not state.unsettled:
-            return "done"
+            return "aborted" if state.aborted else "done"
         if state.paused:
             return "" if state.open else "paused"
         return "stopped" if self.idle else ""
@@ -281,6 +291,32 @@ class Engine(Booting):
         return not (state.open or state.timers or self.unfinished)
 
     # -- one host ---------------------------------------------------------------------
+
+    def _end(self, host: HostState) -> None:
+        """A person has said how the host ends, and nothing is under way for it. A stage is finished first where the
+        word allows that."""
+        ending = host.ending
+        assert ending is not None
+        if ending.abort and host.stage is S_VERIFY and host.proven:
+            self._settle(host, O_ADOPTED if host.adopted else O_READY)  # all is done but the word for it
+        elif ending.after is host.stage and not host.dark and self._finishes(host):
+            self._steps[host.stage](host)
+        else:
+            reason, said = host.last
+            where = f"; was in stage {host.stage}" if host.stage is not S_WAIT else ""
+            last = f", last answer {reason}" + (f": {said}" if said else "") if reason is not R_OK else ""
+            self._settle(host, ending.outcome, R_OPERATOR, f"{ending.detail}{where}{last}")
+
+    def _finishes(self, host: HostState) -> bool:
+        """Its stage ends by looking alone: no power-on, no cycle and no playbook that has not left yet."""
+        group = host.group
+        if host.stage is S_POWER:
+            off_again = host.read_off_t is not None and host.read_off_t >= host.resend_t
+            return host.on_t is not None and (not off_again or host.on_attempts >= group.attempts.power)
+        if host.stage is S_BOOT:
+            boots_again = group.second_boot is SecondBoot.CYCLE and host.boots < group.attempts.boot
+            return not (host.unbooted and boots_again and host.power == "on")
+        return host.stage is S_READY or host.stage is S_VERIFY
 
     def _wait(self, host: HostState) -> None:
         state = self.state

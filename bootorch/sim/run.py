@@ -49,7 +49,7 @@ class Simulation:
             if type(event) is Intent:
                 heappush(under_way, (world.ends_at(event, now), event.id, event))
         state = engine.state
-        timers = state.timers
+        timers = state.timers if not state.paused else ()
         if engine.unfinished:
             moment = now
         elif under_way:
