@@ -166,7 +166,7 @@ class State:
             Skipped: lambda event: steering.ended(self, event, Outcome.SKIPPED),
             Lifted: lambda event: steering.lifted(self, event),
             Retried: lambda event: steering.retried(self, event),
-            BreakerReset: lambda event: steering.breaker_reset(self, event.scope),
+            BreakerReset: lambda event: steering.breaker_reset(self, event),
             Admitted: self._admitted,
             Chosen: lambda event: change.chosen(self, event),
             LimitSet: lambda event: change.limit_set(self, event),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bootorch.core import change
-from bootorch.core.events import Aborted, Continued, Lifted, Paused, Quarantined, Retried, Skipped
+from bootorch.core.events import Aborted, BreakerReset, Continued, Lifted, Paused, Quarantined, Retried, Skipped
 from bootorch.core.hoststate import Ending
 from bootorch.core.model import Outcome
 from bootorch.core.reasons import Reason
@@ -128,7 +128,14 @@ def may_be_retried(host: HostState) -> bool:
 # -- breakers ---------------------------------------------------------------------
 
 
-def breaker_reset(state: State, scope: str) -> None:
+def breaker_reset(state: State, event: BreakerReset) -> None:
+    if event.scope:
+        _forgive(state, event.scope)
+    else:
+        forgive_all(state)
+
+
+def _forgive(state: State, scope: str) -> None:
     """Failures so far are forgiven to what the breaker watches; a class shares its counts with all others."""
     state.tripped.pop(scope, None)
     state.freed["breaker", scope] = None
@@ -150,7 +157,7 @@ def breaker_reset(state: State, scope: str) -> None:
 def forgive_all(state: State) -> None:
     """As if every breaker had been reset, and those that have not tripped as well."""
     for scope in list(state.tripped):
-        breaker_reset(state, scope)
+        _forgive(state, scope)
     for group in state.groups.values():
         group.failed_base = group.failed
     state.model_failed.clear()

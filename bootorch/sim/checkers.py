@@ -696,6 +696,7 @@ class Checker:
             self._lit,
             self._examined,
             self._begun,
+            self._reserved,
         ):
             known.discard(name)
         for facts in (self._asked, self._real_t):
@@ -742,6 +743,7 @@ class Checker:
         # Effects whose intents were not journalled are gone with the process.
         self._open.clear()
         self._busy.clear()
+        self._void.clear()
         self._surveys = self._forks = 0
         for resource, holders in self._holders.items():
             if resource == "logins" or resource.startswith("bmc:"):
