@@ -447,8 +447,10 @@ class Checker:
 
     def _chosen(self, event: Chosen) -> None:
         group, before = event.group, self.turn.get(event.group)
-        if before is None or group in self._led or event.host in self.outcome or self.impossible(event.host):
+        if before is None or group in self._led or event.host in self.outcome:
             return
+        if self.impossible(event.host) and not self.dark(event.host):
+            return  # about to be blocked; one in the dark is told so when its feed is back
         self.turn[group] = event.host
         if before not in ("", event.host) and before not in self._asked and self.power.level.get(before) != 0.0:
             self._release(before)  # it was not switched on yet, and waits like the others
