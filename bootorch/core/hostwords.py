@@ -186,7 +186,7 @@ def check_run(event: OfRun, state: State) -> str:
 
 def refuse_while_aborting(event: OfHosts | Paused | ScopeAdded, state: State) -> None:
     """A run that is being aborted begins nothing, and has to end."""
-    if state.aborted and not state.ended and isinstance(event, Paused | Lifted | Retried | ScopeAdded):
+    if state.aborted and state.unsettled and isinstance(event, Paused | Lifted | Retried | ScopeAdded):
         remedy = "when it has ended: bootorch resume RUN --set retry"
         raise InvalidInput(Problem(f"the run is being aborted, by {state.aborted}", "", remedy))
 

@@ -414,19 +414,20 @@ def _by(by: str, why: str) -> str:
 # -- what has come of it ---------------------------------------------------------------------
 
 
-def effect(event: Change, changes: Changes, state: State, reopened: int = 0) -> str:
-    """What holds from now on; ``changes`` and ``state`` have the event folded. ``reopened``: hosts that have lost their
-    outcome by it."""
+def told(event: Change, changes: Changes, state: State, reopened: int) -> str:
+    """What the running process answers; ``changes`` and ``state`` have the event folded. ``reopened``: hosts that have
+    lost their outcome by it."""
     match event:
         case OfHosts():
             return hostwords.effect(event, state, reopened)
         case Paused() | Continued() | Aborted() | BreakerReset():
             return hostwords.run_effect(event, state)
         case _:
-            return _changed(event, changes, state.feeds.draw_watts())
+            return effect(event, changes, state.feeds.draw_watts())
 
 
-def _changed(event: Change, changes: Changes, draws: Mapping[str, float]) -> str:
+def effect(event: Change, changes: Changes, draws: Mapping[str, float]) -> str:
+    """What holds from now on. ``changes`` has the event folded; ``draws``: what limited feeds draw."""
     match event:
         case LimitSet(kind="feed"):
             draw = draws.get(event.name)

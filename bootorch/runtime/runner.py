@@ -189,7 +189,7 @@ class Runner:
             return "already", already
         unsettled = state.unsettled
         self._fold(event, events)
-        return "effective", words.effect(event, self._changes, state, state.unsettled - unsettled)
+        return "effective", words.told(event, self._changes, state, state.unsettled - unsettled)
 
     def _signalled(self, number: int) -> None:
         """First: finish what is under way and start nothing. Second, or SIGTERM: leave at once, resumable."""

@@ -19,6 +19,7 @@ from bootorch.core.events import (
     Intent,
     Kind,
     LimitSet,
+    Paused,
     RunStarted,
     Settled,
     TierSet,
@@ -144,7 +145,7 @@ def prepare(tmp_path: Path, plan: Plan) -> tuple[Engine, Journal, Fleet, Runner,
     start = time.monotonic()
     executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
     runner = Runner(
-        engine, journal, executor, seen, lambda: time.monotonic() - start, wait_gates=False, by="test"
+        engine, journal, executor, seen, lambda: time.monotonic() - start, wait_gates=False, stay=False, by="test"
     )  # fmt: skip
     return engine, journal, fleet, runner, seen
 
@@ -298,7 +299,7 @@ async def test_pause_from_another_process(tmp_path: Path) -> None:
     engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
     fleet.slow_s = 1.0
     with Journal.open(journal.path) as other:
-        asyncio.get_running_loop().call_later(0.1, other.say, {"command": "pause", "by": "kim", "why": "smoke"})
+        asyncio.get_running_loop().call_later(0.1, other.say, change(Paused(0.0, "kim", "smoke")))
         assert await runner.run() == "paused"
     assert engine.state.paused == "kim"
     journal.close()

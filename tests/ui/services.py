@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,13 +93,8 @@ class WorldServices:
             raise InvalidInput(Problem("no run is there", str(target), "name a run's directory or its plan"))
         return self.latest
 
-    def approve(self, target: Path, gate: str, by: str, why: str) -> str:
-        self.asked.append((target, gate, by, why))
-        return f"gate {gate} opened by {by}"
-
-    def pause(self, target: Path, by: str, why: str) -> str:
-        self.asked.append((target, by, why))
-        return f"paused by {by}"
+    def living(self, target: Path) -> Path | None:
+        return self.directory / self.going_on[0] if self.going_on else None
 
     def running(self, directory: Path) -> Sequence[Path]:
         return [directory / name for name in self.going_on]
@@ -107,7 +103,7 @@ class WorldServices:
         """As the real one, with a running process that takes what it hears at once, or never."""
         self.asked.append((target, order))
         changes = Changes.of(self._plan, self.said)
-        event = words.event(order, changes, lambda pattern: (pattern,))
+        event = words.event(order, changes, lambda pattern: fnmatch.filter(self._plan.hosts, pattern))
         if already := words.check(event, changes):
             return Answered(target, "already", already)
         if self.deaf:
