@@ -311,8 +311,15 @@ class Runs:
         with Journal.open(path) as journal:
             ident = journal.say({"command": "change", "event": encode(event)})
             give_up = time.monotonic() + ANSWER_S
-            while (answer := journal.answer(ident)) is None and time.monotonic() < give_up:
+            held = True
+            while (answer := journal.answer(ident)) is None and held and time.monotonic() < give_up:
                 time.sleep(0.05)
+                held = is_held(path.parent)  # asked first: what it said to the end is read once more
+        if answer is None and not held:
+            remedy = f"bootorch resume {path.parent} {order.option()}".rstrip()
+            raise InvalidInput(
+                Problem("the process ended before it took the word; nothing was changed", str(path.parent), remedy)
+            )
         if answer is None:
             said = f"left for the process that runs {path.parent}, which has not taken it within {ANSWER_S:g} s"
             return Answered(path.parent, "left", said, event)

@@ -206,6 +206,8 @@ def next_command(result: RunResult, report: Report) -> str:
         return f"bootorch report {where}"
     if result.exit_code is Exit.INTERRUPTED:
         return f"bootorch resume {where}"
+    if report.verdict == "aborted":
+        return f"bootorch resume {where} --set retry"
     return f"bootorch report {where}"
 
 
@@ -254,6 +256,8 @@ def _next_for(history: History, report: Report) -> str:
     where = quoted(history.run_dir)
     feed = _waited_for(report)
     if not history.running:
+        if report.verdict == "aborted":
+            return f"bootorch resume {where} --set retry"
         if report.done:
             return f"bootorch report {where} --html report.html"
         return f"bootorch resume {where}" + (f" --returned {feed}" if feed else "")
