@@ -55,6 +55,7 @@ from bootorch.core.members import (
     O_SKIPPED,
     R_BMC_UNREACHABLE,
     R_DEPENDENCY,
+    R_INTERRUPTED,
     R_LIMIT,
     R_NO_BOOT,
     R_NO_SECRET,
@@ -304,7 +305,8 @@ class Engine(Booting):
         else:
             reason, said = host.last
             where = f"; was in stage {host.stage}" if host.stage is not S_WAIT else ""
-            last = f", last answer {reason}" + (f": {said}" if said else "") if reason is not R_OK else ""
+            known = reason is not R_OK and reason is not R_INTERRUPTED
+            last = f"; last answer {reason}" + (f": {said}" if said else "") if known else ""
             self._settle(host, ending.outcome, R_OPERATOR, f"{ending.detail}{where}{last}")
 
     def _finishes(self, host: HostState) -> bool:
