@@ -26,6 +26,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/power_fleet.py speed
 	$(BIN)/python benchmarks/power_fleet.py loss
 	$(BIN)/python benchmarks/ipmi_fuzz.py
+	$(BIN)/python benchmarks/redfish_draw.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/makespan.py
 	$(BIN)/python benchmarks/swarm.py --runs 2000

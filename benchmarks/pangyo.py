@@ -208,6 +208,7 @@ def sample(plan: Plan, seed: int) -> None:
     plan = replace(plan, limits=replace(plan.limits, breaker=Breaker()))
     size = len(plan.hosts)
     gc.freeze()
+    gc.disable()  # as a forecast does
     began = time.process_time()
     simulation = Simulation(Engine(plan), World(plan, seed))
     simulation.start(seed)

@@ -1,7 +1,7 @@
 """The composition root: every command, and the parts below it that implement them.
 
 ``bootorch.runs`` puts plans and runs together, ``bootorch.power`` the power commands. A power command over raw BMCs is
-done in half a second, so it loads nothing of the rest.
+done in half a second, so it loads nothing of the rest; a status is there at once, so it loads nothing of power.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bootorch import power
 
         return power.main(words)
-    from bootorch import power
-    from bootorch.ops import commands
     from bootorch.runs import Runs
     from bootorch.ui import cli
 
     services = Runs()
+    if words[:1] == ["status"]:
+        return cli.main(services, words)
+    from bootorch import power
+    from bootorch.ops import commands
+
     return cli.main(services, words, extras=(power.add_to, lambda app: commands.add_to(app, services)))
 
 

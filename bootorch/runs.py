@@ -7,7 +7,7 @@ so that ``bootorch --help`` does not wait for what it does not use.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from bootorch.ui.services import (
     ResumeRequest,
     RunRequest,
     RunResult,
+    Status,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.journal import Journal, Moment
+    from bootorch.runtime.keeper import Keeper
     from bootorch.runtime.load import LoadedPlan
     from bootorch.runtime.secrets import Secrets
 
@@ -104,6 +106,7 @@ class Runs:
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, RunStarted
         from bootorch.runtime.journal import Journal, machine_boot_id
+        from bootorch.runtime.keeper import Keeper
         from bootorch.runtime.planfile import read_plan
         from bootorch.runtime.rundir import JOURNAL, held, new_run_dir, runs_dir
 
@@ -154,13 +157,18 @@ class Runs:
             ]
             for event in first:
                 engine.apply(event)
-            journal.append(first)
-            return self._drive(engine, journal, loaded, first, observer, request, request.load.vault_password_file)
+            keeper = Keeper(engine.state, first)
+            journal.append(first, status=keeper.due(0.0))
+            return self._drive(
+                engine, journal, loaded, first, observer, request, request.load.vault_password_file, keeper
+            )
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
+        from bootorch.core.changes import FOLDED
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, Lifted, Retried
-        from bootorch.core.recovery import replay, resume
+        from bootorch.core.recovery import resume
+        from bootorch.runtime.checkpoint import recover
         from bootorch.runtime.journal import Journal, Moment
         from bootorch.runtime.rundir import held
 
@@ -177,10 +185,9 @@ class Runs:
                 stack.enter_context(held(lock / f".{plan.name}.lock", f"plan {plan.name}"))
             _check_ansible(plan)
             _secrets(loaded, request.vault_password_file).require(plan)
-            past = list(journal.events())
-            state = replay(plan, past)
-            _same_plan(plan, past, path)
-            said = _events_of(request.orders, loaded, past, state)
+            _same_plan(plan, journal)
+            state = recover(journal, plan).state
+            said = _events_of(request.orders, loaded, journal.events(*FOLDED), state)
             if state.ended in FINISHED and not any(isinstance(event, Retried | Lifted) for event in said):
                 where = path.parent
                 remedy = f"bootorch report {where}; bootorch resume {where} --set retry tries again what failed"
@@ -197,8 +204,9 @@ class Runs:
             for change in said:
                 engine.apply(change)
             first += said
-            journal.append(first)
-            return self._drive(engine, journal, loaded, [*past, *first], observer, request, request.vault_password_file)
+            keeper = _keeper(engine, journal, first)
+            journal.append(first, status=keeper.due(state.t))
+            return self._drive(engine, journal, loaded, first, observer, request, request.vault_password_file, keeper)
 
     def _drive(
         self,
@@ -209,12 +217,14 @@ class Runs:
         observer: Observer,
         request: RunRequest | ResumeRequest,
         vault_password_file: Path | None,
+        keeper: Keeper,
     ) -> RunResult:
         import asyncio
         import gc
 
         from bootorch.core.events import RunEnded
-        from bootorch.ops.estimator import Estimator
+        from bootorch.ops.checkpointer import Checkpointer
+        from bootorch.ops.estimator import Estimator, wanted
         from bootorch.runtime.executor import Executor
         from bootorch.runtime.runner import Runner
 
@@ -235,6 +245,7 @@ class Runs:
                     executor,
                     observer,
                     clock,
+                    keeper,
                     wait_gates=request.wait_gates,
                     stay=request.stay,
                     by=request.by,
@@ -243,11 +254,15 @@ class Runs:
             finally:
                 await drivers.aclose()
 
-        tell = observer.on_outlook if isinstance(observer, OutlookObserver) else None
+        def tell(outlook: str) -> None:
+            keeper.foretell(outlook)
+            if isinstance(observer, OutlookObserver):
+                observer.on_outlook(outlook)
+
         with ExitStack() as beside:
-            if request.forecast:
-                estimator = Estimator(journal.path.parent, len(loaded.plan.hosts), tell, request.parameters)
-                beside.enter_context(estimator)
+            if request.forecast and wanted(len(loaded.plan.hosts)):
+                beside.enter_context(Estimator(journal.path.parent, tell, request.parameters))
+            beside.enter_context(Checkpointer(journal.path))
             # Plan and state live as long as the run: looking through them for garbage costs 100 ms at 32,000 hosts.
             gc.freeze()
             verdict = asyncio.run(drive())
@@ -255,13 +270,35 @@ class Runs:
         if verdict != "interrupted":
             end = RunEnded(clock(), verdict, _wall())
             engine.apply(end)
-            journal.append([end])
+            keeper.tell([end])
+            journal.append([end], status=keeper.due(end.t, last=True))
             observer.on_events([end], engine.state)
         events = list(journal.events())
         code = Exit.INTERRUPTED if verdict == "interrupted" else _exit_code(engine.state)
         return RunResult(code, engine.state, events, journal.path.parent)
 
     # -- records and words --------------------------------------------------------------
+
+    def status(self, target: Path) -> Status:
+        from bootorch.runtime.journal import Journal
+        from bootorch.runtime.rundir import is_held
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            kept = journal.kept()
+        if kept is None:
+            return _status_of(self.history(target))
+        running = is_held(path.parent)
+        return Status(kept.document, path.parent, running, kept.event, kept.events - kept.event, kept.wall_s)
+
+    def checkpoint(self, target: Path) -> int:
+        from bootorch.runtime import checkpoint
+        from bootorch.runtime.journal import Journal
+
+        path = _journal(target)
+        with Journal.open(path, readonly=True) as journal:
+            plan = _load_from(journal, to_read=True).plan
+        return checkpoint.write(path, plan)
 
     def history(self, target: Path) -> History:
         from bootorch.core.recovery import replay
@@ -274,6 +311,9 @@ class Runs:
             events = list(journal.events())
         state, running = replay(loaded.plan, events), is_held(path.parent)
         return History(state, events, path.parent, running, loaded.parameters_text)
+
+    def journal(self, target: Path) -> Path:
+        return _journal(target)
 
     def living(self, target: Path) -> Path | None:
         from bootorch.runtime.rundir import is_held
@@ -376,21 +416,19 @@ def _dark(loaded: LoadedPlan, request: RunRequest) -> list[Change]:
     return _events_of(orders, loaded, (), State(loaded.plan))
 
 
-def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event], state: State) -> list[Change]:
-    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event.
-
-    ``state`` is that of ``past``; each order is looked at as the run stood then."""
+def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event], state: State) -> list[Change]:
+    """Orders that come with a run's start or resume, one on top of the other; what holds already is no event. ``past``:
+    what ``Changes`` folds of the events before; ``state``: where they lead to, and where each order finds the run."""
     from bootorch.core import words
     from bootorch.core.changes import Changes
 
     changes = Changes.of(loaded.plan, past)
-    now = past[-1].t if past else 0.0
     found: list[Change] = []
     problems: list[Problem] = []
     for order in orders:
         try:
             event, already = words.consider(
-                replace(words.event(order, changes, _selecting(loaded)), t=now), changes, state
+                replace(words.event(order, changes, _selecting(loaded)), t=state.t), changes, state
             )
             if not already:
                 changes.fold(event)
@@ -404,12 +442,13 @@ def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Sequence[Event
 
 def _journal(target: Path, *, unfinished: bool = False) -> Path:
     """The journal of a run's directory, of a journal's path, or of a plan's latest (unfinished) run."""
-    from bootorch.runtime.planfile import read_plan
     from bootorch.runtime.rundir import find_journal, journals
 
     found = find_journal(target)
     if found is not None:
         return found
+    from bootorch.runtime.planfile import read_plan
+
     spec, _ = read_plan(target)
     candidates = journals(target, spec.name)
     if unfinished:
@@ -418,6 +457,33 @@ def _journal(target: Path, *, unfinished: bool = False) -> Path:
         remedy = f"bootorch run {target}, or give the directory of a run"
         raise InvalidInput(Problem(f"no run of plan {spec.name} is kept here", str(target), remedy))
     return candidates[-1]
+
+
+def _keeper(engine: Engine, journal: Journal, first: Sequence[Event]) -> Keeper:
+    """Of a run that goes on: the journal has what its state does not remember. ``first`` is not committed yet."""
+    from bootorch.core.events import Kind
+    from bootorch.runtime.keeper import REMEMBERED, Keeper
+
+    past = [*journal.events(*REMEMBERED), *first]
+    return Keeper(engine.state, past, journal.count(Kind.POWER_ON), journal.count(Kind.POWER_CYCLE))
+
+
+def _status_of(history: History) -> Status:
+    """Of a run whose process kept no status that this version reads: made of all its events."""
+    import json
+
+    from bootorch.core.state import State
+    from bootorch.runtime.keeper import Keeper
+
+    state = State(history.state.plan)
+    keeper = Keeper(state)
+    for event in history.events:
+        state.advance(event.t)
+        state.fold(event)
+        keeper.tell([event])
+        keeper.changes.fold(event)
+    document = json.loads(keeper.due(state.t, last=True) or "{}")
+    return Status(document, history.run_dir, history.running, len(history.events), 0, None)
 
 
 def _finished(journal: Path) -> bool:
@@ -477,15 +543,15 @@ def _check_unfinished(path: Path, name: str) -> None:
         raise SafetyRefusal(Problem("a run of this plan has not ended", str(directory), remedy))
 
 
-def _same_plan(plan: Plan, past: Sequence[Event], journal: Path) -> None:
+def _same_plan(plan: Plan, journal: Journal) -> None:
     from bootorch.core.events import RunStarted
 
-    started = next((event for event in past if isinstance(event, RunStarted)), None)
-    if started is None:
-        raise InvalidInput(Problem("the journal holds no run", str(journal), "bootorch run PLAN begins one"))
+    started = next(journal.events(RunStarted), None)
+    if not isinstance(started, RunStarted):
+        raise InvalidInput(Problem("the journal holds no run", str(journal.path), "bootorch run PLAN begins one"))
     if started.plan_digest != plan.digest:
         remedy = "resume with the bootorch that began the run"
-        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal), remedy))
+        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal.path), remedy))
 
 
 # -- the real world ---------------------------------------------------------------------------
@@ -503,6 +569,7 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
     from bootorch.drivers.power_ipmi import IpmiPower
     from bootorch.drivers.reach import Reach
     from bootorch.drivers.redeploy import AnsibleRedeploy
+    from bootorch.drivers.redfish import RedfishDraw
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.load import find_vault_password_file
 
@@ -517,8 +584,10 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         find_vault_password_file(vault_password_file),
     )
     consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
-    power = IpmiPower(site, _secrets(loaded, vault_password_file), consoles=consoles)
-    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy)
+    secrets, directory = _secrets(loaded, vault_password_file), Path(loaded.spec.directory)
+    power = IpmiPower(site, secrets, consoles=consoles)
+    redfish = RedfishDraw(site, secrets, secrets, directory)
+    return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy, redfish)
 
 
 def _wall() -> str:

@@ -30,8 +30,7 @@ from bootorch.core.state import State
 # Longest that one exchange may take before its driver gives it up, in seconds.
 EXCHANGE_S: dict[Kind, float] = {
     Kind.POWER_READ: 10.0,  # a login is 8 packets; FreeIPMI gives a session 20 s, ipmitool 4 tries a packet
-    Kind.BOOT_DEVICE: 15.0,
-    Kind.POWER_ON: 15.0,
+    Kind.POWER_ON: 20.0,  # the state, the boot option and the power-on, in one session
     Kind.POWER_CYCLE: 15.0,
     Kind.EVIDENCE: 20.0,  # a log of 500 records at 30 ms each; more of it than that is not worth a wait
     Kind.BOOT_PROBE: 10.0,  # a login on a host whose disks are still busy

@@ -33,6 +33,11 @@ ADVICE: Mapping[Reason, Advice] = {
         "the BMC could not prove that it knows the password",
         "Treat as a wrong address or an impostor: find out what answers there before anything else.",
     ),
+    Reason.BMC_CERTIFICATE: Advice(
+        "its TLS certificate is not the one that is trusted",
+        "If it was renewed, compare the new fingerprint at the device and state it (redfish_tls); else find out what "
+        "answers there.",
+    ),
     Reason.BMC_NO_SESSION: Advice("all sessions of the BMC are taken", "Close other consoles, or restart the BMC."),
     Reason.BMC_NO_SUITE: Advice(
         "the BMC offers no permitted cipher suite", "Enable cipher suite 17 (or 3) on the BMC, or update its firmware."

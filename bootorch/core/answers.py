@@ -22,7 +22,6 @@ from bootorch.core.members import (
     K_REDEPLOY,
     K_VERIFY_CHECK,
     R_BMC_LOST,
-    R_BMC_UNSUPPORTED,
     R_DARK,
     R_INTERRUPTED,
     R_OK,
@@ -111,8 +110,7 @@ def answer(state: State, event: Answer) -> None:
         if not ok:
             _look_again(state, host, event)
     elif kind is K_BOOT_DEVICE:
-        host.bootdev_t = t if ok or reason is R_BMC_UNSUPPORTED else None
-        host.next_t = t if ok else _backoff(state, host, t)
+        host.next_t = t if ok else _backoff(state, host, t)  # in journals of older versions: now a part of the power-on
     elif kind is K_POWER_CYCLE:
         host.enter(S_BOOT, t)
     else:
@@ -157,6 +155,10 @@ def _metered(state: State, host: HostState, event: Answer) -> None:
 
 def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> None:
     """Accepted, or perhaps so: a look soon, and time to have an effect. Refused: a look after a pause."""
+    if event.data.get("sent") is False:
+        _unsent(state, host, event, ok)
+        return
+    host.switched_on = True
     host.next_t = event.t + FIRST_LOOK_S if ok else _backoff(state, host, event.t)
     _hinted(state, host, event)
     host.on_refused = None if ok else (event.reason, event.detail)
@@ -174,7 +176,8 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
         if host.on_t is None and host.reserved:
             state.release(host)  # admitted, but not switched on: the next admission takes them again
         host.next_t = _backoff(state, host, t, SURVEY_CAP_S if waiting else 15.0)
-        return _hinted(state, host, event)
+        _hinted(state, host, event)
+        return
     host.power = str(event.data["power"])
     host.read_t = t
     host.surveyed = True
@@ -191,7 +194,6 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
             host.on_attempts = 0
             host.on_t = None
             host.admitted_t = None
-            host.bootdev_t = None
             state.release(host)
             host.enter(S_POWER, t)
         elif host.stage is S_BMC:
@@ -199,7 +201,12 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
         elif host.stage is S_POWER and host.on_t is not None:
             host.next_t = t + poll_s(t - host.on_t, _jitter(state, host))
             _hinted(state, host, event)
-        return None
+        return
+    _reads_on(state, host, event)
+
+
+def _reads_on(state: State, host: HostState, event: Answer) -> None:
+    t = event.t
     host.read_off_t = None
     if host.on_t is None:
         # On without our doing: adopted, verified, never cycled. Its draw counts from now on.
@@ -214,7 +221,25 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
     if host.stage in (S_BMC, S_POWER):
         host.enter(S_BOOT, t)
         _hinted(state, host, event)
-    return None
+
+
+def _unsent(state: State, host: HostState, event: Answer, ok: bool) -> None:
+    """Its BMC did not answer, or would not take the boot option, or said on: there was no power-on after all."""
+    host.on_attempts -= 1
+    host.retries -= host.on_attempts > 0
+    host.on_t, host.on_real_t = host.on_before
+    host.on_refused = None if ok else (event.reason, event.detail)
+    power = event.data.get("power")
+    if power == "on":
+        host.power, host.read_t = "on", event.t
+        _reads_on(state, host, event)
+        return
+    if power == "off":
+        host.power, host.read_t, host.read_off_t = "off", event.t, event.t
+    elif host.on_t is None:
+        state.release(host)  # admitted, but not switched on: the next admission takes them again
+    host.next_t = event.t if ok else _backoff(state, host, event.t)
+    _hinted(state, host, event)
 
 
 def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any
 
-from bootorch.core.model import Breaker, Console, FeedLimit, Gate, Limits, Requirement
+from bootorch.core.model import Breaker, Console, FeedLimit, Gate, Limits, Meter, Requirement
 from bootorch.core.spec import NO_CONTROL, GroupSpec, PlanSpec
 
 # Fields that are written always, because the first release did; the others only where they differ from their default.
@@ -18,6 +18,7 @@ _FIRST_RELEASE: Mapping[type, frozenset[str]] = {
     FeedLimit: frozenset({"budget_watts", "ramp_watts_per_min"}),
     Breaker: frozenset({"group_failed_share", "same_model_failures"}),
     Gate: frozenset({"name", "ask", "check", "groups"}),
+    Meter: frozenset({"command", "every_s"}),
     Requirement: frozenset({"group", "quorum", "across_racks", "per_host"}),
     GroupSpec: frozenset(field.name for field in fields(GroupSpec)) - {"console", "first"},
 }

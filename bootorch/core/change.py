@@ -229,6 +229,11 @@ def waits_change(state: State, wait: Wait, changed: Change) -> None:
     for name in changed.children:
         child = state.hosts[name]
         if changed.more:
+            if changed.more > 0 and child.parked is not None and child.stage is Stage.WAIT:
+                # It was off and next in a queue: what it stood in front of others for goes to them.
+                state.freed[child.parked] = None
+                child.parked = None
+                state.dirty[name] = None
             child.waits += changed.more
             if wait.control:
                 child.control_waits += changed.more

@@ -37,6 +37,7 @@ from bootorch.core.events import (
 from bootorch.core.limits import feed_path
 from bootorch.core.model import FeedLimit, Host
 from bootorch.core.plan import Plan
+from bootorch.core.units import quantity, title
 
 if TYPE_CHECKING:
     from bootorch.core.state import State
@@ -213,25 +214,6 @@ def choices(state: State) -> Iterator[Choice]:
 def _paths(host: Host) -> Iterator[str]:
     yield from host.feeds
     yield from (load.path for load in host.loads)
-
-
-def quantity(value: float, feed: str = "") -> str:
-    """An amount of a feed in its unit: ``300 kW``; of a supply such as ``cooling:crac-1`` the bare number.
-
-    >>> quantity(300000.0), quantity(1250.0), quantity(150.0, "cooling:crac-1")
-    ('300 kW', '1.25 kW', '150')
-    """
-    if ":" in feed:
-        return f"{value:,.6g}"
-    for scale, unit in ((1e6, "MW"), (1e3, "kW")):
-        if value >= scale:
-            return f"{value / scale:.4g} {unit}"
-    return f"{value:.4g} W"
-
-
-def title(name: str) -> str:
-    """``feed hall-a``; a supply other than electricity by its own name: ``cooling:crac-1``."""
-    return name if ":" in name else f"feed {name}"
 
 
 def describe(event: Change | Adapted) -> str:

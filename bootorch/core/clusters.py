@@ -7,7 +7,7 @@ pausing exactly that one stops the damage, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bootorch.core.model import Host
@@ -50,7 +50,7 @@ def scopes_of(host: Host) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Count:
+class Count:
     hosts: int = 0
     tried: int = 0
     failed: int = 0
@@ -76,12 +76,16 @@ class Clusters:
     """Counts per class. An outcome costs the classes of its host."""
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
-        self._counts: dict[Class, _Count] = {}
+        self._counts: dict[Class, Count] = {}
         for host in hosts.values():
             for found in classes_of(host):
-                self._counts.setdefault(found, _Count()).hosts += 1
+                self._counts.setdefault(found, Count()).hosts += 1
         self._tried = 0
         self._failed = 0
+
+    def counts(self) -> Iterable[Count]:
+        """Those of all classes."""
+        return self._counts.values()
 
     def settle(self, host: Host, failed: bool) -> None:
         self._tried += 1

@@ -6,7 +6,7 @@ counters change by one; ``settle``, ``unsettle`` and ``choose`` say which.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -304,6 +304,10 @@ class Dependencies:
             if wait.status is Status.IMPOSSIBLE and not impossible:
                 impossible = wait.title
         return waits, control, impossible
+
+    def counting(self, host: str) -> Sequence[Wait]:
+        """The waits that ``host`` is a member of."""
+        return self._member_of.get(host, ())
 
     def settle(self, host: Host, outcome: Outcome) -> Iterator[tuple[Wait, Change]]:
         """What changes for others because ``host`` has its outcome."""

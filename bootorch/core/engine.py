@@ -11,8 +11,8 @@ The rules, in the order in which a host meets them (invariants of docs/architect
    then on, and a dead BMC is known before its turn.
 2. ``bmc``: read the power state. On: adopted. Off: on to ``power``. A refused password is never tried again.
 3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first,
-   and less urgent tiers never take the power that more urgent ones will need. A power-on leaves only on a fresh reading
-   that said off and that no power-on has used up [3].
+   and less urgent tiers never take the power that more urgent ones will need. A power-on leaves only on a reading that
+   said off and that no power-on has used up, and its driver reads once more in the same session, right before it [3].
 4. ``boot``: proof newer than the request [4]. At the deadline the BMC's evidence of the failure is taken, once; then
    the power state decides: off, another boot; on, a cycle only where the plan says ``second_boot: cycle``, never for an
    adopted host.
@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 
-from bootorch.core.acting import FRESH_S, hopeless
+from bootorch.core.acting import hopeless
 from bootorch.core.admission import queue_of
 from bootorch.core.booting import Booting
 from bootorch.core.diagnosis import diagnose
@@ -42,7 +42,6 @@ from bootorch.core.evidence import bounded
 from bootorch.core.hoststate import METERS, GroupState, HostState
 from bootorch.core.limits import Resource
 from bootorch.core.members import (
-    K_BOOT_DEVICE,
     K_EVIDENCE,
     K_FEED_METER,
     K_GATE_CHECK,
@@ -82,7 +81,6 @@ from bootorch.core.urgency import Priority
 
 MOST_LOOKS = 1000  # at hosts in one decision: some 20 ms; what is left comes with the next, at the same time
 MOST_TIMERS = 5000
-BOOTDEV_VALID_S = 45.0  # the BMC forgets a boot option 60 s after it was set (IPMI 2.0, 28.12)
 KNOWN_SILENT_S = 60.0  # a BMC that was silent all the time that its host waited gets no new deadline, but this
 MOST_ELSEWHERE = 64  # hosts in a row that wait for something else too: a decision is done in milliseconds
 UNFINISHED_S = 0.05  # and the rest of them a moment later
@@ -329,7 +327,10 @@ class Engine(Booting):
         elif host.control_waits == 0 and (gate := self.admission.control_gate(host.group.name)):
             self.admission.park(host, ("gate", gate))
         elif host.waits == 0:
-            self._read(host, self._now + host.group.deadlines.bmc)
+            if host.read_off_t is not None and not host.observed:
+                self._admit(host)  # read ahead, and the power-on reads once more
+            else:
+                self._read(host, self._now + host.group.deadlines.bmc)
         elif host.control_waits == 0 and not host.surveyed and not state.paused:
             self._survey(host)
 
@@ -413,9 +414,8 @@ class Engine(Booting):
             return
         if reason is R_OK:
             reason, said = host.on_refused if host.on_refused is not None else (R_POWER_NO_EFFECT, "")
-            detail = f"still {host.power or 'unknown'} after {host.on_attempts} power-ons" + (
-                f": {said}" if said else ""
-            )
+            tried = f"after {host.on_attempts} power-ons" if host.on_attempts else "and no power-on could be sent"
+            detail = f"still {host.power or 'unknown'} {tried}" + (f": {said}" if said else "")
             found = diagnose(host.symptoms)
             came_on = host.symptoms.get("power") == "on"  # only now: too early to say anything of its boot
             if found.sure and found.reason is not R_NO_BOOT and not came_on:
@@ -436,7 +436,7 @@ class Engine(Booting):
         while self._candidates and self._looks > 0:
             host = self.state.hosts[heappop(self._candidates)[1]]
             self._looks -= 1
-            if host.inflight or host.parked is not None or host.dark or host.stage is not S_POWER or host.outcome:
+            if host.inflight or host.parked is not None or host.dark or host.outcome or not host.may_go:
                 continue  # asked twice (started already, or held), or otherwise now
             self._admit_one(host)
 
@@ -463,7 +463,7 @@ class Engine(Booting):
         refused: set[tuple[object, ...]] = set()
         for host in self.admission.parked():
             alike = (id(host.draw.shares), host.draw.tier, host.boot_slots, host.group.name, host.draw.amps)
-            if host.stage is not S_POWER or host.reserved or alike in refused:
+            if not host.may_go or host.reserved or alike in refused:
                 continue
             held = self.admission.held_back(host, self._now, passing=True)
             if held is not None:
@@ -475,20 +475,14 @@ class Engine(Booting):
             self._admit_one(host, passing=True)
 
     def _switch_on(self, host: HostState) -> None:
-        """The next step of an admitted host: a fresh reading, the boot option, the power-on."""
+        """The next step of an admitted host: the power-on, after a reading where none that said off is left."""
         deadline_t = (host.admitted_t if host.admitted_t is not None else self._now) + host.group.deadlines.power
-        device = host.group.boot_device
-        if host.read_off_t is None or self._now - host.read_off_t > FRESH_S:
+        if host.read_off_t is None:
             self._read(host, deadline_t, admit=True)
-        elif device is not BootDevice.NONE and not self._boot_option_holds(host):
-            self._start(host, K_BOOT_DEVICE, deadline_t, device=device.value)
-        else:
+        elif host.group.boot_device is BootDevice.NONE:
             self._start(host, K_POWER_ON, deadline_t)
-
-    def _boot_option_holds(self, host: HostState) -> bool:
-        """Set for this power-on, and not so long ago that the BMC forgot it."""
-        set_t = host.bootdev_t
-        return set_t is not None and self._now - set_t <= BOOTDEV_VALID_S and (host.on_t is None or set_t > host.on_t)
+        else:
+            self._start(host, K_POWER_ON, deadline_t, device=host.group.boot_device.value)
 
     # -- redeploy ---------------------------------------------------------------------
 

@@ -362,6 +362,41 @@ class Adapted:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class TailCut:
+    """The journal's end was damaged, and a person cut it off: what happened from event number ``first`` on is lost."""
+
+    type: ClassVar[str] = "journal.cut"
+    version: ClassVar[int] = 1
+    t: float
+    first: int
+    lost: int  # events, as far as is known
+    by: str
+    why: str = ""
+    kept: str = ""  # the file that holds the damaged journal
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorLost:
+    """The copy beside (``--mirror``) cannot be kept up to date; the run goes on without it."""
+
+    type: ClassVar[str] = "mirror.lost"
+    version: ClassVar[int] = 1
+    t: float
+    where: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorBack:
+    """The copy beside is up to date again."""
+
+    type: ClassVar[str] = "mirror.back"
+    version: ClassVar[int] = 1
+    t: float
+    where: str
+
+
 Event = (
     RunStarted
     | RunResumed
@@ -388,6 +423,9 @@ Event = (
     | ScopeAdded
     | TierSet
     | Adapted
+    | TailCut
+    | MirrorLost
+    | MirrorBack
 )
 
 TYPES: Mapping[str, type[Event]] = {
@@ -418,6 +456,9 @@ TYPES: Mapping[str, type[Event]] = {
         ScopeAdded,
         TierSet,
         Adapted,
+        TailCut,
+        MirrorLost,
+        MirrorBack,
     )
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from bootorch.core.model import Check, Environment, Host, HttpCheck, Network, Si
 from bootorch.core.spec import PlanSpec
 
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+_METER_PATH = re.compile(r"/redfish/v1/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{1,400}")
 _OWN_ADDRESS = "{address}"  # in a URL: the address of the host that is checked
 
 
@@ -39,7 +41,10 @@ def check_fence(spec: PlanSpec, hosts: Mapping[str, Host], findings: Findings) -
 
 
 def check_urls(spec: PlanSpec, findings: Findings) -> None:
-    """Addresses in checks are literals inside the site: no DNS is needed, and nobody else is asked."""
+    """Addresses in URLs are literals inside the site: no DNS is needed, and nobody else is asked."""
+    for path, limit in spec.limits.feeds.items():
+        if limit.meter is not None and limit.meter.redfish is not None:
+            _check_meter(limit.meter.redfish.url, spec.site, spec.where("limits", "feeds", path, "meter"), findings)
     for name, group in spec.groups.items():
         for kind, checks in (("ready", group.ready), ("verify", group.verify)):
             for index, check in enumerate(checks):
@@ -52,6 +57,26 @@ def check_urls(spec: PlanSpec, findings: Findings) -> None:
                 where = spec.where("gates", name, "groups", index)
                 remedy = f"groups of the plan: {', '.join(spec.groups)}"
                 findings.add(f"gate {name} guards {group_name!r}, which is no group of the plan", where, remedy)
+
+
+def _check_meter(text: str, site: Site, where: str, findings: Findings) -> None:
+    remedy = "write https://ADDRESS/redfish/v1/…, the resource that measures"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        findings.add(f"{text!r} is no URL: {error}", where, remedy)
+        return
+    if parts.username is not None or parts.password is not None:
+        findings.add("the URL of a meter must hold no credentials", where, "write user and password_file beside it")
+    elif parts.scheme != "https" or port == 0:
+        findings.add(f"{text!r} is no https URL: a password is sent over TLS only", where, remedy)
+    elif not _METER_PATH.fullmatch(parts.path) or parts.query or parts.fragment:
+        findings.add(f"{text!r} names no resource of Redfish", where, remedy)
+    elif parse_ip(host) is None:
+        findings.add(f"{host!r} in the URL of a meter is a name: there may be no DNS in the dark", where, remedy)
+    elif not (site.allows_bmc(host) or site.allows_host(host)):
+        findings.add(f"{host} in the URL of a meter is outside the site", where, "write an IP address of yours")
 
 
 def _check_url(check: Check, site: Site, where: str, findings: Findings, *, own: bool) -> None:

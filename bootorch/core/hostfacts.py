@@ -16,15 +16,21 @@ from bootorch.core.inventory import Json, Unresolved, is_vaulted, resolve
 from bootorch.core.model import Endpoint, Host, Load
 from bootorch.core.secret import SecretKind, SecretRef
 from bootorch.core.spec import SupplySpec
+from bootorch.core.trust import parse_trust
 from bootorch.core.units import seconds, watts
 
 T = TypeVar("T")
 
 IPMI_PORT = 623  # IPMI 2.0 section 13.1.2: primary RMCP port
+REDFISH_PORT = 443  # DSP0266, 13.2: https
 SSH_PORT = 22
 CREDENTIAL = "bmc_password"  # name of the systemd credential that holds what the inventory does not
 OWN_FACTS = ("rack", "feed", "model", "firmware")  # facts with a field of their own in Host
-BMC_FACTS = ("boot_mode", "bmc_ipmi", "bmc_suites", "bmc_kg_file")  # how to talk to a host's BMC
+BMC_FACTS = (  # how to talk to a host's BMC
+    "boot_mode", "bmc_ipmi", "bmc_suites", "bmc_kg_file",
+    "draw_by", "redfish_port", "redfish_tls", "redfish_name", "redfish_chassis",
+)  # fmt: skip
+DRAW_BY = ("ipmi", "redfish")  # what a host's own draw can be asked over
 ENGINE_FACTS = ("image_server",)  # facts that slots ask for, whatever the plan names
 WORLD_FACTS = ("age", "vendor", "netboot")  # what the simulated world asks for; forecasts do without what is missing
 # Set in clear text these would end up in snapshot and journal. (Ansible's own names and their older spellings.)
@@ -38,6 +44,7 @@ PASSWORDS = (
     "ansible_sudo_pass",
 )
 
+_CHASSIS = re.compile(r"[A-Za-z0-9._/:~-]{1,200}")
 _BMC_USER = "set bmc_user to the login name of the BMC"
 # RFC 1123, 2.1: letters, digits and hyphens; a name whose last label is a number would be a mistyped address.
 _HOST_NAME = re.compile(
@@ -265,7 +272,21 @@ class HostReader:
             values.problem("bmc_suites names a suite that is not permitted", "write 17, 3 or 17,3", facts["bmc_suites"])
         if "bmc_kg_file" in facts:
             facts["bmc_kg_file"] = _from(self.directory, facts["bmc_kg_file"])
+        self._check_redfish(values, facts)
         return facts
+
+    def _check_redfish(self, values: _Variables, facts: Mapping[str, str]) -> None:
+        if facts.get("draw_by", "ipmi") not in DRAW_BY:
+            values.problem("draw_by is no way to ask a BMC", f"write {' or '.join(DRAW_BY)}", facts["draw_by"])
+        if "redfish_port" in facts:
+            values.port("redfish_port", REDFISH_PORT)
+        try:
+            parse_trust(facts.get("redfish_tls", ""))
+        except ValueError as error:
+            values.problem("redfish_tls trusts no certificate", str(error), facts["redfish_tls"][:40])
+        if "redfish_chassis" in facts and not _CHASSIS.fullmatch(facts["redfish_chassis"]):
+            remedy = "write the Id of the server's chassis, or its path below /redfish/v1/Chassis"
+            values.problem("redfish_chassis is no chassis", remedy, facts["redfish_chassis"][:40])
 
     def _password(self, values: _Variables) -> SecretRef | None:
         value = values.get("bmc_password")

@@ -66,7 +66,7 @@ class HostState:
     on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
     resend_t: float = 0.0  # an off reading from then on allows another power-on
     on_real_t: float = 0.0  # the same in real time, gaps included
-    bootdev_t: float | None = None
+    on_before: tuple[float | None, float] = (None, 0.0)  # both as they were before the latest request
     boots: int = 1
     unbooted: bool = False  # this boot was given up; the power state decides what next
     unbooted_reason: Reason = Reason.OK
@@ -113,12 +113,19 @@ class HostState:
         self.adopted = self.surveyed = self.reserved = self.unbooted = self.examined = False
         self.saw_down = self.proven = self.metered = False
         self.power, self.read_off_t, self.admitted_t = "", None, None
-        self.on_attempts, self.on_t, self.on_refused, self.bootdev_t, self.boots = 0, None, None, None, 1
+        self.on_attempts, self.on_t, self.on_refused, self.boots = 0, None, None, 1
         self.redeploy_attempts, self.redeploy_t, self.tries, self.asked_t = 0, None, 0, None
         self.dark_count = 0
         self.last = NO_ANSWER
         self.parked = None
         self.answer = self.watched = ()
+
+    @property
+    def may_go(self) -> bool:
+        """Nothing of its own keeps it from being switched on: it is off, and what it depends on holds."""
+        if self.stage is Stage.WAIT:
+            return not self.waits and self.read_off_t is not None
+        return self.stage is Stage.POWER
 
     @property
     def redeploys(self) -> bool:

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from bootorch.core.model import FeedLimit, Host
+from bootorch.core.model import FeedLimit, Host, Load
 
 Resource = tuple[str, str]
+_Key = tuple[tuple[str, ...], float, float, tuple[Load, ...]]  # cords, peak and steady watts, loads
 
 OFF, STEADY, PEAK = -1.0, 0.0, 1.0
 RAMP_WINDOW_S = 60.0  # a ramp is stated in watts per minute: it holds in every window of this length
@@ -144,7 +145,7 @@ class Feeds:
     def __init__(self, limits: Mapping[str, FeedLimit]) -> None:
         self._limits = limits
         self._feeds = {name: Feed(name, limit) for name, limit in limits.items()}
-        self._shares: dict[tuple[object, ...], tuple[Share, ...]] = {}
+        self._shares: dict[_Key, tuple[Share, ...]] = {}
         self.steps: list[tuple[float, int, Draw, int, float]] = []  # (t, order, draw, its boot, level)
         self._order = 0
         self.any_ramp = any(feed.ramp is not None or feed.inrush is not None for feed in self._feeds.values())
@@ -360,6 +361,17 @@ class Feeds:
     def above(self, draw: Draw) -> Iterator[Feed]:
         """The limited feeds and supplies that a host counts on."""
         return (share.feed for share in draw.shares)
+
+    def all(self) -> Iterable[Feed]:
+        """Every limited feed and supply."""
+        return self._feeds.values()
+
+    def named(self, feed: str) -> Feed:
+        return self._feeds[feed]
+
+    def cords(self) -> Mapping[int, tuple[str, ...]]:
+        """By the identity of a host's shares: the cords that they were made for."""
+        return {id(shares): key[0] for key, shares in self._shares.items()}
 
     def limit(self, feed: str) -> tuple[float | None, float | None, float | None]:
         """Budget, ramp and inrush as they are now."""

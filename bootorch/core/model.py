@@ -332,15 +332,37 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class RedfishMeter:
+    """A resource of a PDU's Redfish service that tells watts: ``url`` is https, its host an address inside the site.
+
+    ``password`` and the path in ``tls`` (see ``core.trust``) are as the plan writes them, relative to it.
+    ``server_name``: the name in the certificate; empty: the address.
+    """
+
+    url: str
+    user: str
+    password: SecretRef
+    tls: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
-    """Where the measured draw of a feed comes from: a command of the operator's own machine that prints watts.
+    """Where the measured draw of a feed comes from: a command of the operator's own machine that prints watts, or a
+    Redfish service.
 
     ``command`` is an argument list, no shell. Read every ``every_s`` seconds; a reading older than three times that is
     no longer believed.
     """
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     every_s: float = 30.0
+    redfish: RedfishMeter | None = None
+
+    @property
+    def source(self) -> str:
+        """What is asked, for people."""
+        return self.redfish.url if self.redfish is not None else self.command[0]
 
 
 @dataclass(frozen=True, slots=True)

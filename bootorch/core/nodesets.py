@@ -206,3 +206,27 @@ def _bounded(count: int, what: str) -> None:
     if count > MOST:
         shown = what if len(what) <= 60 else f"{what[:60]}…"
         raise NodeSetError(f"{shown!r} means more than {MOST:,} names")
+
+
+def shorten(text: str, most_chars: int) -> str:
+    """Folded names of at most about ``most_chars``: cut at a comma, and it says so.
+
+    >>> shorten("db01,web[001-480,482]", 12)
+    'db01,…'
+    """
+    if len(text) <= most_chars:
+        return text
+    return f"{text[: _last_comma(text, most_chars)]},…"
+
+
+def _last_comma(text: str, most_chars: int) -> int:
+    """Where to cut: the last comma outside brackets, so that no range is torn."""
+    depth, last = 0, 0
+    for index, letter in enumerate(text[:most_chars]):
+        if letter == "[":
+            depth += 1
+        elif letter == "]":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            last = index
+    return last or most_chars

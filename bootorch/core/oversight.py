@@ -32,11 +32,8 @@ class Oversight:
         self._read_t: dict[str, float] = {}
         self._quiet_t: float | None = None  # since when nothing goes on but the reading of meters
 
+        self.meters = bool(self._meters)
         self.watches = bool(self._checked or self._timed or self._meters)  # something to be asked without any event
-
-    @property
-    def meters(self) -> bool:
-        return bool(self._meters)
 
     def look(self, now: float) -> None:
         """All of it, as far as there is something to see."""
@@ -45,6 +42,11 @@ class Oversight:
             self._breakers(now)
         if state.overloads or state.grown:
             self._adapt(now)
+        if self.watches:
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        state = self._state
         for gate in self._timed:
             if gate.name not in state.gates_open:
                 self._time(gate, now)

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     BMC_SILENT_AUTH = "bmc_silent_auth"  # answers in clear, silent once credentials are used (wrong user, often)
     BMC_AUTH_FAILED = "bmc_auth_failed"  # the BMC refused user or password
     BMC_ROGUE = "bmc_rogue"  # the BMC could not prove that it knows the password
+    BMC_CERTIFICATE = "bmc_certificate"  # its TLS certificate is not the one that is trusted; no password was sent
     BMC_NO_SESSION = "bmc_no_session"  # all session slots taken
     BMC_NO_SUITE = "bmc_no_suite"  # no permitted cipher suite in common
     BMC_BUSY = "bmc_busy"  # busy, or still booting itself

@@ -46,7 +46,7 @@ def boot_slots(host: Host, kinds: Iterable[str]) -> tuple[str, ...]:
 
 
 @dataclass(slots=True)
-class _Window:
+class Window:
     limit: int
     successes: int = 0
     shrunk_t: float = -1.0
@@ -59,7 +59,7 @@ class Slots:
         self._limits = dict(limits)
         self._least = dict(adaptive)
         self._own: dict[str, int] = {}  # limits of single resources, set by a person
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, Window] = {}
         self._used: dict[str, int] = {}
         self._now: dict[str, int | None] = {}  # limits as they are now, of resources that were asked for
 
@@ -142,7 +142,7 @@ class Slots:
         """The engine decided so."""
         before = self.limit(resource) or 0
         del self._now[resource]
-        window = self._windows.setdefault(resource, _Window(limit))
+        window = self._windows.setdefault(resource, Window(limit))
         window.limit = limit
         window.successes = 0
         if limit < before:

@@ -34,6 +34,8 @@ from bootorch.core.events import (
     Kind,
     Lifted,
     LimitSet,
+    MirrorBack,
+    MirrorLost,
     Paused,
     Quarantined,
     Retried,
@@ -43,6 +45,7 @@ from bootorch.core.events import (
     ScopeAdded,
     Settled,
     Skipped,
+    TailCut,
     TierSet,
     Tripped,
 )
@@ -175,6 +178,10 @@ class State:
             ScopeAdded: lambda event: change.scope_added(self, event),
             TierSet: lambda event: change.tier_set(self, event),
             Adapted: lambda event: change.adapted(self, event),
+            # Of the journal itself: they change nothing in the world.
+            TailCut: lambda event: None,
+            MirrorLost: lambda event: None,
+            MirrorBack: lambda event: None,
         }
         for feed, limit in plan.limits.feeds.items():
             if limit.dark:
@@ -230,6 +237,8 @@ class State:
             if host.on_t is None:
                 host.admitted_t = None  # the power deadline runs from the next admission
         else:
+            if host.stage is S_WAIT:
+                host.enter(S_POWER, event.t)
             self.reserve(host, event.t)
         self.dirty[event.host] = None
 
@@ -309,6 +318,8 @@ class State:
         elif kind is K_BOOT_DEVICE:
             self.reserve(host, t)
         elif kind is K_POWER_ON:
+            if host.stage is S_WAIT:
+                host.enter(S_POWER, t)  # its state was read ahead
             self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
@@ -322,11 +333,11 @@ class State:
             self._requested(host, t)
 
     def _requested(self, host: HostState, t: float) -> None:
+        host.on_before = (host.on_t, host.on_real_t)
         host.on_t = t
         host.on_real_t = t + self.gap_s
         host.saw_down = False
         host.adopted = False
-        host.switched_on = True
 
     def _slice_intent(self, event: Intent) -> None:
         self.slots.take("forks", int(event.args["forks"]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bootorch.core.admission import Admission
-from bootorch.core.changes import FOLDED, Changes, title
+from bootorch.core.changes import FOLDED, Changes
 from bootorch.core.diagnosis import Diagnosis, diagnose
 from bootorch.core.events import (
     Admitted,
@@ -41,6 +41,7 @@ from bootorch.core.model import Stage
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.state import HostState, State
+from bootorch.core.units import title
 
 SITE = ""  # the name of the series that adds up every host, whatever feed it hangs on
 TROUBLES_KEPT = 20  # a host that was lost and found all night needs no longer list (the engine gives up at about ten)
@@ -238,6 +239,7 @@ class Timeline:
                     child = self.tracks[name]
                     if child.settled_t is None:
                         child.released_by = event.host
+                        self._look(name, event)  # it may be held by something else from now on
             case Intent(kind=Kind.POWER_ON | Kind.POWER_CYCLE | Kind.BOOT_DEVICE):
                 self._command(event)
             case Answer():
@@ -281,7 +283,8 @@ class Timeline:
             track.settled_t = host.settled_t
         else:
             track.settled_t = None  # a host that was outside --limit may belong to the run again
-            phase = phase_of(host)
+            # Off as it was read ahead, and everything that it depends on is there.
+            phase = Phase.HELD if host.stage is Stage.WAIT and host.may_go else phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
         server, level = host.host, host.draw.level
@@ -325,6 +328,10 @@ class Timeline:
                 self._explain_again()
         elif event.kind is Kind.FEED_METER:
             return
+        elif event.kind is Kind.POWER_ON and event.data.get("sent") is False:
+            actions = self.tracks[event.target].actions
+            if actions and actions[-1].kind is Kind.POWER_ON:
+                actions.pop()
         elif event.kind is Kind.REDEPLOY:
             for name, (word, detail) in event.verdicts.items():
                 if word != Reason.OK:

@@ -1,4 +1,4 @@
-"""Durations and watts as people write them."""
+"""Durations, watts and feeds as people write them."""
 
 from __future__ import annotations
 
@@ -39,6 +39,25 @@ def watts(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _positive(value, value, "power")
     raise ValueError(f"{str(value)[:20]!r} is no power: write 750, 300kW or 1.2MW")
+
+
+def quantity(value: float, feed: str = "") -> str:
+    """An amount of a feed in its unit: ``300 kW``; of a supply such as ``cooling:crac-1`` the bare number.
+
+    >>> quantity(300000.0), quantity(1250.0), quantity(150.0, "cooling:crac-1")
+    ('300 kW', '1.25 kW', '150')
+    """
+    if ":" in feed:
+        return f"{value:,.6g}"
+    for scale, unit in ((1e6, "MW"), (1e3, "kW")):
+        if value >= scale:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value:.4g} W"
+
+
+def title(name: str) -> str:
+    """``feed hall-a``; a supply other than electricity by its own name: ``cooling:crac-1``."""
+    return name if ":" in name else f"feed {name}"
 
 
 def _number(text: str) -> float | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from bootorch.core import hostwords
-from bootorch.core.changes import Change, Changes, describe, quantity, title, under
+from bootorch.core.changes import Change, Changes, describe, under
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.events import (
     Aborted,
@@ -36,7 +36,7 @@ from bootorch.core.events import (
 from bootorch.core.limits import feed_path
 from bootorch.core.slots import PLAIN, kind_of
 from bootorch.core.state import State, subnet
-from bootorch.core.units import watts
+from bootorch.core.units import quantity, title, watts
 
 Select = Callable[[str], tuple[str, ...]]  # an Ansible host pattern -> the inventory's hosts; InvalidInput for none
 

@@ -78,31 +78,33 @@ class IpmiPower:
         data = {**_chassis(status), "restore_policy": _policy_name(status.restore_policy), "suite": result.suite}
         return Reply(Reason.OK, f"power {data['power']}", data)
 
-    async def on(self, host: Host, timeout_s: float) -> Reply:
-        """Chassis Control On, sent at most once. ``BMC_LOST``: it may have had effect, read the state back first."""
-        return await self._control(host, Action.ON, timeout_s)
+    async def on(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
+        """State, boot device and Chassis Control On in one session, the last sent at most once.
+
+        ``BMC_LOST``: it may have had effect, read the state back first. EFI boot, unless the host's fact ``boot_mode``
+        says ``legacy``.
+        """
+        self._switched[host.name] = asyncio.get_running_loop().time()
+        progress = scripts.Switching()
+        source = None if device is BootDevice.NONE else _SOURCES[device]
+        efi = host.fact("boot_mode") != "legacy"
+        script = partial(scripts.switch_on, progress, source, efi=efi, model=host.model)
+        result = await self._call(host, script, timeout_s, urgent=True)
+        data: dict[str, Scalar] = {} if progress.sent else {"sent": False}
+        if progress.status is not None:
+            data["power"] = "on" if progress.status.power_on else "off"
+        if isinstance(result, Reply):
+            return Reply(result.reason, result.detail, {**result.data, **data})
+        data["suite"] = result.suite
+        if not progress.sent:
+            return Reply(Reason.OK, "on already, nothing was sent", data)
+        boot = "" if source is None else f", next boot from {device}"
+        note = f"; {progress.note}" if progress.note else ""
+        return Reply(Reason.OK, f"power on accepted{boot}{note}", data)
 
     async def cycle(self, host: Host, timeout_s: float) -> Reply:
         """Chassis Control Cycle, sent at most once; ``BMC_REFUSED`` where the host is off, on most BMCs."""
         return await self._control(host, Action.CYCLE, timeout_s)
-
-    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
-        """Boot option for the next boot only; the BMC forgets it when no power-on or cycle follows within 60 s.
-
-        EFI boot, unless the host's fact ``boot_mode`` says ``legacy``.
-        """
-        if device is BootDevice.NONE:
-            return Reply(Reason.OK, "boot order left alone")
-        efi = host.fact("boot_mode") != "legacy"
-        source = _SOURCES[device]
-        script = partial(scripts.boot_device, source, efi=efi, model=host.model)
-        result = await self._call(host, script, timeout_s, urgent=True)
-        if isinstance(result, Reply):
-            return result
-        done = result.value
-        assert isinstance(done, scripts.BootSet), "a script that ends well returns its value"
-        note = f"; {done.note}" if done.note else ""
-        return Reply(Reason.OK, f"next boot from {device}{note}", {"suite": result.suite})
 
     async def meter(self, host: Host, timeout_s: float) -> Reply:
         """DCMI's power reading, or else the BMC's sensors in watts. ``data``: ``watts``, ``source`` (what was read).

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bootorch.core.model import BootDevice, Check, Host
+from bootorch.core.errors import Problem
+from bootorch.core.model import BootDevice, Check, Host, RedfishMeter
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
 
@@ -39,6 +40,14 @@ class SecretStore(Protocol):
     def why(self, host: Host) -> str: ...
 
 
+class MeterSecrets(Protocol):
+    """Gives out the passwords of feeds' meters at the moment of use."""
+
+    def meter_password(self, meter: RedfishMeter) -> Secret | Problem:
+        """The Problem says why it cannot be read."""
+        ...
+
+
 class PowerDriver(Protocol):
     """Chassis control of one host. Every call checks the site fence again before a packet leaves."""
 
@@ -46,13 +55,16 @@ class PowerDriver(Protocol):
         """Chassis power state: ``data["power"]`` is ``"on"`` or ``"off"``."""
         ...
 
-    async def on(self, host: Host, timeout_s: float) -> Reply: ...
+    async def on(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
+        """Power on a host that is off, in one session: read the state; where it is off, set ``device`` for the next
+        boot only (none: leave the boot order alone), then send the power-on, once.
+
+        ``data``: ``power``, as read before, where it could be; ``sent`` false where no power-on has left: it was on, or
+        what comes before the power-on failed.
+        """
+        ...
 
     async def cycle(self, host: Host, timeout_s: float) -> Reply: ...
-
-    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
-        """Set the boot option for the next boot only."""
-        ...
 
     async def meter(self, host: Host, timeout_s: float) -> Reply:
         """What the host draws now: ``data["watts"]`` (float). ``BMC_UNSUPPORTED`` where its BMC does not measure it."""
@@ -78,6 +90,21 @@ class PowerDriver(Protocol):
 
         ``data``: the keys of ``core.evidence``, those missing that the BMC does not have.
         """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class DrawDriver(Protocol):
+    """Measured draw of hosts whose power is switched by something else, and of feeds. The site's fence is checked again
+    before a packet leaves."""
+
+    async def host(self, host: Host, timeout_s: float) -> Reply:
+        """As ``PowerDriver.meter``."""
+        ...
+
+    async def feed(self, meter: RedfishMeter, timeout_s: float) -> Reply:
+        """What the feed draws now: ``data["watts"]`` (float)."""
         ...
 
     async def aclose(self) -> None: ...

@@ -13,7 +13,7 @@ from bootorch.sim import symptoms
 from bootorch.sim.machine import BootFailure, Machine, Source
 
 _DEVICE: Final = Device(firmware=(2, 14))
-_STANDBY_WATTS = 8  # of the BMC alone
+STANDBY_WATTS = 8  # of the BMC alone
 _SOURCES: Final[dict[int, Source]] = {
     BootSource.PXE: Source.NETWORK,
     BootSource.CDROM: Source.CDROM,
@@ -157,7 +157,7 @@ class LabChassis:
     def _draw(self, now: float) -> float:
         machine = self.machine
         if not machine.is_on(now):
-            return _STANDBY_WATTS
+            return STANDBY_WATTS
         if machine.os_up(now):
             return self._watts[1]
         # What hangs in its self-test draws less than what boots, and what panicked spins.

@@ -47,9 +47,14 @@ def add_to(app: typer.Typer) -> typer.Typer:
         playbook_fails_once: Annotated[int, typer.Option(help="Hosts whose first redeploy fails.")] = 0,
         loss: Annotated[float, typer.Option(help="Share of IPMI packets lost, each way.")] = 0.0,
         redeploy: Annotated[bool, typer.Option("--redeploy", help="Plan the redeploy playbooks too.")] = False,
+        redfish: Annotated[
+            bool,
+            typer.Option("--redfish", help="BMCs speak Redfish too, a PDU measures the feeds, and the plan uses it."),
+        ] = False,
         network: Annotated[str, typer.Option(help="Where its addresses come from.")] = "127.32.0.0/16",
         bmc_port: Annotated[int, typer.Option(help="UDP port of the BMCs; 0 chooses a free one.")] = 0,
         ssh_port: Annotated[int, typer.Option(help="TCP port of the SSH hosts; 0 chooses a free one.")] = 0,
+        redfish_port: Annotated[int, typer.Option(help="TCP port of Redfish; 0 chooses a free one.")] = 0,
         lifetime: Annotated[float, typer.Option(metavar="SECONDS", help="A forgotten lab ends by itself.")] = 7200.0,
         foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and remove the lab on ^C.")] = False,
         json: Json = False,
@@ -77,6 +82,8 @@ def add_to(app: typer.Typer) -> typer.Typer:
             playbook_fails_once=playbook_fails_once,
             loss=loss,
             redeploy=redeploy,
+            redfish=redfish,
+            redfish_port=redfish_port,
             bmc_port=bmc_port,
             ssh_port=ssh_port,
             network=network,
@@ -125,6 +132,7 @@ def _show(info: LabInfo, as_json: bool) -> None:
                 "network": info.network,
                 "bmc_port": info.bmc_port,
                 "ssh_port": info.ssh_port,
+                "redfish_port": info.redfish_port,
                 "hosts": info.hosts,
                 "outcomes": dict(info.outcomes),
                 "expected": {
@@ -138,7 +146,8 @@ def _show(info: LabInfo, as_json: bool) -> None:
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in info.outcomes.items() if count)
     typer.echo(f"lab {info.directory}: {state}")
     typer.echo(f"  hosts    {info.hosts:,} in {info.network}, seed {info.seed}; should end: {outcomes}")
-    typer.echo(f"  ports    {info.bmc_port} (IPMI, UDP), {info.ssh_port} (SSH, TCP)")
+    redfish = f", {info.redfish_port} (Redfish, TCP)" if info.redfish_port else ""
+    typer.echo(f"  ports    {info.bmc_port} (IPMI, UDP), {info.ssh_port} (SSH, TCP){redfish}")
     typer.echo(f"  BMC log  {info.bmc_log}")
     typer.echo(f"next: bootorch run {info.plan}")
 

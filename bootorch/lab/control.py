@@ -49,6 +49,7 @@ class LabInfo:
     network: str
     bmc_port: int
     ssh_port: int
+    redfish_port: int  # 0: no Redfish
     expected: Mapping[str, Expected]
     outcomes: Mapping[str, int]
 
@@ -142,6 +143,7 @@ def status(directory: Path) -> LabInfo:
         network=lab.network,
         bmc_port=lab.bmc_port,
         ssh_port=lab.ssh_port,
+        redfish_port=lab.redfish_port,
         expected={host.name: host.expected for host in lab.hosts},
         outcomes=outcome_counts(lab.hosts),
     )
@@ -158,7 +160,8 @@ def prepare(options: LabOptions) -> Path:
     fleet = build(options)
     bmc_port = options.bmc_port or _free_port(socket.SOCK_DGRAM, options.ssh_port)
     ssh_port = options.ssh_port or _free_port(socket.SOCK_STREAM, bmc_port)
-    options = replace(options, bmc_port=bmc_port, ssh_port=ssh_port)
+    redfish_port = options.redfish_port or _free_port(socket.SOCK_STREAM, ssh_port) if options.redfish else 0
+    options = replace(options, bmc_port=bmc_port, ssh_port=ssh_port, redfish_port=redfish_port)
     directory, own_directory = _claim(options.directory)
     texts = site.files(fleet, options, directory, own_directory=own_directory)
     try:

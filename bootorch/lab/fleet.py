@@ -47,7 +47,8 @@ class LabOptions:
     """What ``lab up`` is asked for. Ports of 0 mean: choose free ones. ``boot_seconds``: shortest and longest boot.
 
     ``loss`` is the share of IPMI datagrams dropped in each direction; ``lifetime_s`` ends a forgotten lab;
-    ``password``: that of every BMC, at most 20 bytes (drawn at random when not given).
+    ``password``: that of every BMC, at most 20 bytes (drawn at random when not given). ``redfish``: BMCs speak Redfish
+    too, a PDU measures the feeds, and the plan counts with what both measure.
     """
 
     hosts: int
@@ -68,8 +69,10 @@ class LabOptions:
     power_fault: int = 0
     loss: float = 0.0
     redeploy: bool = False
+    redfish: bool = False
     bmc_port: int = 0
     ssh_port: int = 0
+    redfish_port: int = 0
     network: str = "127.32.0.0/16"
     lifetime_s: float = 7200.0
     password: Secret | None = None
@@ -121,6 +124,10 @@ class Fleet:
     bmc_network: IPv4Network
     host_network: IPv4Network
 
+    @property
+    def pdu_address(self) -> str:
+        return pdu_address(self.bmc_network)
+
     def group(self, name: str) -> tuple[LabHost, ...]:
         return tuple(host for host in self.hosts if host.group == name)
 
@@ -167,6 +174,11 @@ def build(options: LabOptions) -> Fleet:
     return Fleet(tuple(hosts), bmc_network, host_network)
 
 
+def pdu_address(bmc_network: IPv4Network) -> str:
+    """The last address of the BMCs' network that a server could have."""
+    return str(bmc_network.broadcast_address - 1)
+
+
 def _sizes(hosts: int) -> dict[str, int]:
     """Group -> number of hosts. A rack holds some ten hosts in small labs and forty in large ones; a switch each."""
     sizes = {
@@ -206,7 +218,11 @@ def _problems(options: LabOptions) -> Iterator[Problem]:
         yield problem("--loss", f"a share of lost datagrams is not {options.loss}", "give a share from 0 to 0.99")
     if options.lifetime_s <= 0:
         yield problem("--lifetime", f"a lab cannot live {options.lifetime_s} s", "give a time in seconds")
-    for option, port in (("--bmc-port", options.bmc_port), ("--ssh-port", options.ssh_port)):
+    for option, port in (
+        ("--bmc-port", options.bmc_port),
+        ("--ssh-port", options.ssh_port),
+        ("--redfish-port", options.redfish_port),
+    ):
         if port != 0 and not MIN_PORT <= port <= 65535:
             yield problem(option, f"port {port} is not one a lab may use", f"choose one from {MIN_PORT} to 65535")
     if options.password is not None and not 0 < len(options.password.reveal()) <= 20:
@@ -229,7 +245,8 @@ def _network_problems(options: LabOptions) -> Iterator[Problem]:
         yield Problem(f"{network} is too small for any lab", where, "give one such as 127.32.0.0/16")
         return
     half = next(network.subnets(prefixlen_diff=1))
-    if len(list(islice(host_addresses(half), max(options.hosts, 0)))) < options.hosts:
+    wanted = options.hosts + options.redfish  # its PDU
+    if len(list(islice(host_addresses(half), max(wanted, 0)))) < wanted:
         message = f"{network} has no room for {options.hosts} BMCs and as many hosts"
         yield Problem(message, where, "give a larger network, such as a /16")
 

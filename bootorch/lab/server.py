@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from bootorch.lab import site
 from bootorch.lab.bmcs import BmcSocket, LabBmc, Witness
 from bootorch.lab.fleet import LabHost
 from bootorch.lab.process import identify
+from bootorch.lab.redfish import RedfishSocket, Service, Tree, bmc_resources, pdu_resources, server_context
 from bootorch.lab.ssh import SshHost, SshSettings
 from bootorch.lab.wire import WireFaults
 from bootorch.sim.machine import Machine
@@ -118,9 +120,35 @@ class World:
         bmcs = {node.host.bmc_address: node.bmc for node in self.nodes}
         try:
             self._socket = BmcSocket(lab.bmc_port, bmcs, self.clock, wire=WireFaults(loss=lab.loss), seed=lab.seed)
+            self._redfish = self._open_redfish(directory, lab) if lab.redfish_port else None
         except OSError:
             self.witness.close()
             raise
+
+    def _open_redfish(self, directory: Path, lab: site.Lab) -> RedfishSocket:
+        def service(resources: Tree) -> Service:
+            return Service(self.users, resources, partial(secrets.token_urlsafe, 24))
+
+        def answers(node: Node) -> bool:
+            return node.machine.bmc_up(self.clock())
+
+        def drawn(feed: str) -> float:
+            now = self.clock()
+            return float(sum(node.bmc.chassis.power_watts(now) or 0 for node in self.nodes if node.host.feed == feed))
+
+        services: dict[str, tuple[Service, Callable[[], bool]]] = {
+            node.host.bmc_address: (
+                service(bmc_resources(node.host.name, node.bmc.chassis, self.clock)), partial(answers, node),
+            )
+            for node in self.nodes
+        }  # fmt: skip
+        feeds = sorted({host.feed for host in lab.hosts})
+        pdus = {feed.rpartition("/")[2]: partial(drawn, feed) for feed in feeds}
+        services[lab.pdu_address] = (service(pdu_resources(pdus)), lambda: True)
+        try:
+            return RedfishSocket(lab.redfish_port, services, server_context(directory / site.TLS_KEY))
+        except OSError as error:
+            raise port_in_use("TCP", "--redfish-port", lab.redfish_port, error) from error
 
     def clock(self) -> float:
         return self.loop.time() - self.started
@@ -142,6 +170,8 @@ class World:
     async def start(self) -> None:
         """Electricity: BMCs answer, and servers that were on already are up when this returns."""
         self._socket.start()
+        if self._redfish is not None:
+            await self._redfish.start()
         already = [node for node in self.nodes if node.machine.is_on(self.clock())]
         for node in already:
             node._boot()
@@ -150,6 +180,8 @@ class World:
 
     async def stop(self) -> None:
         self._socket.close()
+        if self._redfish is not None:
+            await self._redfish.close()
         for node in self.nodes:
             node.cut()
         for node in self.nodes:

@@ -23,7 +23,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bootorch.core.model import Deadlines, Outcome
 from bootorch.core.reasons import Reason
-from bootorch.lab.fleet import DATABASE, DEPLOY, DNS, GROUPS, STORAGE, SWITCHES, WEB, Fleet, LabHost, LabOptions
+from bootorch.lab.chassis import STANDBY_WATTS
+from bootorch.lab.fleet import (
+    DATABASE,
+    DEPLOY,
+    DNS,
+    GROUPS,
+    STORAGE,
+    SWITCHES,
+    WEB,
+    Fleet,
+    LabHost,
+    LabOptions,
+    pdu_address,
+)
+from bootorch.lab.redfish import PDU, self_signed
 from bootorch.lab.share import playbooks_dir
 from bootorch.sim.faults import Expected
 from bootorch.sim.machine import BootFailure, MachineSpec
@@ -36,6 +50,7 @@ BMC_PASSWORD = Path("secrets/bmc_password")
 HOST_SECRET = Path("secrets/host_key_secret")  # every host key is derived from it
 USER_KEY = Path("secrets/id_ed25519")
 USER_KEY_PUBLIC = Path("secrets/id_ed25519.pub")
+TLS_KEY = Path("secrets/redfish.pem")  # key and certificate of all Redfish services
 HOSTS = Path("hosts")  # a directory per host
 BMC_LOG = Path("bmc.log")
 SERVER_LOG = Path("lab.log")
@@ -48,7 +63,7 @@ EVIDENCE = Path("bin/boot-evidence")  # inside a host's directory
 LAB_MARK = "BOOTORCH_LAB"  # in the environment of every command of an SSH host: the lab's directory
 HOST_MARK = "BOOTORCH_LAB_HOST"  # and the host's
 
-PRIVATE = frozenset({BMC_PASSWORD, HOST_SECRET, USER_KEY})
+PRIVATE = frozenset({BMC_PASSWORD, HOST_SECRET, USER_KEY, TLS_KEY})
 WRITTEN = (  # all but the hosts' directories; lab.json, which makes a directory a lab's, is the last
     PLAN,
     PLAN.with_suffix(".snapshot.json"),  # not ours, but made of nothing else than our files
@@ -58,13 +73,14 @@ WRITTEN = (  # all but the hosts' directories; lab.json, which makes a directory
     HOST_SECRET,
     USER_KEY,
     USER_KEY_PUBLIC,
+    TLS_KEY,
     BMC_LOG,
     SERVER_LOG,
     LOCK,
     LAB_JSON,
 )
 
-_VERSION = 2
+_VERSION = 3
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast, where PyYAML was built with it
 
 # Playbooks by group, in the order in which they run.
@@ -85,10 +101,15 @@ class Lab:
     seed: int
     bmc_port: int
     ssh_port: int
+    redfish_port: int  # 0: no Redfish
     network: str
     loss: float
     lifetime_s: float
     hosts: tuple[LabHost, ...]
+
+    @property
+    def pdu_address(self) -> str:
+        return pdu_address(next(IPv4Network(self.network).subnets(prefixlen_diff=1)))
 
 
 def files(fleet: Fleet, options: LabOptions, directory: Path, *, own_directory: bool) -> dict[Path, str]:
@@ -102,6 +123,7 @@ def files(fleet: Fleet, options: LabOptions, directory: Path, *, own_directory: 
     keys = (
         f"[{host.address}]:{options.ssh_port} {public_text(host_key(host_secret, host.name))}" for host in fleet.hosts
     )
+    tls_key, fingerprint = self_signed() if options.redfish else ("", "")
     return {
         LAB_JSON: lab_text(fleet, options, own_directory=own_directory),
         BMC_PASSWORD: password + "\n",
@@ -109,8 +131,9 @@ def files(fleet: Fleet, options: LabOptions, directory: Path, *, own_directory: 
         USER_KEY: private_text(user_key),
         USER_KEY_PUBLIC: f"{public_text(user_key)} bootorch-lab\n",
         KNOWN_HOSTS: "".join(f"{line}\n" for line in keys),
-        INVENTORY: inventory_text(fleet, options, directory),
-        PLAN: plan_text(fleet, options),
+        INVENTORY: inventory_text(fleet, options, directory, fingerprint),
+        PLAN: plan_text(fleet, options, fingerprint),
+        **({TLS_KEY: tls_key} if tls_key else {}),
     }
 
 
@@ -134,8 +157,11 @@ def public_text(key: Ed25519PrivateKey) -> str:
 # Inventory
 
 
-def inventory_text(fleet: Fleet, options: LabOptions, directory: Path) -> str:
-    """An Ansible inventory in YAML: what all hosts share stands in ``all.vars``."""
+def inventory_text(fleet: Fleet, options: LabOptions, directory: Path, fingerprint: str = "") -> str:
+    """An Ansible inventory in YAML: what all hosts share stands in ``all.vars``.
+
+    ``fingerprint``: of the certificate of the Redfish services, where there are some.
+    """
     home = f"{directory / HOSTS}/{{{{ inventory_hostname }}}}"
     shared: dict[str, Any] = {
         "bmc_port": options.bmc_port,
@@ -161,6 +187,12 @@ def inventory_text(fleet: Fleet, options: LabOptions, directory: Path) -> str:
         "redeploy_root": home,
         "redeploy_services": False,
     }
+    if fingerprint:
+        shared |= {
+            "draw_by": "redfish",
+            "redfish_port": options.redfish_port,
+            "redfish_tls": f"sha256:{fingerprint}",
+        }
     children = {group: {"hosts": {host.name: _host_vars(host) for host in fleet.group(group)}} for group in GROUPS}
     document = {"all": {"vars": shared, "children": children}}
     return "# Written by: bootorch lab up\n" + _yaml(document)
@@ -186,7 +218,7 @@ def _host_vars(host: LabHost) -> dict[str, Any]:
 # Plan
 
 
-def plan_text(fleet: Fleet, options: LabOptions) -> str:
+def plan_text(fleet: Fleet, options: LabOptions, fingerprint: str = "") -> str:
     def own_switch() -> dict[str, Any]:  # a fresh one each time: YAML writes an alias for the same one
         return {"group": SWITCHES, "per_host": "rack"}
 
@@ -215,8 +247,9 @@ def plan_text(fleet: Fleet, options: LabOptions) -> str:
         "inventory": str(INVENTORY),
         "known_hosts": str(KNOWN_HOSTS),
         "limits": {
-            "feeds": _feeds(fleet),
+            "feeds": _feeds(fleet, options, fingerprint),
             "slots": {"bmc_per_subnet": 128, "redeploy_forks": 16},
+            **({"measure": True} if fingerprint else {}),
         },
         "defaults": {"deadlines": {name: f"{seconds:g}s" for name, seconds in asdict(deadlines(options)).items()}},
         "groups": groups,
@@ -230,19 +263,32 @@ def deadlines(options: LabOptions) -> Deadlines:
     return Deadlines(bmc=12.0, power=12.0, boot=boot, ready=20.0, redeploy=300.0, verify=20.0)
 
 
-def _feeds(fleet: Fleet) -> dict[str, dict[str, int]]:
+def _feeds(fleet: Fleet, options: LabOptions, fingerprint: str) -> dict[str, dict[str, Any]]:
     """A tree of one hall with two feeds: 95 % of what would be drawn if all booted at once, which no order does.
 
-    Never less than the last host needs to boot while all others run, or it would wait for ever.
+    Never less than the last host needs to boot while all others run, or it would wait for ever. A PDU also sees the
+    BMCs of servers that are off, which no model counts.
     """
     hosts: dict[str, list[tuple[float, float]]] = {}
     for host in fleet.hosts:
         hosts.setdefault(host.feed, []).append(host.watts)
-    budgets = {}
+    budgets: dict[str, dict[str, Any]] = {}
     for feed, watts in sorted(hosts.items()):
         last = ceil(sum(steady for _, steady in watts) + max(peak - steady for peak, steady in watts))
+        if fingerprint:
+            last += STANDBY_WATTS * len(watts)
         budgets[feed] = {"budget_watts": max(last, round(0.95 * sum(peak for peak, _ in watts)))}
-    return {"hall": {"budget_watts": sum(feed["budget_watts"] for feed in budgets.values())}, **budgets}
+    hall = {"budget_watts": sum(feed["budget_watts"] for feed in budgets.values())}
+    if fingerprint:
+        for path, budget in budgets.items():
+            budget["meter"] = {
+                "redfish": f"https://{fleet.pdu_address}:{options.redfish_port}{PDU}/{path.rpartition('/')[2]}",
+                "user": BMC_USER.decode(),
+                "password_file": str(BMC_PASSWORD),
+                "tls": f"sha256:{fingerprint}",
+                "every": "5s",
+            }
+    return {"hall": hall, **budgets}
 
 
 def _yaml(document: object) -> str:
@@ -259,6 +305,7 @@ def lab_text(fleet: Fleet, options: LabOptions, *, own_directory: bool) -> str:
         "seed": options.seed,
         "bmc_port": options.bmc_port,
         "ssh_port": options.ssh_port,
+        "redfish_port": options.redfish_port if options.redfish else 0,
         "network": options.network,
         "loss": options.loss,
         "lifetime_s": options.lifetime_s,
@@ -288,6 +335,7 @@ def read_lab(directory: Path) -> Lab:
             seed=document["seed"],
             bmc_port=document["bmc_port"],
             ssh_port=document["ssh_port"],
+            redfish_port=document["redfish_port"],
             network=str(IPv4Network(document["network"])),
             loss=document["loss"],
             lifetime_s=document["lifetime_s"],

@@ -15,6 +15,19 @@ from bootorch.ui.services import Services
 def add_to(app: typer.Typer, services: Services) -> None:
     """Add the ``lab`` commands, the demo and the forecast to the application."""
     add_forecast(app, services)
+
+    @app.command(hidden=True)
+    def checkpoint(
+        target: Annotated[Path, typer.Argument(metavar="TARGET", help="A run's directory or journal.")],
+        child: Annotated[bool, typer.Option("--child", hidden=True, help="End with the parent process.")] = False,
+    ) -> None:
+        """Write down the state of a run in its journal, so that a resume need not fold all its events."""
+        if child:
+            from bootorch.ops.forks import end_with_parent
+
+            end_with_parent()
+        typer.echo(f"event {services.checkpoint(target):,}", err=True)
+
     lab = add_lab(app)
 
     @lab.command()

@@ -15,9 +15,9 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.drivers.meter import read_meter
 from bootorch.drivers.names import Names, Unresolved
-from bootorch.drivers.protocols import PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
+from bootorch.drivers.protocols import DrawDriver, PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
 
-_OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER)
+_OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.EVIDENCE, Kind.METER)
 
 _log = structlog.get_logger("bootorch.executor")
 
@@ -27,12 +27,15 @@ class Drivers:
     power: Mapping[str, PowerDriver]  # by the host's ``power``
     reach: ReachDriver
     redeploy: RedeployDriver
+    redfish: DrawDriver | None = None  # None: nothing of the plan is measured by it
 
     async def aclose(self) -> None:
         for power in self.power.values():
             await power.aclose()
         await self.reach.aclose()
         await self.redeploy.aclose()
+        if self.redfish is not None:
+            await self.redfish.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Executor:
             meter = self._plan.limits.feeds[intent.target].meter
             if meter is None:
                 raise AssertionError(f"feed {intent.target} has no meter")
+            if meter.redfish is not None:
+                return _result(await self._redfish().feed(meter.redfish, timeout_s))
             return _result(await read_meter(meter, timeout_s))
         host = await self._resolved(self._plan.hosts[intent.target], timeout_s, bmc=intent.kind in _OF_BMC)
         if isinstance(host, Reply):
@@ -101,7 +106,8 @@ class Executor:
             case Kind.POWER_READ:
                 return await power.read(host, timeout_s)
             case Kind.POWER_ON:
-                return self._begun(host, group, await power.on(host, timeout_s))
+                device = BootDevice(str(intent.args.get("device", BootDevice.NONE)))
+                return self._begun(host, group, await power.on(host, device, timeout_s))
             case Kind.POWER_CYCLE:
                 return self._begun(host, group, await power.cycle(host, timeout_s))
             case Kind.EVIDENCE:
@@ -109,9 +115,8 @@ class Executor:
                 console = group.console is Console.BOOT
                 return await power.evidence(host, float(intent.args["since_s"]), timeout_s, console=console)
             case Kind.METER:
-                return await power.meter(host, timeout_s)
-            case Kind.BOOT_DEVICE:
-                return await power.boot_device(host, BootDevice(str(intent.args["device"])), timeout_s)
+                by_redfish = host.fact("draw_by") == "redfish"
+                return await (self._redfish().host if by_redfish else power.meter)(host, timeout_s)
             case Kind.BOOT_PROBE:
                 if group.proof_by_ssh:
                     reply = await reach.boot_evidence(host, timeout_s)
@@ -127,9 +132,14 @@ class Executor:
             case _:
                 raise AssertionError(intent.kind)
 
+    def _redfish(self) -> DrawDriver:
+        assert self._drivers.redfish is not None, "the plan measures by it"
+        return self._drivers.redfish
+
     def _begun(self, host: Host, group: Group, reply: Reply) -> Reply:
         """A boot may have begun: from now on its console is evidence."""
-        if group.console is Console.BOOT and reply.reason in (Reason.OK, Reason.BMC_LOST):
+        sent = reply.data.get("sent", True)
+        if sent and group.console is Console.BOOT and reply.reason in (Reason.OK, Reason.BMC_LOST):
             self._booting.add(host.name)
             self._drivers.power[host.power].watch(host, anew=True)
         return reply

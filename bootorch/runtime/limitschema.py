@@ -9,17 +9,61 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from bootorch.core.model import FeedLimit, Meter
+from bootorch.core.model import FeedLimit, Meter, RedfishMeter
+from bootorch.core.secret import SecretKind, SecretRef
+from bootorch.core.trust import parse_trust
 from bootorch.runtime.schemafields import Count, Duration, Form, Name, Number, Share, Text, Watts
 
 
 class MeterForm(Form):
     """Where the measured draw of a feed comes from."""
 
-    command: Annotated[list[Text], Field(min_length=1)]
+    command: Annotated[list[Text], Field(min_length=1)] | None = None
     """A command of the operator's own machine, as a list of arguments (no shell), that prints watts."""
+    redfish: Text | None = None
+    """Instead of a command: the https URL of a Redfish resource that measures power, such as
+    `https://10.20.0.9/redfish/v1/PowerEquipment/RackPDUs/1`; the host is an IP address inside the site."""
+    user: Text | None = None
+    """Login name for `redfish`."""
+    password_file: Text | None = None
+    """File (0600) with its password, relative to the plan."""
+    credential: Name | None = None
+    """Instead of a file: name of the systemd credential that holds the password."""
+    tls: Text | None = None
+    """Whose certificate is trusted: `sha256:FINGERPRINT`, `ca:PATH`, `system` (default), or `insecure`."""
+    server_name: Text | None = None
+    """Name in the certificate, where it is not the address."""
     every: Duration = 30.0
     """How often it is asked; a reading older than three times that is no longer believed."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.command is None) == (self.redfish is None):
+            raise PydanticCustomError("meter", "needs a command or a redfish URL, one of them")
+        login = (self.user, self.password_file, self.credential, self.tls, self.server_name)
+        if self.command is not None:
+            if any(value is not None for value in login):
+                raise PydanticCustomError(
+                    "meter", "user, password_file, credential, tls, server_name belong to redfish"
+                )
+            return self
+        if self.user is None or (self.password_file is None) == (self.credential is None):
+            raise PydanticCustomError("meter", "redfish needs user, and password_file or credential")
+        try:
+            parse_trust(self.tls or "")
+        except ValueError as error:
+            raise PydanticCustomError("meter", "tls: {said}", {"said": str(error)}) from error
+        return self
+
+    def meter(self) -> Meter:
+        if self.redfish is None:
+            return Meter(tuple(self.command or ()), self.every)
+        if self.password_file is not None:
+            password = SecretRef(SecretKind.FILE, self.password_file)
+        else:
+            password = SecretRef(SecretKind.CREDENTIAL, self.credential or "")
+        source = RedfishMeter(self.redfish, self.user or "", password, self.tls or "", self.server_name or "")
+        return Meter((), self.every, source)
 
 
 class FeedForm(Form):
@@ -72,7 +116,7 @@ class FeedForm(Form):
         return self.budget_amps * self.volts * self.phases
 
     def limit(self) -> FeedLimit:
-        meter = Meter(tuple(self.meter.command), self.meter.every) if self.meter else None
+        meter = self.meter.meter() if self.meter else None
         return FeedLimit(self.budget, self.ramp_watts_per_min, self.inrush_amps, self.failover, self.dark, meter)
 
 

@@ -37,6 +37,7 @@ from bootorch.core.model import (
     TcpCheck,
 )
 from bootorch.core.spec import BreakSpec, ControlSpec, GroupNeed, GroupSpec, Place, PlanSpec, SupplySpec, SwitchSpec
+from bootorch.core.trust import parse_trust
 from bootorch.runtime import planschema as schema
 from bootorch.runtime.controlschema import ControlForm
 from bootorch.runtime.limitschema import LimitsForm, SlotForm
@@ -75,7 +76,7 @@ def parse_plan(text: str, directory: Path, name: str = "plan.yml") -> PlanSpec:
 
 
 def missing_files(spec: PlanSpec) -> list[Problem]:
-    """Playbooks and known_hosts that the plan names and that are not there."""
+    """Playbooks, known_hosts and authorities of certificates that the plan names and that are not there."""
     problems = []
     for name, group in spec.groups.items():
         for index, playbook in enumerate(group.redeploy):
@@ -87,6 +88,12 @@ def missing_files(spec: PlanSpec) -> list[Problem]:
         where = spec.where("known_hosts")
         remedy = "collect the host keys in peacetime (ssh-keyscan, then compare): verification is never off"
         problems.append(Problem(f"there is no known_hosts file {spec.known_hosts}", where, remedy))
+    for path, limit in spec.limits.feeds.items():
+        meter = limit.meter.redfish if limit.meter is not None else None
+        ca = parse_trust(meter.tls).ca if meter is not None else ""
+        if ca and not Path(_path(Path(spec.directory), ca)).is_file():
+            where = spec.where("limits", "feeds", path, "meter", "tls")
+            problems.append(Problem(f"there is no file {ca}", where, "paths are relative to the plan file"))
     return problems
 
 

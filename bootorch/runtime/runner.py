@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, Changes, choices
+from bootorch.core.changes import CHANGES, choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import Aborted, Event, EventError, Intent, Paused, decode
@@ -22,6 +22,7 @@ from bootorch.core.recovery import close_interrupted
 from bootorch.core.state import State
 from bootorch.runtime.executor import Executor, Result
 from bootorch.runtime.journal import Journal
+from bootorch.runtime.keeper import Keeper
 
 # How often words from other processes are looked for: what is said has effect within a second, however busy the loop.
 COMMAND_POLL_S = 0.25
@@ -42,6 +43,7 @@ class Runner:
         executor: Executor,
         observer: Observer,
         clock: Callable[[], float],
+        keeper: Keeper,
         *,
         wait_gates: bool,
         stay: bool,
@@ -62,14 +64,13 @@ class Runner:
         self._leave = False
         self._abandon = False  # what is under way is not waited for any more
         self._words: list[Event] = []  # of a signal: they have their turn with the answers
-        self._changes = Changes(engine.plan)
+        self._keeper = keeper
+        self._changes = keeper.changes
         self._taken: dict[int, dict[str, str]] = {}  # command -> what is said to it, with the next commit
         self._wake = asyncio.Event()
 
     async def run(self, first: Sequence[Event] = ()) -> str:
-        """``first``: all events of the run so far, folded and committed before the loop starts, for the observer."""
-        for event in first:
-            self._changes.fold(event)
+        """``first``: what this process has folded and committed before the loop starts, for the observer."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
@@ -106,7 +107,8 @@ class Runner:
             for event in decided:
                 self._changes.fold(event)
             events += decided
-            self._journal.append(events, taken=self._taken)
+            self._keeper.tell(events)
+            self._journal.append(events, taken=self._taken, status=self._keeper.due(now, last=self._leave))
             self._taken.clear()
             if events:
                 self._observer.on_events(events, engine.state)

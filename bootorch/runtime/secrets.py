@@ -13,7 +13,7 @@ from bootorch.core.secret import Secret, SecretKind, SecretRef
 from bootorch.runtime import vault
 
 if TYPE_CHECKING:  # for words only: a power command over raw addresses has neither
-    from bootorch.core.model import Host
+    from bootorch.core.model import Host, RedfishMeter
     from bootorch.core.plan import Plan
 
 # IPMI 2.0 section 13.28 and 22.30: a password has at most 20 bytes. A longer one is refused, never cut.
@@ -26,10 +26,14 @@ _REMEDY = (
     "set bmc_password with ansible-vault, or bmc_password_file, or give a systemd credential "
     "(LoadCredential=bmc_password:PATH, or bmc_password.HOST)"
 )
+_MISSING = Problem("no BMC password", remedy=_REMEDY)
+_NO_METER_PASSWORD = Problem(
+    "no password", remedy="give the systemd credential that the meter names (LoadCredential=NAME:PATH)"
+)
 
 
 class Secrets:
-    """A ``SecretStore`` (drivers.protocols). Each value is read once; nothing here prints one.
+    """A ``SecretStore`` and ``MeterSecrets`` (drivers.protocols). Each value is read once; nothing here prints one.
 
     ``vault_password_file``: path, or ``None`` where nothing is vaulted. ``base_dir``: what relative paths are relative
     to. ``credentials``: systemd's credentials directory, by default ``$CREDENTIALS_DIRECTORY``.
@@ -62,7 +66,34 @@ class Secrets:
 
     def check(self, plan: Plan) -> list[Problem]:
         """Every password that a run of ``plan`` could not read, folded by cause. Empty: all is well."""
-        return self.problems(plan.hosts.values())
+        meters = {
+            name: limit.meter.redfish
+            for name, limit in plan.limits.feeds.items()
+            if limit.meter is not None and limit.meter.redfish is not None
+        }
+        found = {name: self.meter_password(meter) for name, meter in meters.items()}
+        unread = [
+            Problem(f"feed {name}: {problem.message}", problem.where, problem.remedy)
+            for name, problem in found.items()
+            if isinstance(problem, Problem)
+        ]
+        return [*self.problems(plan.hosts.values()), *unread]
+
+    def meter_password(self, meter: RedfishMeter) -> Secret | Problem:
+        """The password of a feed's meter, or why it cannot be read. It may be longer than IPMI's."""
+        key = (meter.password, "")
+        if key not in self._found:
+            try:
+                self._found[key] = self._read_meter(meter.password)
+            except OperatorError as error:
+                self._found[key] = error.problems[0]
+        return self._found[key]
+
+    def _read_meter(self, ref: SecretRef) -> Secret:
+        if ref.kind is SecretKind.FILE:
+            path = self._base_dir / Path(ref.value).expanduser()
+            return Secret(vault.read_secret_file(path, "password file of a meter").rstrip(b"\r\n"))
+        return Secret(read_credential(self._credentials, (ref.value,), _NO_METER_PASSWORD).rstrip(b"\r\n"))
 
     def problems(self, hosts_asked: Iterable[Host]) -> list[Problem]:
         """As :meth:`check`, for any hosts."""
@@ -111,7 +142,7 @@ class Secrets:
     def _lookup(self, host: Host) -> Secret | Problem:
         ref = host.bmc_password
         if ref is None:
-            return Problem("no BMC password", remedy=_REMEDY)
+            return _MISSING
         key = (ref, host.name if ref.kind is SecretKind.CREDENTIAL else "")
         if key not in self._found:
             try:
@@ -147,14 +178,14 @@ class Secrets:
             raise InvalidInput(Problem(f"bmc_password cannot be decrypted: {error}", where, remedy)) from error
 
 
-def read_credential(directory: Path | None, names: Iterable[str]) -> bytes:
+def read_credential(directory: Path | None, names: Iterable[str], missing: Problem = _MISSING) -> bytes:
     """Content of the first of ``names`` that systemd's credentials directory holds. Raises InvalidInput."""
     if directory is not None:
         for name in names:
             # A name comes from the inventory: it must not climb out of the directory.
             if "/" not in name and (path := directory / name).is_file():
                 return vault.read_secret_file(path, "systemd credential", guarded=True)
-    raise InvalidInput(Problem("no BMC password", remedy=_REMEDY))
+    raise InvalidInput(missing)
 
 
 def read_key(path: Path) -> Secret:

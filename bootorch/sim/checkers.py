@@ -48,7 +48,7 @@ from bootorch.sim.checked_draw import Electricity, InvariantBroken, above
 __all__ = ["Checker", "InvariantBroken"]
 
 _UP = (Outcome.READY, Outcome.ADOPTED)
-_ACTING = (Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE)
+_ACTING = (Kind.POWER_ON, Kind.POWER_CYCLE)
 _AT_BMC = (*_ACTING, Kind.POWER_READ, Kind.EVIDENCE, Kind.METER)
 _AT_HOST = (Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK)
 _SLACK_S = 2.0  # of a boot's own clock
@@ -68,6 +68,7 @@ class Checker:
         self._on_read: set[str] = set()
         self._asked: dict[str, float] = {}  # hosts that we switched on for the present boot, and when
         self._real_t: dict[str, float] = {}  # when, gaps included
+        self._before: dict[str, tuple[float | None, float | None, bool]] = {}  # asked, when and lit before that
         self._down: set[str] = set()  # hosts that were seen down since the power-on
         self._unbooted: set[str] = set()  # whose boot was given up
         self._boots: dict[str, int] = {}
@@ -237,7 +238,7 @@ class Checker:
             self._power_on(event)
         elif kind is Kind.POWER_CYCLE:
             self._cycle(event)
-        elif kind is Kind.BOOT_DEVICE or "admit" in event.args:
+        elif "admit" in event.args:
             self._reserve(event.target, event)
         elif kind is Kind.EVIDENCE and (event.target not in self._asked or event.target in self._examined):
             raise InvariantBroken(f"evidence of a boot that nobody asked for, or twice: {event}")
@@ -269,6 +270,7 @@ class Checker:
         if name not in self._asked:
             for what in self.power.over(name):
                 raise InvariantBroken(f"{what} (invariant 2): {event}")
+        self._before[name] = (self._asked.get(name), self._real_t.get(name), name in self._lit)
         self._off_read.discard(name)
         self._examined.discard(name)
         self._requested(name)
@@ -302,6 +304,9 @@ class Checker:
         if event.withdrawn:
             self._release(name)
         else:
+            if name not in self._begun:
+                self._dependencies_hold(name)
+                self._begun.add(name)
             self._reserve(name, event)
 
     def _reserve(self, name: str, event: Intent | Admitted) -> None:
@@ -354,12 +359,31 @@ class Checker:
         ok = event.reason is Reason.OK
         if kind is Kind.POWER_READ:
             self._power_read(name, event, ok)
+        elif kind is Kind.POWER_ON and event.data.get("sent") is False:
+            self._unsent(name, event)
         elif kind is Kind.BOOT_PROBE:
             self._probed(name, event, ok)
         elif kind is Kind.EVIDENCE and event.reason is not Reason.INTERRUPTED:
             self._examined.add(name)
         elif kind is Kind.METER and ok and float(event.data["watts"]) > 0:
             self.power.measured(name, float(event.data["watts"]))
+
+    def _unsent(self, name: str, event: Answer) -> None:
+        """No power-on has left: all is as it was before, and what was read counts."""
+        asked, real_t, lit = self._before[name]
+        if asked is None or real_t is None:
+            self._asked.pop(name, None)
+        else:
+            self._asked[name], self._real_t[name] = asked, real_t
+        if lit:
+            self._lit.add(name)
+        power = event.data.get("power")
+        if power == "on":
+            self._power_read(name, event, True)
+        elif power == "off":
+            self._off_read.add(name)
+        elif asked is None:
+            self._release(name)
 
     def _power_read(self, name: str, event: Answer, ok: bool) -> None:
         if not ok:

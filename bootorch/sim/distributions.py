@@ -84,7 +84,8 @@ class Quantiles:
         place = min(max(p, 0.0), 1.0) * (len(self.values) - 1)
         below = min(int(place), len(self.values) - 2)
         low, high = self.values[below], self.values[below + 1]
-        return min(high, low + (high - low) * (place - below))  # rounding must not lead past the next one
+        # Rounding must lead neither past the next one nor short of it.
+        return high if place - below >= 1.0 else min(high, low + (high - low) * (place - below))
 
     def sample(self, uniform: float) -> float:
         return self.quantile(uniform)

@@ -194,7 +194,7 @@ class _Reader:
         if kind is Kind.POWER_READ:
             self._power_read(host, event, seconds)
         elif kind is Kind.POWER_ON:
-            self._power_on(host, event, ok)
+            self._power_on(host, event, ok, seconds)
         elif kind is Kind.POWER_CYCLE and ok:
             host.accepted_t = host.on_t = event.t
         elif kind is Kind.BOOT_PROBE and ok:
@@ -234,23 +234,32 @@ class _Reader:
                 o.bmc_by.append(t)
             o.found_on += on
             host.adopted = on
-        if on and not host.requested and not host.adopted:
-            host.adopted = True
-            o.self_started += 1
-        if on and host.accepted_t is not None and host.on_t is None:
-            took_s = max(0.0, t - (seconds or 0.0) - host.accepted_t)
-            took_s = took_s / 2 if took_s <= FIRST_LOOK_S else took_s - poll_s(took_s, 0.5) / 2
-            o.power.append(took_s)
-            host.on_t = host.accepted_t + took_s
-        if not on:
+        if on:
+            self._reads_on(host, t, seconds)
+        else:
             host.on_t = None
         host.off = not on
 
-    def _power_on(self, host: _Host, event: Answer, ok: bool) -> None:
+    def _reads_on(self, host: _Host, t: float, seconds: float | None) -> None:
+        if not host.requested and not host.adopted:
+            host.adopted = True
+            self._o.self_started += 1
+        if host.accepted_t is not None and host.on_t is None:
+            took_s = max(0.0, t - (seconds or 0.0) - host.accepted_t)
+            took_s = took_s / 2 if took_s <= FIRST_LOOK_S else took_s - poll_s(took_s, 0.5) / 2
+            self._o.power.append(took_s)
+            host.on_t = host.accepted_t + took_s
+
+    def _power_on(self, host: _Host, event: Answer, ok: bool, seconds: float | None) -> None:
         o = self._o
         if event.reason is Reason.BMC_BUSY and not host.counted_busy:
             host.counted_busy = True
             o.busy += 1
+        if event.data.get("sent") is False:
+            if event.data.get("power") == "on":
+                host.requested = host.power_ons > 0
+                self._reads_on(host, event.t, seconds)
+            return
         if not ok:
             return
         if host.power_ons == 0 and host.accepted_t is None:

@@ -112,6 +112,7 @@ class World:
         self._slices: list[float] = []  # when the slices under way end
         self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
         self._image_boots: dict[str, list[float]] = {}  # image server: when the boots under way end
+        self._by_ssh = {group.name for group in plan.groups.values() if group.proof_by_ssh}
         self._under: dict[str, list[str]] | None = None  # feed: hosts with a cord on it
         self.machines: Mapping[str, Machine] = _Machines(self)
 
@@ -194,7 +195,10 @@ class World:
             up_at = self._bmc_up_at(name, server, now)
             delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(crc32(name.encode()), 2)
             retry_s = min(up_at - now + delay_s, NEVER_S)
-            return Reason.BMC_UNREACHABLE, "no answer", {"retry_after_s": retry_s}, {}
+            unanswered: dict[str, Scalar] = {"retry_after_s": retry_s}
+            if kind is _POWER_ON:
+                unanswered["sent"] = False
+            return Reason.BMC_UNREACHABLE, "no answer", unanswered, {}
         if self._given_up and intent.id in self._given_up:
             self._given_up.discard(intent.id)
             reason = Reason.BMC_LOST if kind in _COMMANDS else Reason.BMC_UNREACHABLE
@@ -209,6 +213,8 @@ class World:
             if server.busy_left:
                 server.busy_left -= 1
                 return Reason.BMC_BUSY, "busy", {}, {}
+            if self._is_on(server, now):
+                return _OK, "", {"sent": False, **self._power(name, server, intent, now)}, {}
             self._switch_on(name, server, intent.attempt, now)
             on_at = server.on_at
             if on_at is None:
@@ -243,7 +249,7 @@ class World:
                 return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
         if now < up_at:
             return Reason.UNREACHABLE, "connection refused", self._retry_boot(name, now, on_at, up_at), {}
-        if kind is not _BOOT_PROBE or not self._plan.group_of(name).proof_by_ssh:
+        if kind is not _BOOT_PROBE or self._plan.hosts[name].group not in self._by_ssh:
             return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
         return _OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
@@ -266,7 +272,7 @@ class World:
     def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
             up_at = server.os_up_at
-            if server.asked_at is None or not self._plan.group_of(name).proof_by_ssh:
+            if server.asked_at is None or self._plan.hosts[name].group not in self._by_ssh:
                 return {"power": "on"}  # whose proof is a check that has failed before must be looked at
             if up_at is None:
                 return {"power": "on", "retry_after_s": NEVER_S}

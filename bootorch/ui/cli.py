@@ -314,9 +314,10 @@ def _record_commands(app: typer.Typer, services: Services) -> None:
 
 
 def _change_commands(app: typer.Typer, services: Services) -> None:
-    from bootorch.ui import changecommands
+    from bootorch.ui import changecommands, journalcommands
 
     changecommands.add(app, services, _typer)
+    journalcommands.add(app, services, _typer)
 
 
 def _approvals(given: list[str] | None) -> dict[str, str]:

@@ -215,19 +215,13 @@ def next_command(result: RunResult, report: Report) -> str:
 
 
 def show_status(services: Services, target: Path, *, as_json: bool) -> None:
-    from bootorch.core.report import Report
-    from bootorch.ui import summary
-    from bootorch.ui.forecastview import kept_outlook
+    from bootorch.ui import status
 
-    history = services.history(target)
-    report = Report.of(history.state.plan, history.events)
-    outlook = kept_outlook(history.run_dir) if history.running else ""
+    found = services.status(target)
     if as_json:
-        document = {**report.to_json(), "running": history.running, "run_dir": str(history.run_dir)}
-        document["outlook"] = outlook
-        print_json(document)
+        print_json(status.to_json(found))
     else:
-        summary.status_lines(report, history.running, _next_for(history, report), outlook).write(sys.stdout)
+        status.lines(found).write(sys.stdout)
 
 
 def show_report(services: Services, target: Path, *, html: Path | None, as_json: bool) -> None:
@@ -254,19 +248,14 @@ def show_report(services: Services, target: Path, *, html: Path | None, as_json:
 
 def _next_for(history: History, report: Report) -> str:
     where = quoted(history.run_dir)
+    if history.running:
+        return f"bootorch status {where}"
+    if report.verdict == "aborted":
+        return f"bootorch resume {where} --set retry"
+    if report.done:
+        return f"bootorch report {where} --html report.html"
     feed = _waited_for(report)
-    if not history.running:
-        if report.verdict == "aborted":
-            return f"bootorch resume {where} --set retry"
-        if report.done:
-            return f"bootorch report {where} --html report.html"
-        return f"bootorch resume {where}" + (f" --returned {feed}" if feed else "")
-    if report.choices:
-        return f"bootorch choose {report.choices[0].group} HOST --run {where}"
-    for gate in report.gates:
-        if gate.opened_s is None and gate.ask:
-            return f"bootorch gate approve {where} {shlex.quote(gate.name)} --by PERSON"
-    return f"bootorch feed returned {feed} --run {where}" if feed else f"bootorch pause {where}"
+    return f"bootorch resume {where}" + (f" --returned {feed}" if feed else "")
 
 
 def _waited_for(report: Report) -> str:

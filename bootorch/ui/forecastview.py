@@ -5,11 +5,8 @@ Totals and the next command come last. A run that cannot finish is said first, a
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from bootorch.core.critical import Leg
@@ -18,7 +15,6 @@ from bootorch.core.timeline import resource_title
 from bootorch.ui.lines import Lines, Piece, clock, hosts, span
 
 FORECAST = "forecast.json"  # in a run's directory, while it goes on
-FRESH_S = 1800.0  # an estimate of a running run that is older says nothing of now
 SCHEMA = "bootorch.forecast/1"  # additions keep the number; a changed or removed meaning raises it
 MOST_ROWS = 200
 MOST_BINDINGS = 3
@@ -421,14 +417,3 @@ def outlook(document: Mapping[str, Any]) -> str:
         return ""
     worst = times.day(ready["p90_s"]) or "never"
     return f"done at about {times.day(ready['p50_s'])}, at worst {worst}"
-
-
-def kept_outlook(run_dir: Path) -> str:
-    """The latest estimate of a run that goes on, in words; empty where there is none, or none that is fresh."""
-    path = run_dir / FORECAST
-    try:
-        if time.time() - path.stat().st_mtime > FRESH_S:
-            return ""
-        return outlook(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # none yet, or of another version: an estimate is never worth an error

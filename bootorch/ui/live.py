@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bootorch.core.changes import Changes
-from bootorch.core.events import Event, FeedLost, FeedReturned
+from bootorch.core.events import Event
 from bootorch.core.model import Outcome
 from bootorch.core.state import State
-from bootorch.core.timeline import Phase, phase_of, touched
+from bootorch.core.tally import GroupTally, Tally
+from bootorch.core.timeline import Phase
 from bootorch.ui.lines import STYLES, Piece, clock, watts
 from bootorch.ui.news import News, held_back, held_words, settled_share
 from bootorch.ui.progress import Ticking
@@ -29,7 +29,7 @@ MOST_GROUPS = 24  # rows of a usual terminal; groups that have something going o
 MOST_FEEDS = 4
 
 # From settled to untouched: the order of a bar from left to right.
-BAR: Sequence[tuple[str, str]] = (
+BAR: Sequence[tuple[Outcome | Phase, str]] = (
     (Outcome.READY, "green"),
     (Outcome.ADOPTED, "cyan"),
     (Outcome.QUARANTINED, "red"),
@@ -46,42 +46,6 @@ BAR: Sequence[tuple[str, str]] = (
 _NOW = (Phase.BMC, Phase.HELD, Phase.POWER, Phase.BOOT, Phase.READY, Phase.REDEPLOY, Phase.VERIFY)
 
 
-class Tally:
-    """Hosts of each group by where they are. An event costs the hosts that it names."""
-
-    def __init__(self, state: State) -> None:
-        self._at: dict[str, str] = {}
-        self.counts: dict[str, dict[str, int]] = {name: {} for name in state.groups}
-        self.began: dict[str, float] = {}  # group -> run time of its first exchange
-        self.done: dict[str, float] = {}  # group -> run time of its last outcome
-        for name in state.hosts:
-            self._note(name, state)
-
-    def tell(self, event: Event, state: State) -> None:
-        names = state.hosts if isinstance(event, FeedLost | FeedReturned) else touched(event)
-        for name in names:
-            self._note(name, state)
-
-    def _note(self, name: str, state: State) -> None:
-        host = state.hosts[name]
-        group = state.groups[host.group.name]
-        if host.started_t is not None:
-            self.began.setdefault(host.group.name, host.started_t)
-        if group.settled < group.size:
-            self.done.pop(host.group.name, None)  # a part of it was outside --limit, and belongs to the run again
-        elif host.group.name not in self.done:
-            self.done[host.group.name] = max(state.hosts[member].settled_t for member in group.group.hosts)
-        place = ("=" + host.outcome) if host.outcome is not None else str(phase_of(host))
-        before = self._at.get(name)
-        if before == place:
-            return
-        counts = self.counts[host.group.name]
-        if before is not None:
-            counts[before] -= 1
-        counts[place] = counts.get(place, 0) + 1
-        self._at[name] = place
-
-
 class LiveProgress(Ticking):
     """Groups with bars, feeds against their budgets, what holds hosts back, and the last lines worth reading."""
 
@@ -92,7 +56,6 @@ class LiveProgress(Ticking):
         self._news = News()
         self._last: deque[Text] = deque(maxlen=NEWS_LINES)
         self._tally: Tally | None = None
-        self._changes: Changes | None = None
         self._state: State | None = None
         self._stamp = 0.0
 
@@ -110,13 +73,11 @@ class LiveProgress(Ticking):
 
     def on_events(self, events: Sequence[Event], state: State) -> None:
         with self.lock:
-            if self._tally is None or self._changes is None or self._state is not state:
+            if self._tally is None or self._state is not state:
                 self._tally, self._state = Tally(state), state
-                self._changes = Changes(state.plan)
             for event in events:
                 self._news.tell(event, state)
-                self._tally.tell(event, state)
-                self._changes.fold(event)
+                self._tally.tell(event)
             self._stamp = time.monotonic()
 
     def tick(self) -> None:
@@ -148,7 +109,7 @@ class LiveProgress(Ticking):
             (f"  {self.outlook}" if self.outlook and not state.ended else "", "bold"),
         )
         yield _groups(state, tally, now)
-        yield from _feeds(state, self._changes or Changes(state.plan))
+        yield from _feeds(state)
         words = list(held_words(held))
         if words:
             yield Text.assemble(("held  ", "bold"), "; ".join(words))
@@ -176,16 +137,16 @@ def _groups(state: State, tally: Tally, now: float) -> Table:
         table.add_column(justify="right" if column in (3, 4) else "left", no_wrap=True)
     names = [(wave, name) for wave, groups in enumerate(state.plan.waves) for name in groups]
     for wave, name in _shown(names, tally, state):
-        counts = tally.counts[name]
-        size = state.groups[name].size
-        ready = counts.get(f"={Outcome.READY}", 0) + counts.get(f"={Outcome.ADOPTED}", 0)
+        group = tally.groups[name]
+        size = group.size
+        ready = group.outcomes.get(Outcome.READY, 0) + group.outcomes.get(Outcome.ADOPTED, 0)
         table.add_row(
             Text(f"{wave}", style="dim"),
             Text(name, style="bold"),
-            _bar(counts, size),
+            _bar(group),
             Text(f"{ready:,}/{size:,}", style="green" if ready == size else ""),
-            Text(clock(tally.done.get(name, now) - tally.began[name]) if name in tally.began else "", style="dim"),
-            _now(counts),
+            Text(_took(group, now), style="dim"),
+            _now(group),
         )
     if len(names) > MOST_GROUPS:
         table.add_row("", Text(f"… {len(names) - MOST_GROUPS} more groups", style="dim"))
@@ -201,48 +162,50 @@ def _shown(names: list[tuple[int, str]], tally: Tally, state: State) -> list[tup
         group = state.groups[item[1]]
         if group.settled == group.size:
             return 2
-        return 1 if tally.counts[item[1]].get(Phase.WAIT, 0) == group.size else 0
+        return 1 if tally.groups[item[1]].phases.get(Phase.WAIT, 0) == group.size else 0
 
     chosen = set(sorted(names, key=rank)[:MOST_GROUPS])
     return [item for item in names if item in chosen]
 
 
-def _bar(counts: dict[str, int], size: int) -> Text:
+def _took(group: GroupTally, now: float) -> str:
+    if group.began_s is None:
+        return ""
+    return clock((now if group.done_s is None else group.done_s) - group.began_s)
+
+
+def _bar(group: GroupTally) -> Text:
     """A bar of fixed length; what is there at all gets at least one cell."""
     bar = Text()
     used = 0
     for place, style in BAR:
-        key = f"={place}" if isinstance(place, Outcome) else str(place)
-        count = counts.get(key, 0)
+        count = group.outcomes.get(place, 0) if isinstance(place, Outcome) else group.phases.get(place, 0)
         if count:
-            cells = min(max(1, round(count / size * BAR_CELLS)), BAR_CELLS - used)
+            cells = min(max(1, round(count / group.size * BAR_CELLS)), BAR_CELLS - used)
             bar.append("━" * cells, style=style)
             used += cells
     bar.append("╌" * (BAR_CELLS - used), style="bright_black")
     return bar
 
 
-def _now(counts: dict[str, int]) -> Text:
+def _now(group: GroupTally) -> Text:
     """Where the hosts are that have no outcome, and how many ended badly."""
     text = Text()
     for phase in _NOW:
-        if count := counts.get(phase, 0):
+        if count := group.phases.get(phase, 0):
             text.append(f"{count:,} {phase}  ")
     for outcome in (Outcome.QUARANTINED, Outcome.BLOCKED, Outcome.SKIPPED):
-        if count := counts.get(f"={outcome}", 0):
+        if count := group.outcomes.get(outcome, 0):
             text.append(f"{count:,} {outcome}  ", style=STYLES[outcome])
     return text
 
 
-def _feeds(state: State, changes: Changes) -> Iterator[Text]:
+def _feeds(state: State) -> Iterator[Text]:
     draws = state.feeds.draw_watts()
-    limited = [
-        (draws[name] / limit.budget_watts, name, limit.budget_watts)
-        for name, limit in changes.feeds.items()
-        if limit.budget_watts and name in draws
-    ]
-    if changes.dark:
-        yield Text.assemble(("dark  ", "bold red"), ", ".join(changes.dark))
+    budgets = ((name, state.feeds.limit(name)[0]) for name in draws)
+    limited = [(draws[name] / budget, name, budget) for name, budget in budgets if budget]
+    if state.lost:
+        yield Text.assemble(("dark  ", "bold red"), ", ".join(state.lost))
     for share, name, budget in sorted(limited, reverse=True)[:MOST_FEEDS]:
         cells = min(BAR_CELLS, round(share * BAR_CELLS))
         yield Text.assemble(

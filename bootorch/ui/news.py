@@ -24,6 +24,8 @@ from bootorch.core.events import (
     Intent,
     Kind,
     LimitSet,
+    MirrorBack,
+    MirrorLost,
     OfHosts,
     Paused,
     RunEnded,
@@ -31,6 +33,7 @@ from bootorch.core.events import (
     RunStarted,
     ScopeAdded,
     Settled,
+    TailCut,
     TierSet,
     Tripped,
 )
@@ -40,6 +43,7 @@ from bootorch.core.reasons import Reason
 from bootorch.core.state import State
 from bootorch.core.timeline import resource_title
 from bootorch.ui.fold import fold_counted
+from bootorch.ui.journalview import of_the_journal
 from bootorch.ui.lines import STYLES, Piece, hosts, span
 
 FOLD_CHARS = 72
@@ -122,6 +126,9 @@ class News:
                 self._add(event.t, style, f"{what}, said by {_who(event)}", event.type, what)
             case Adapted():
                 self._add(event.t, "yellow", f"{describe(event)} by itself: {event.why}", event.type, event.slot)
+            case TailCut() | MirrorLost() | MirrorBack():
+                style = "bold yellow" if isinstance(event, MirrorBack) else "bold red"
+                self._add(event.t, style, of_the_journal(event), event.type)
             case _:
                 pass
 
@@ -146,7 +153,7 @@ class News:
             self._host(event.t, "yellow", f"power-on again, attempt {event.attempt}", event.target, "", event.kind)
         elif event.kind is Kind.POWER_CYCLE:
             self._host(event.t, "yellow", "power cycle, as the plan allows", event.target, "", event.kind)
-        elif event.kind is Kind.POWER_READ:
+        elif event.kind in (Kind.POWER_READ, Kind.POWER_ON):
             name = state.hosts[event.target].group.name
             if name not in self._started:
                 self._started.add(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bootorch.core.compile_limits import SLOTS
 from bootorch.core.errors import Problem
-from bootorch.core.model import First, Gate, describe
+from bootorch.core.model import First, Gate, Meter, describe
 from bootorch.core.nodesets import fold
 from bootorch.core.partial import partial
 from bootorch.core.plan import Plan
@@ -58,7 +58,7 @@ def to_json(view: PlanView) -> dict[str, Any]:
                     "inrush_amps": feed.inrush_amps,
                     "failover": feed.failover,
                     "dark": feed.dark,
-                    "meter": list(feed.meter.command) if feed.meter else None,
+                    "meter": _meter(feed.meter),
                 }
                 for name, feed in limits.feeds.items()
                 if ":" not in name
@@ -88,6 +88,13 @@ def _tiers(plan: Plan) -> dict[str, int]:
     for group in plan.groups.values():
         sizes[group.tier] = sizes.get(group.tier, 0) + len(group.hosts)
     return {str(tier): sizes[tier] for tier in sorted(sizes)}
+
+
+def _meter(meter: Meter | None) -> list[str] | str | None:
+    """A command as a list of arguments, a Redfish resource as its URL."""
+    if meter is None:
+        return None
+    return list(meter.command) or meter.source
 
 
 def _partial_json(plan: Plan) -> dict[str, Any] | None:
@@ -322,7 +329,7 @@ def _limits(plan: Plan, page: Lines) -> None:
         if not feed.failover:
             parts.append("no headroom for failover")
         if feed.meter is not None:
-            parts.append(f"measured by {feed.meter.command[0]}")
+            parts.append(f"measured by {feed.meter.source}")
         if feed.dark:
             parts.append("dark")
         rows.append((f"supply {name}" if ":" in name else f"feed {name}", ", ".join(parts)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bootorch.core.errors import Exit, Problem
 
@@ -113,6 +113,23 @@ class History:
     parameters_text: str = ""  # of the simulated world, where the plan names a file of them
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a run stands: the document that its process keeps (``core.standing``), and what is known besides."""
+
+    document: Mapping[str, Any]
+    run_dir: Path
+    running: bool  # a process holds the run at this moment
+    event: int  # the number of the event that the document stands for
+    later_events: int  # that came after it: at most a second of them
+    written_wall_s: float | None  # seconds since the epoch; None: nothing was kept, it was made of the events just now
+
+    @property
+    def done(self) -> bool:
+        """Every host has its outcome: nothing is left to resume."""
+        return not self.document["in_progress"] and not self.later_events
+
+
 class Services(Protocol):
     """Raises ``OperatorError`` kinds only."""
 
@@ -132,8 +149,20 @@ class Services(Protocol):
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult: ...
 
+    def status(self, target: Path) -> Status:
+        """As ``history``, but from what the run keeps: at once, however many hosts and events there are."""
+        ...
+
+    def checkpoint(self, target: Path) -> int:
+        """Keep the run's state in its journal (``runtime.checkpoint``); the number of its last event."""
+        ...
+
     def history(self, target: Path) -> History:
         """``target``: a run's directory or journal, or a plan: its latest run. Read-only."""
+        ...
+
+    def journal(self, target: Path) -> Path:
+        """The journal that ``target`` means: a run's directory or journal, or a plan: its latest run."""
         ...
 
     def living(self, target: Path) -> Path | None:

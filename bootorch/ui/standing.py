@@ -1,55 +1,74 @@
-"""Limits of a run as they are now, dark feeds and who waits for them: for a screen and as JSON."""
+"""Limits of a run as they are now, dark feeds and who waits for them, what was changed: for a screen and as JSON.
+
+Drawn from plain documents, the status that a run keeps (``core.standing``) or one made of a report (``of``). So
+``bootorch status`` loads no report.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bootorch.core.changes import Said, quantity, title
-from bootorch.core.report import LimitReport, Report
+from bootorch.core.units import quantity, title
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import Lines, Piece, clock
 
+if TYPE_CHECKING:
+    from bootorch.core.report import Report
+
 MOST_CHARS = 400
-MOST_LIMITS = 40  # a site has a feed per rack: those that are changed, dark or fullest come first
 MOST_CHANGES = 20
 
+Document = Mapping[str, Any]
 
-def to_json(report: Report) -> Mapping[str, Any]:
+
+def to_json(report: Report) -> Document:
     """``limits``, ``dark`` and ``changes`` of the report's own document."""
     document = report.to_json()
     return {key: document[key] for key in ("limits", "dark", "changes")}
 
 
+def of(report: Report) -> Document:
+    """The parts of a status document that this page draws, with every limit."""
+    from dataclasses import asdict
+
+    dark = [
+        {**asdict(feed), "count": len(feed.hosts), "hosts": fold_counted(feed.hosts, MOST_CHARS) if feed.hosts else ""}
+        for feed in report.dark
+    ]
+    return {
+        "limits": [asdict(limit) for limit in report.limits],
+        "dark": dark,
+        "choices": [asdict(choice) for choice in report.choices],
+        "changes": [asdict(said) for said in report.changes],
+    }
+
+
 def lines(report: Report) -> Lines:
     """The page of ``limit show``."""
     page = Lines()
+    document = of(report)
     if not report.limits:
         page.add("no limits")
-    limits(report, page, len(report.limits))
-    dark(report, page)
-    changes(report, page)
+    limits(document, page)
+    dark(document, page)
+    changes(document, page)
     return page
 
 
-def limits(report: Report, page: Lines, most: int = MOST_LIMITS) -> None:
+def limits(document: Document, page: Lines) -> None:
     """A line for each limit: what it is now, what is drawn, and what the plan says where that is something else."""
-    if not report.limits:
+    if not document["limits"]:
         return
-    lost = {feed.feed for feed in report.dark}
-
-    def rank(limit: LimitReport) -> tuple[bool, float]:
-        share = (limit.draw or 0.0) / limit.value if limit.value else 0.0
-        return limit.name not in lost and limit.value == limit.planned, -share
-
-    chosen = {id(limit) for limit in sorted(report.limits, key=rank)[:most]}
-    page.table((_limit(limit, lost) for limit in report.limits if id(limit) in chosen), indent=0)
-    if len(report.limits) > most:
-        page.add((f"… {len(report.limits) - most:,} more limits: bootorch limit show", "dim"))
+    lost = {feed["feed"] for feed in document["dark"]}
+    page.table((_limit(limit, lost) for limit in document["limits"]), indent=0)
+    if more := document.get("more_limits", 0):
+        page.add((f"… {more:,} more limits: bootorch limit show", "dim"))
 
 
-def _limit(limit: LimitReport, lost: set[str]) -> tuple[Piece, ...]:
-    feed = limit.name if limit.kind == "feed" else ""
+def _limit(limit: Document, lost: set[str]) -> tuple[Piece, ...]:
+    name, value, planned = limit["name"], limit["value"], limit["planned"]
+    feed = name if limit["kind"] == "feed" else ""
 
     def amount(value: float | None) -> str:
         if value is None:
@@ -57,50 +76,58 @@ def _limit(limit: LimitReport, lost: set[str]) -> tuple[Piece, ...]:
         return quantity(value, feed) if feed else f"{value:,.0f}"
 
     parts = []
-    if limit.draw is not None:
-        share = f" ({limit.draw / limit.value:.0%})" if limit.value else ""
-        parts.append(f"draws {quantity(limit.draw, feed)}{share}")
-    if limit.ramp is not None:
-        parts.append(f"ramp {quantity(limit.ramp, feed)} a minute")
-    if limit.inrush is not None:
-        parts.append(f"inrush {limit.inrush:g} A")
-    notes = ["dark"] if limit.name in lost else []
-    if limit.value != limit.planned:
-        notes.append(f"the plan has {amount(limit.planned)}")
-    name = title(limit.name) if feed else f"slot {limit.name}"
-    return (name, "bold"), amount(limit.value), ", ".join(parts), (", ".join(notes), "yellow")
+    if (draw := limit.get("draw")) is not None:
+        share = f" ({draw / value:.0%})" if value else ""
+        parts.append(f"draws {quantity(draw, feed)}{share}")
+    if used := limit.get("used"):
+        parts.append(f"{used:,} in use")
+    if (ramp := limit.get("ramp")) is not None:
+        parts.append(f"ramp {quantity(ramp, feed)} a minute")
+    if (inrush := limit.get("inrush")) is not None:
+        parts.append(f"inrush {inrush:g} A")
+    notes = ["dark"] if name in lost else []
+    if value != planned:
+        notes.append(f"the plan has {amount(planned)}")
+    return (
+        (title(name) if feed else f"slot {name}", "bold"),
+        amount(value),
+        ", ".join(parts),
+        (", ".join(notes), "yellow"),
+    )
 
 
-def dark(report: Report, page: Lines) -> None:
+def dark(document: Document, page: Lines) -> None:
     """Feeds without electricity, who said so, and the hosts that wait for them."""
-    for feed in report.dark:
+    for feed in document["dark"]:
         page.blank()
-        why = f": {feed.why}" if feed.why else ""
-        page.add(("dark", "bold red"), f"  {title(feed.feed)} since {clock(feed.since_s)}, said by {feed.by}{why}")
-        if feed.hosts:
-            page.add("  waiting    ", fold_counted(feed.hosts, MOST_CHARS))
-            page.add("  next       ", f"when it has electricity again: bootorch feed returned {feed.feed}")
+        why = f": {feed['why']}" if feed["why"] else ""
+        since = f"  {title(feed['feed'])} since {clock(feed['since_s'])}, said by {feed['by']}{why}"
+        page.add(("dark", "bold red"), since)
+        if feed["hosts"]:
+            page.add("  waiting    ", feed["hosts"])
+            page.add("  next       ", f"when it has electricity again: bootorch feed returned {feed['feed']}")
 
 
-def choices(report: Report, page: Lines) -> None:
+def choices(document: Document, page: Lines) -> None:
     """First members that a person has to name."""
-    for choice in report.choices:
+    for choice in document["choices"]:
         page.blank()
-        page.add(("choose", "bold yellow"), f"  first member of {choice.group}: {choice.ask}")
-        page.add("  one of     ", fold_counted(choice.candidates, MOST_CHARS))
+        page.add(("choose", "bold yellow"), f"  first member of {choice['group']}: {choice['ask']}")
+        page.add("  one of     ", fold_counted(choice["candidates"], MOST_CHARS))
 
 
-def changes(report: Report, page: Lines) -> None:
+def changes(document: Document, page: Lines) -> None:
     """What was changed while the run went on, latest last."""
-    if not report.changes:
+    said = document["changes"][-MOST_CHANGES:]
+    if not said:
         return
     page.blank()
     page.add(("changed under way", "bold"))
-    if len(report.changes) > MOST_CHANGES:
-        page.add((f"  … {len(report.changes) - MOST_CHANGES:,} earlier changes: see the report", "dim"))
-    page.table((clock(said.t), said.what, (who(said), "dim")) for said in report.changes[-MOST_CHANGES:])
+    if more := document.get("more_changes", 0) + len(document["changes"]) - len(said):
+        page.add((f"  … {more:,} earlier changes: see the report", "dim"))
+    page.table((clock(change["t"]), change["what"], (who(change["by"], change["why"]), "dim")) for change in said)
 
 
-def who(said: Said) -> str:
+def who(by: str, why: str) -> str:
     """``kim: chiller 2 is back``."""
-    return f"{said.by}: {said.why}" if said.why else said.by
+    return f"{by}: {why}" if why else by

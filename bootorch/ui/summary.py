@@ -13,8 +13,7 @@ from bootorch.core.critical import Leg, where_time_went
 from bootorch.core.model import Outcome
 from bootorch.core.report import GroupReport, HostReport, Report
 from bootorch.core.timeline import Phase
-from bootorch.ui import evidence
-from bootorch.ui import standing as standing_now
+from bootorch.ui import evidence, standing
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.lines import STYLES, Lines, Piece, clock, hosts, span, watts
 
@@ -49,9 +48,10 @@ def lines(report: Report, next_command: str = "") -> Lines:
     _again(report, page)
     _critical(report, page)
     _held(report, page)
-    standing_now.changes(report, page)
-    standing_now.dark(report, page)
-    standing_now.choices(report, page)
+    now = standing.of(report)
+    standing.changes(now, page)
+    standing.dark(now, page)
+    standing.choices(now, page)
     totals(report, page, next_command)
     return page
 
@@ -226,53 +226,3 @@ def _group_times(group: GroupReport) -> tuple[Piece, ...]:
     bad = passage.size - passage.ready
     note: Piece = (f"{bad:,} not ready", "red") if bad else ""
     return (passage.name, "bold"), f"{passage.size:,}", times, note
-
-
-def standing(report: Report, running: bool) -> str:
-    """What a run is doing, in a few words."""
-    if report.paused:
-        return f"paused by {report.paused}" + ("" if running else ", can be resumed")
-    if running:
-        return "running"
-    if report.done:
-        return f"ended: {report.verdict}" if report.verdict else "all settled"
-    return f"{report.verdict or 'cut off'}, can be resumed"
-
-
-def status_lines(report: Report, running: bool, next_command: str, outlook: str = "") -> Lines:
-    """Where a run stands. ``outlook``: when it is expected to be done."""
-    page = Lines()
-    page.add((report.plan, "bold"), headline(report), f" · {standing(report, running)} · {clock(report.elapsed_s)}")
-    if outlook:
-        page.add((outlook, "bold"))
-    page.blank()
-    rows: list[tuple[Piece, ...]] = [("", "hosts", "ready", "quarantined", "blocked", "now")]
-    for group in report.groups:
-        passage = group.passage
-        now = ", ".join(f"{count:,} {phase}" for phase, count in passage.phases.items())
-        failed, blocked = passage.outcomes.get(Outcome.QUARANTINED, 0), passage.outcomes.get(Outcome.BLOCKED, 0)
-        rows.append(
-            (
-                (passage.name, "bold"),
-                f"{passage.size:,}",
-                (f"{passage.ready:,}", "green" if passage.ready == passage.size else ""),
-                (f"{failed:,}", "red" if failed else ""),
-                (f"{blocked:,}", "yellow" if blocked else ""),
-                (now, "dim"),
-            )
-        )
-    page.table(rows, right=(1, 2, 3, 4))
-    closed = [gate for gate in report.gates if gate.opened_s is None]
-    if closed and not report.done:
-        page.blank()
-        page.table([(("gate", "yellow"), gate.name, gate.ask or gate.last or gate.check) for gate in closed], indent=0)
-    if report.limits:
-        page.blank()
-        standing_now.limits(report, page)
-    standing_now.dark(report, page)
-    standing_now.choices(report, page)
-    standing_now.changes(report, page)
-    for failure in report.failures:
-        _failure(report, failure, page)
-    totals(report, page, next_command)
-    return page

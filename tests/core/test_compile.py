@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bootorch.core.canonical import text_of
 from bootorch.core.compile import compile_plan
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.inventory import Inventory
@@ -23,12 +24,14 @@ from bootorch.core.model import (
     Limits,
     Meter,
     Quorum,
+    RedfishMeter,
     Requirement,
     Site,
     SshCheck,
 )
 from bootorch.core.secret import SecretKind, SecretRef
 from bootorch.core.spec import GroupSpec, PlanSpec
+from bootorch.core.trust import Trust, parse_trust
 
 DIGEST = "8883b0686f54c12d0b3af670a71eb5305e33292fe8ee0ec5d0764fe1458097ea"  # of SPEC, as the first release has it
 SITE = Site((ip_network("192.0.2.0/24"),), (ip_network("198.51.100.0/24"),))
@@ -137,6 +140,11 @@ def test_the_digest_follows_plan_and_inventory_but_not_the_place_of_the_files() 
         ({"rack": ["r1"]}, "rack must be text (web1: list)", "quote"),
         ({"power": "impi"}, "unknown power driver 'impi'", "ipmi"),
         ({"watts_boot_peak": "much"}, "watts_boot_peak is no power in watts (web1: 'much')", "1.2kW"),
+        ({"draw_by": "snmp"}, "draw_by is no way to ask a BMC (web1: snmp)", "ipmi or redfish"),
+        ({"redfish_port": 0}, "redfish_port is no port number (web1: 0)", "65535"),
+        ({"redfish_tls": "sha256:AB:CD"}, "redfish_tls trusts no certificate (web1: sha256:AB:CD)", "64 hex digits"),
+        ({"redfish_tls": "sha1:" + "ab" * 20}, "redfish_tls trusts no certificate", "insecure"),
+        ({"redfish_chassis": "1?x=2"}, "redfish_chassis is no chassis (web1: 1?x=2)", "Id"),
     ],
 )
 def test_what_is_wrong_with_a_host(variables: dict[str, Any], said: str, remedy: str) -> None:
@@ -146,6 +154,46 @@ def test_what_is_wrong_with_a_host(variables: dict[str, Any], said: str, remedy:
     assert problem.hosts == ("web1",)
     assert "hunter2" not in str(problem)
     assert problem.where in ("../inventory", "plan.yml:7")
+
+
+def test_how_a_host_is_measured_is_kept() -> None:
+    said = {"draw_by": "redfish", "redfish_port": 8443, "redfish_tls": "sha256:" + "Ab:" * 31 + "ab"}
+    found = compile_plan(SPEC, inventory(web1=host(21, **said))).plan.hosts["web1"]
+    assert (found.fact("draw_by"), found.fact("redfish_port")) == ("redfish", "8443")
+    assert parse_trust(found.fact("redfish_tls")) == Trust(fingerprint=b"\xab" * 32)
+
+
+PDU = "https://192.0.2.9/redfish/v1/PowerEquipment/RackPDUs/1"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://203.0.113.9/redfish/v1/X", "203.0.113.9 in the URL of a meter is outside the site"),
+        ("https://pdu.example/redfish/v1/X", "'pdu.example' in the URL of a meter is a name"),
+        ("http://192.0.2.9/redfish/v1/X", "no https URL: a password is sent over TLS only"),
+        ("https://a:b@192.0.2.9/redfish/v1/X", "must hold no credentials"),
+        ("https://192.0.2.9/api", "names no resource of Redfish"),
+        ("https://192.0.2.9/redfish/v1/X?$expand=*", "names no resource of Redfish"),
+        ("https://192.0.2.9:0/redfish/v1/X", "no https URL"),
+        ("https://[192.0.2.9/redfish/v1/X", "is no URL"),
+    ],
+)
+def test_a_meter_stays_inside_the_site_and_speaks_tls(url: str, said: str) -> None:
+    def metered(url: str) -> PlanSpec:
+        meter = Meter((), redfish=RedfishMeter(url, "admin", SecretRef(SecretKind.FILE, "pw")))
+        spec = limited(hall=FeedLimit(4000, meter=meter))
+        return replace(spec, places={("limits", "feeds", "hall", "meter"): "plan.yml:9"})
+
+    problem = only(metered(url), fed())
+    assert said in problem.message
+    assert problem.where == "plan.yml:9"
+    digest = compile_plan(metered(PDU), fed()).plan.digest
+    assert digest != compile_plan(metered(PDU + "1"), fed()).plan.digest
+
+
+def test_a_command_meter_reads_in_the_digest_as_it_always_did() -> None:
+    assert text_of(Meter(("read-meter",))) == "Meter(command=('read-meter',), every_s=30.0)"
 
 
 def test_the_same_fault_of_many_hosts_is_one_problem() -> None:

@@ -391,14 +391,57 @@ def test_a_host_that_fell_off_is_switched_on_for_its_second_boot() -> None:
     assert world.engine.state.hosts["g1"].boots == 2
 
 
-def test_the_boot_option_is_set_right_before_each_power_on() -> None:
+def test_each_power_on_says_from_where_to_boot() -> None:
     world = one({Kind.POWER_ON: [Reason.OK], Kind.POWER_READ: [OFF]}, boot_device=BootDevice.PXE)
     world.run()
-    order = [kind for kind in kinds(world) if kind in ("power.bootdev", "power.on")]
-    assert order == ["power.bootdev", "power.on"] * 4
-    without = one({Kind.BOOT_DEVICE: [Reason.BMC_UNSUPPORTED]}, boot_device=BootDevice.DISK)
-    without.run()
-    assert without.outcome("g1") == (Outcome.READY, Reason.OK), "a BMC without boot options is no reason to stay dark"
+    ons = [e for e in world.events if isinstance(e, Intent) and e.kind is Kind.POWER_ON]
+    assert [e.args.get("device") for e in ons] == ["pxe"] * 4
+    plain = one()
+    plain.run()
+    assert "device" not in next(e for e in plain.events if isinstance(e, Intent) and e.kind is Kind.POWER_ON).args
+
+
+def test_a_host_that_its_power_on_finds_running_is_adopted_and_nothing_was_sent() -> None:
+    up: Reply = (Reason.OK, {"boot_id": "old", "uptime_s": 1e6})
+    world = one({Kind.POWER_ON: [(Reason.OK, {"sent": False, "power": "on"})], Kind.BOOT_PROBE: [up]})
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.ADOPTED, Reason.OK)
+    host = world.engine.state.hosts["g1"]
+    assert (host.on_attempts, host.on_t, host.retries) == (0, None, 0)
+
+
+def test_a_power_on_that_never_left_uses_up_no_attempt_and_holds_no_watts() -> None:
+    silent: Reply = (Reason.BMC_UNREACHABLE, {"sent": False})
+    world = one({Kind.POWER_ON: [silent]})
+    world.run(until=60)
+    host = world.engine.state.hosts["g1"]
+    assert world.count("g1", Kind.POWER_ON) > 1
+    assert (host.on_attempts, host.on_t, host.reserved) == (0, None, False)
+    assert kinds(world)[:4] == ["power.read", "power.on", "power.read", "power.on"], "it is read before each"
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.BMC_UNREACHABLE)
+
+
+def test_a_boot_option_that_is_refused_keeps_the_power_on_back() -> None:
+    refused: Reply = (Reason.BMC_REFUSED, {"sent": False, "power": "off"})
+    world = one({Kind.POWER_ON: [refused, refused, Reason.OK]}, boot_device=BootDevice.DISK)
+    world.script["g1", Kind.POWER_ON].append(Reason.OK)
+    world.run(until=10)
+    host = world.engine.state.hosts["g1"]
+    assert (world.count("g1", Kind.POWER_ON), host.on_attempts) == (3, 1)
+
+
+def test_a_power_on_that_came_late_counts_from_when_it_was_sent() -> None:
+    """The first power-on had its effect while nobody looked any more; the second one finds the host on."""
+    late: Reply = (Reason.OK, {"sent": False, "power": "on"})
+    world = one({Kind.POWER_ON: [Reason.OK, late], Kind.POWER_READ: [OFF]})
+    world.run(until=29)
+    first = world.engine.state.hosts["g1"].on_t
+    assert first is not None
+    world.on_t["g1"] = first + 1.0
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.READY, Reason.OK)
+    assert world.engine.state.hosts["g1"].on_t == first
 
 
 def test_a_gate_holds_power_and_nothing_else_until_somebody_says_yes() -> None:
@@ -411,8 +454,8 @@ def test_a_gate_holds_power_and_nothing_else_until_somebody_says_yes() -> None:
     world.now += 3600
     world.tell(GateOpened(world.now, "power", "kim"))
     assert world.run() == "done"
-    reads = [e.t for e in world.events if isinstance(e, Intent) and e.kind is Kind.POWER_READ and e.target == "g1"]
-    assert reads[1] >= 3600, "an hour later the reading is stale: read again before the power-on"
+    did = [e.kind for e in world.events if isinstance(e, Intent) and e.target == "g1"]
+    assert did[:3] == [Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_READ], "the power-on itself reads once more"
 
 
 def test_a_manual_step_of_the_control_path_holds_back_the_very_first_question() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, Change, Changes, quantity
+from bootorch.core.changes import CHANGES, Change, Changes
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import (
     Adapted,
@@ -28,7 +28,7 @@ from bootorch.core.events import (
 )
 from bootorch.core.model import FeedLimit, First, Limits, Load
 from bootorch.core.plan import Plan
-from bootorch.core.units import watts
+from bootorch.core.units import quantity, watts
 from bootorch.core.words import Order
 from tests.plans import group, make_plan
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import ClassVar
 
 import pytest
 
@@ -54,9 +55,14 @@ async def test_a_cold_boot(driver: IpmiPower, ident: int) -> None:
             "restore_policy": "stay_off",
             "suite": ident,
         }
-        assert (await driver.boot_device(server, BootDevice.PXE, 5)).ok
-        assert (await driver.on(server, 5)).ok
+        on = await driver.on(server, BootDevice.PXE, 5)
+        assert (on.reason, on.data) == (Reason.OK, {"power": "off", "suite": ident})
         assert served.chassis.booted_from == BootSource.PXE
+        assert len(served.peers) == 1
+        before = [name for name in served.commands if "boot" in name]
+        again = await driver.on(server, BootDevice.DISK, 5)
+        assert (again.reason, again.data) == (Reason.OK, {"power": "on", "sent": False, "suite": ident})
+        assert [name for name in served.commands if "boot" in name] == before != [], "a running host boots as ever"
         assert (await driver.read(server, 5)).data["power"] == "on"
         assert (await driver.cycle(server, 5)).ok
         assert served.chassis.controls == [Action.ON, Action.CYCLE]
@@ -71,9 +77,8 @@ async def test_outside_the_site_not_one_packet_leaves() -> None:
         server = host(served.endpoint)
         for reply in (
             await power.read(server, 1),
-            await power.on(server, 1),
+            await power.on(server, BootDevice.NONE, 1),
             await power.cycle(server, 1),
-            await power.boot_device(server, BootDevice.DISK, 1),
             await power.read(replace(server, bmc=Endpoint("not-an-address", 623)), 1),
         ):
             assert reply.reason is Reason.OUTSIDE_SITE
@@ -119,7 +124,7 @@ async def test_an_old_board_by_ipmi_15_where_the_inventory_asks_for_it(driver: I
     async with bmc(ipmi_15=True) as served:
         old = host(served.endpoint, bmc_ipmi="1.5")
         assert (await driver.read(old, 5)).data["power"] == "off"
-        assert (await driver.on(old, 5)).ok
+        assert (await driver.on(old, BootDevice.NONE, 5)).ok
         assert (await driver.read(old, 5)).data["power"] == "on"
         assert (await driver.evidence(old, 60.0, 5, console=True)).data["power"] == "on"
         await until(lambda: served.bmc.session_count == 0)
@@ -183,7 +188,7 @@ async def test_a_cancelled_call_gives_its_turn_away(driver: IpmiPower) -> None:
 async def test_many_bmcs_over_few_sockets(driver: IpmiPower) -> None:
     async with AsyncExitStack() as stack:
         fleet = [await stack.enter_async_context(bmc(address=f"127.0.{n // 100}.{n % 100 + 1}")) for n in range(150)]
-        replies = await asyncio.gather(*(driver.on(host(served.endpoint), 10) for served in fleet))
+        replies = await asyncio.gather(*(driver.on(host(served.endpoint), BootDevice.NONE, 10) for served in fleet))
         assert {reply.reason for reply in replies} == {Reason.OK}
         assert all(served.chassis.controls == [Action.ON] for served in fleet)
         assert len(set.union(*({port for _, port in served.peers} for served in fleet))) <= SOCKETS
@@ -211,7 +216,7 @@ class Busy(MemoryChassis):
 
 async def test_a_busy_bmc_is_asked_again(driver: IpmiPower) -> None:
     async with bmc(Busy()) as served:
-        assert (await driver.on(host(served.endpoint), 8)).ok
+        assert (await driver.on(host(served.endpoint), BootDevice.NONE, 8)).ok
         assert served.chassis.controls == [Action.ON]
         assert served.commands.count("chassis control on") == 2
 
@@ -220,15 +225,16 @@ async def test_busy_until_there_is_no_time(driver: IpmiPower) -> None:
     chassis = Busy()
     chassis.refusals = 100
     async with bmc(chassis) as served:
-        reply = await driver.on(host(served.endpoint), 1.5)
+        reply = await driver.on(host(served.endpoint), BootDevice.NONE, 1.5)
         assert reply.reason is Reason.BMC_BUSY
         assert "0xc0" in reply.detail
+        assert "sent" not in reply.data, "it left, whatever the BMC made of it"
 
 
 async def test_a_power_on_whose_answer_is_lost_is_not_repeated(driver: IpmiPower) -> None:
     async with bmc() as served:
         served.swallow = lambda data: bool(served.chassis.controls)
-        reply = await driver.on(host(served.endpoint), 1.2)
+        reply = await driver.on(host(served.endpoint), BootDevice.NONE, 1.2)
         assert reply.reason is Reason.BMC_LOST
         assert "may have had effect" in reply.detail
         assert served.chassis.controls == [Action.ON]
@@ -247,6 +253,13 @@ async def test_unreachable_and_silent(driver: IpmiPower) -> None:
         assert (await driver.read(host(served.endpoint), 0.3)).reason is Reason.BMC_SILENT_AUTH
 
 
+class KeepsOwnOrder(MemoryChassis):
+    """Says yes to a boot device and keeps its own."""
+
+    def set_boot_option(self, parameter: int, value: bytes, now: float) -> int:
+        return super().set_boot_option(parameter, bytes(len(value)) if parameter == 5 else value, now)
+
+
 async def test_refused_and_unsupported(driver: IpmiPower) -> None:
     class NoBootOptions(MemoryChassis):
         def set_boot_option(self, parameter: int, value: bytes, now: float) -> int:
@@ -257,15 +270,33 @@ async def test_refused_and_unsupported(driver: IpmiPower) -> None:
         reply = await driver.cycle(server, 5)  # it is off
         assert reply.reason is Reason.BMC_REFUSED
         assert "0xd5" in reply.detail
-        assert (await driver.boot_device(server, BootDevice.PXE, 5)).reason is Reason.BMC_UNSUPPORTED
-        before = served.datagrams
-        assert (await driver.boot_device(server, BootDevice.NONE, 5)).ok
-        assert served.datagrams == before
+        on = await driver.on(server, BootDevice.PXE, 5)
+        assert on.ok, "a BMC without boot options is no reason to stay dark"
+        assert "0x80" in on.detail
+        assert served.chassis.controls == [Action.CYCLE, Action.ON]
+    async with bmc(KeepsOwnOrder()) as served:
+        on = await driver.on(host(served.endpoint), BootDevice.PXE, 5)
+        assert on.reason is Reason.BMC_REFUSED
+        assert on.data["sent"] is False
+        assert on.data["power"] == "off"
+        assert served.chassis.controls == []
+
+
+async def test_a_silent_bmc_was_sent_no_power_on(driver: IpmiPower) -> None:
+    async with bmc() as served:
+        served.swallow = lambda data: True
+        reply = await driver.on(host(served.endpoint), BootDevice.NONE, 0.5)
+        assert (reply.reason, reply.data["sent"]) == (Reason.BMC_UNREACHABLE, False)
+        assert "power" not in reply.data
 
 
 async def test_boot_device_tolerates_a_missing_parameter_3(driver: IpmiPower) -> None:
     class OnlyFlags(MemoryChassis):
+        seen: ClassVar[list[bytes]] = []
+
         def set_boot_option(self, parameter: int, value: bytes, now: float) -> int:
+            if parameter == 5:
+                self.seen.append(value)
             return super().set_boot_option(parameter, value, now) if parameter == 5 else 0x80
 
     async with bmc(OnlyFlags()) as served:
@@ -276,10 +307,10 @@ async def test_boot_device_tolerates_a_missing_parameter_3(driver: IpmiPower) ->
             (supermicro, BootDevice.DISK, "a024"),
             (supermicro, BootDevice.CDROM, "a014"),
         ):
-            assert (await driver.boot_device(server, device, 5)).ok
-            value = served.chassis.boot_option(5, asyncio.get_running_loop().time())
-            assert value is not None
-            assert value.hex().startswith(flags)
+            served.chassis.seen.clear()
+            assert (await driver.on(server, device, 5)).ok
+            assert served.chassis.seen[-1].hex().startswith(flags)
+            served.chassis.control(Action.OFF, asyncio.get_running_loop().time())
 
 
 async def test_a_cancelled_call_leaves_nothing_behind(driver: IpmiPower) -> None:
@@ -303,7 +334,7 @@ async def test_closing_ends_calls_and_sockets() -> None:
     async with bmc() as served:
         served.swallow = lambda data: True
         call = asyncio.create_task(power.read(host(served.endpoint), 30))
-        waiting = asyncio.create_task(power.on(host(served.endpoint), 30))
+        waiting = asyncio.create_task(power.on(host(served.endpoint), BootDevice.NONE, 30))
         await asyncio.sleep(0.05)
         await power.aclose()
         assert (await call).reason is Reason.INTERRUPTED
@@ -361,7 +392,7 @@ async def test_evidence_holds_events_since_the_request_and_the_last_words_of_the
         server = host(served.endpoint)
         now = asyncio.get_running_loop().time()
         chassis.events.add(MEMORY_ERROR, now - 3600)  # of another day
-        assert (await driver.on(server, 5)).ok
+        assert (await driver.on(server, BootDevice.NONE, 5)).ok
         driver.watch(server, anew=True)
         await until(lambda: "activate payload" in served.commands)
         chassis.events.add(MEMORY_ERROR, now)

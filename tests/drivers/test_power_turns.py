@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from bootorch.core.model import Endpoint
+from bootorch.core.model import BootDevice, Endpoint
 from bootorch.core.reasons import Reason
 from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.ipmi.pacing import Pacing
@@ -17,7 +17,7 @@ async def test_the_timer_of_who_follows_a_cancelled_call_is_kept() -> None:
     power = IpmiPower(SITE, Secrets())
     async with bmc() as served:
         served.swallow = lambda data: bool(served.chassis.controls)
-        first = asyncio.create_task(power.on(host(served.endpoint), 30))
+        first = asyncio.create_task(power.on(host(served.endpoint), BootDevice.NONE, 30))
         async with asyncio.timeout(5):
             while not served.chassis.controls:
                 await asyncio.sleep(0.01)

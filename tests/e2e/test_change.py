@@ -120,7 +120,7 @@ def boots_under_way(events: list[Event]) -> list[tuple[Event, int]]:
 
 
 def outcomes(info: LabInfo) -> dict[str, str]:
-    done = bootorch("status", run_dir(info), "--json")
+    done = bootorch("report", run_dir(info), "--json")
     assert done.returncode == 0, done.stderr
     return {name: host["outcome"] for name, host in json.loads(done.stdout)["hosts"].items()}
 

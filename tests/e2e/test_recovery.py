@@ -17,8 +17,8 @@ from tests.e2e.conftest import LabFactory, bootorch, command, environment
 
 
 def outcomes(target: Path) -> dict[str, tuple[str, str]]:
-    """Host → outcome and reason, as ``bootorch status --json`` tells them."""
-    done = bootorch("status", target, "--json")
+    """Host → outcome and reason, as ``bootorch report --json`` tells them."""
+    done = bootorch("report", target, "--json")
     assert done.returncode == 0, done.stderr
     hosts = json.loads(done.stdout)["hosts"]
     return {name: (host["outcome"], host["reason"]) for name, host in hosts.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bootorch.core.model import BootDevice
 from bootorch.core.reasons import Reason
 from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.ipmi.messages import Action, Completion
@@ -36,13 +37,14 @@ async def test_power_over_real_packets_and_the_witness_saw_it(start: Start) -> N
     try:
         host = lab.host("dns-01")
         assert (await power.read(host, 3.0)).data["power"] == "off"
-        assert (await power.on(host, 3.0)).ok
+        assert (await power.on(host, BootDevice.NONE, 3.0)).ok
         assert (await power.read(host, 3.0)).data["power"] == "on"
         assert (await power.read(lab.host("web-01"), 3.0)).data["power"] == "off", "every address is another machine"
     finally:
         await power.aclose()
     seen = [r for r in witnessed(lab) if r["host"] == "dns-01" and str(r["command"]).startswith("chassis")]
     assert [(r["command"], r["argument"], r["state"]) for r in seen] == [
+        ("chassis status", "", "off"),
         ("chassis status", "", "off"),
         ("chassis control", "on", "on"),
         ("chassis status", "", "on"),
@@ -59,9 +61,9 @@ async def test_a_dead_bmc_is_silent_and_a_silent_power_on_has_no_effect_once(sta
     try:
         assert (await power.read(lab.host(dead), 1.0)).reason is Reason.BMC_UNREACHABLE
         host = lab.host(silent)
-        assert (await power.on(host, 3.0)).ok
+        assert (await power.on(host, BootDevice.NONE, 3.0)).ok
         assert (await power.read(host, 3.0)).data["power"] == "off"
-        assert (await power.on(host, 3.0)).ok
+        assert (await power.on(host, BootDevice.NONE, 3.0)).ok
         assert (await power.read(host, 3.0)).data["power"] == "on"
     finally:
         await power.aclose()
@@ -87,7 +89,7 @@ async def test_a_wrong_password_reaches_no_machine(start: Start) -> None:
     (lab.directory / site.BMC_PASSWORD).write_text("another one\n")
     power = IpmiPower(SITE, lab)
     try:
-        assert not (await power.on(lab.host("dns-01"), 2.0)).ok
+        assert not (await power.on(lab.host("dns-01"), BootDevice.NONE, 2.0)).ok
     finally:
         await power.aclose()
     assert witnessed(lab) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bootorch.core.model import BootDevice
 from bootorch.core.reasons import Reason
 from bootorch.drivers.bmc_net import BmcTarget, Ended, ask_all
 from bootorch.drivers.console import Consoles, ConsoleSession
@@ -28,7 +29,7 @@ async def watched(lab: RunningLab, name: str, end: bytes) -> bytes:
     try:
         session = await consoles.open(host.bmc, Credentials(b"admin", lab.bmc_password(host)), output)
         assert isinstance(session, ConsoleSession), session
-        while (await power.on(host, 2.0)).reason is Reason.BMC_LOST:
+        while (await power.on(host, BootDevice.NONE, 2.0)).reason is Reason.BMC_LOST:
             pass  # its answer was lost; a second one does nothing to a host that is on
         await asyncio.wait_for(enough.wait(), 20.0)
         if b"login: " in end:
@@ -65,7 +66,7 @@ async def test_a_lab_bmc_tells_why_its_host_did_not_boot(start: Start) -> None:
     host = lab.host(victim.name)
     power = IpmiPower(SITE, lab)
     try:
-        assert (await power.on(host, 5.0)).ok
+        assert (await power.on(host, BootDevice.NONE, 5.0)).ok
     finally:
         await power.aclose()
     await asyncio.sleep(2 * victim.machine.boot_s)

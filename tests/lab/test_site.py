@@ -14,7 +14,7 @@ from bootorch.lab import control, site
 from bootorch.lab.fleet import GROUPS, LabOptions, build
 from bootorch.runtime.load import load_plan
 
-OPTIONS = LabOptions(hosts=60, already_on=1, playbook_fails_once=2, redeploy=True)
+OPTIONS = LabOptions(hosts=60, already_on=1, playbook_fails_once=2, redeploy=True, redfish=True)
 
 
 @pytest.fixture

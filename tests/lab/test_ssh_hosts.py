@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from bootorch.core.model import Host, SshCheck
+from bootorch.core.model import BootDevice, Host, SshCheck
 from bootorch.core.reasons import Reason
 from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.ipmi.messages import Action
@@ -79,7 +79,7 @@ async def test_refused_before_power_and_during_boot_then_up_with_a_true_boot(sta
     async with powered(lab) as power:
         assert (await reach.boot_evidence(host, 2.0)).reason is Reason.UNREACHABLE
         asked = time.monotonic()
-        assert (await power.on(host, 3.0)).ok
+        assert (await power.on(host, BootDevice.NONE, 3.0)).ok
         assert (await reach.boot_evidence(host, 2.0)).reason is Reason.UNREACHABLE
         evidence = await until_up(lab, host)
         assert 0.75 < time.monotonic() - asked < 5.0
@@ -97,7 +97,7 @@ async def test_every_boot_has_a_new_id_the_same_host_key_and_the_same_disk(start
     lab = start()
     host = lab.host("dns-01")
     async with powered(lab) as power:
-        await power.on(host, 3.0)
+        await power.on(host, BootDevice.NONE, 3.0)
         first = await until_up(lab, host)
         async with login(lab, "dns-01") as connection:
             await connection.run("echo kept > on-disk", check=True)
@@ -114,7 +114,7 @@ async def test_a_host_that_never_posts_takes_power_and_nothing_else(start: Start
     host = lab.host(lab.victim(boot_failure=BootFailure.NO_POST).name)
     reach = lab.reach()
     async with powered(lab) as power:
-        await power.on(host, 3.0)
+        await power.on(host, BootDevice.NONE, 3.0)
         await asyncio.sleep(1.2)
         assert (await power.read(host, 3.0)).data["power"] == "on"
         assert (await reach.boot_evidence(host, 2.0)).reason is Reason.UNREACHABLE
@@ -231,7 +231,7 @@ def test_a_power_cut_during_boot_leaves_no_host(start: Start) -> None:
         lab = start(boot_seconds=(0.3, 0.3))
         host = lab.host("dns-01")
         async with powered(lab) as power:
-            await power.on(host, 3.0)
+            await power.on(host, BootDevice.NONE, 3.0)
             await asyncio.sleep(0.1)
             await power._control(host, Action.OFF, 3.0)
             await asyncio.sleep(0.6)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bootorch.ops import estimator
-from bootorch.ops.estimator import HOSTS_LEAST, Estimator
+from bootorch.ops.estimator import HOSTS_LEAST, Estimator, wanted
 from bootorch.ui.forecastview import FORECAST
 
 SAYS = """{"base": {"finishes": true, "unfinished_samples": 0, "whole": {"ready": {"p50_s": 60.0, "p90_s": 120.0,
@@ -38,7 +38,7 @@ def test_the_estimate_is_written_whole_and_told(tmp_path: Path, monkeypatch: pyt
         said.append(words)
         told.set()
 
-    with Estimator(tmp_path, HOSTS_LEAST, tell, every_s=0.01):
+    with Estimator(tmp_path, tell, every_s=0.01):
         assert told.wait(30)
     assert said[0] == "done at about 14:01, at worst 14:02"
     assert (tmp_path / FORECAST).read_text().strip() == SAYS
@@ -48,7 +48,7 @@ def test_the_estimate_is_written_whole_and_told(tmp_path: Path, monkeypatch: pyt
 def test_a_run_that_ends_takes_its_forecast_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = tmp_path / "pid"
     instead(monkeypatch, f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
-    with Estimator(tmp_path, HOSTS_LEAST, every_s=0.01):
+    with Estimator(tmp_path, every_s=0.01):
         while not (pid.exists() and pid.read_text()):
             time.sleep(0.01)
     with pytest.raises(ProcessLookupError):
@@ -64,12 +64,11 @@ def test_what_goes_wrong_is_a_log_line_and_no_estimate(
     tried = threading.Event()
     instead(monkeypatch, code)
     monkeypatch.setattr(estimator._log, "warning", lambda *_, **__: tried.set())
-    with Estimator(tmp_path, HOSTS_LEAST, every_s=0.01):
+    with Estimator(tmp_path, every_s=0.01):
         assert tried.wait(30)
     assert not list(tmp_path.iterdir())
 
 
-def test_small_plans_have_no_estimator(tmp_path: Path) -> None:
-    before = threading.active_count()
-    with Estimator(tmp_path, HOSTS_LEAST - 1, every_s=0.0):
-        assert threading.active_count() == before
+def test_small_plans_have_no_estimator() -> None:
+    assert wanted(HOSTS_LEAST)
+    assert not wanted(HOSTS_LEAST - 1)

@@ -24,7 +24,7 @@ from bootorch.runtime.parameterfile import read_parameters
 from bootorch.sim.parameters import CALM, FIELD
 from bootorch.ui import cli
 from bootorch.ui.forecastpage import page
-from bootorch.ui.forecastview import FORECAST, kept_outlook, lines, outlook, to_json
+from bootorch.ui.forecastview import lines, outlook, to_json
 from bootorch.ui.services import History
 from tests.ops.forecasts import fleet, of_run, until
 from tests.ui.services import WorldServices
@@ -214,14 +214,9 @@ def test_start_is_a_time_of_day_an_instant_or_now() -> None:
 # -- while a run goes on ---------------------------------------------------------------------
 
 
-def test_the_outlook_of_a_run_in_words(tmp_path: Path, found: Forecast, stuck: Forecast) -> None:
+def test_the_outlook_of_a_run_in_words(found: Forecast, stuck: Forecast) -> None:
     assert re.fullmatch(r"done at about 14:\d\d, at worst 14:\d\d", outlook(to_json(found)))
     assert outlook(to_json(stuck)) == "cannot be finished as it stands: budget of feed hall"
     plan = fleet()
     events, cut_s, _ = until(plan, 1)
     assert outlook(to_json(of_run(plan, events, cut_s, samples=2))) == ""  # nobody said when it began
-    assert kept_outlook(tmp_path) == ""
-    (tmp_path / FORECAST).write_text("{")
-    assert kept_outlook(tmp_path) == ""
-    (tmp_path / FORECAST).write_text(json.dumps(to_json(found)))
-    assert kept_outlook(tmp_path).startswith("done at about 14:")

@@ -241,8 +241,7 @@ async def test_ipmi_sim(driver: IpmiPower, ipmi_sim: Endpoint, machine: Path) ->
     reply = await driver.read(server, 10)
     assert reply.data["power"] == "off"
     assert reply.data["suite"] == 3  # it has no 17
-    assert (await driver.boot_device(server, BootDevice.PXE, 10)).ok
-    assert (await driver.on(server, 10)).ok
+    assert (await driver.on(server, BootDevice.PXE, 10)).ok
     assert (await driver.read(server, 10)).data["power"] == "on"
     assert (machine / "log").read_text().splitlines() == ["boot pxe", "power 1"]
 
@@ -260,7 +259,7 @@ async def test_ipmi_sim_has_slots_left_after_many_exchanges(driver: IpmiPower, i
 async def test_ipmi_sim_with_a_wrong_password(ipmi_sim: Endpoint, driver: IpmiPower) -> None:
     await answering(driver, ipmi_sim)
     wrong = IpmiPower(SITE, Secrets("wrong"))
-    assert (await wrong.on(host(ipmi_sim), 10)).reason is Reason.BMC_AUTH_FAILED
+    assert (await wrong.on(host(ipmi_sim), BootDevice.NONE, 10)).reason is Reason.BMC_AUTH_FAILED
     assert (await driver.read(host(ipmi_sim, user="nobody"), 10)).reason in (
         Reason.BMC_AUTH_FAILED,
         Reason.BMC_SILENT_AUTH,
@@ -423,9 +422,9 @@ async def test_fakebmc(driver: IpmiPower, fakebmc: Endpoint) -> None:
     reply = await driver.read(server, 10)
     assert reply.data["power"] == "off"
     assert reply.data["suite"] == 3
-    assert (await driver.on(server, 10)).ok
+    assert (await driver.on(server, BootDevice.DISK, 10)).ok
     assert (await driver.read(server, 10)).data["power"] == "on"
-    assert (await driver.boot_device(server, BootDevice.DISK, 10)).reason in (Reason.OK, Reason.BMC_UNSUPPORTED)
+    assert (await driver.on(server, BootDevice.DISK, 10)).data["sent"] is False
 
 
 @needs_pyghmi
@@ -439,7 +438,7 @@ async def test_fakebmc_is_silent_on_an_unknown_user(driver: IpmiPower, fakebmc: 
 async def test_fakebmc_serial_console(driver: IpmiPower, fresh_fakebmc: Endpoint) -> None:
     """It announces payloads of one byte, offers a console to a host that is on only, and echoes."""
     await answering(driver, fresh_fakebmc)
-    assert (await driver.on(host(fresh_fakebmc), 10)).ok
+    assert (await driver.on(host(fresh_fakebmc), BootDevice.NONE, 10)).ok
     consoles, tail = Consoles(SITE), Tail()
     session = await consoles.open(fresh_fakebmc, CREDENTIALS, tail.feed)
     assert isinstance(session, ConsoleSession), session

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from bootorch.core.events import (
 )
 from bootorch.core.model import Outcome
 from bootorch.core.reasons import Reason
-from bootorch.runtime.journal import Journal, JournalError
+from bootorch.runtime.journal import DamagedJournal, Journal, JournalError
 
 names = st.text(min_size=1, max_size=12)
 moments = st.floats(0, 1e7, allow_nan=False)
@@ -161,13 +162,12 @@ def test_what_is_no_journal_is_refused(tmp_path: Path, content: bytes, said: str
         Journal.create(path, {})
 
 
-def test_a_newer_format_and_a_foreign_event_are_refused(tmp_path: Path) -> None:
+def test_a_newer_format_and_a_foreign_event_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path, {}) as journal:
         journal.append([event(1)])
-    with sqlite3.connect(path) as database:
-        database.execute('INSERT INTO events (body, wall_s, boot_s) VALUES (\'{"e":"future"}\', 0, 0)')
-    database.close()
+        monkeypatch.setattr("bootorch.runtime.journal.encode", lambda _: '{"e":"future"}')
+        journal.append([event(2)])
     with Journal.open(path) as journal, pytest.raises(InvalidInput, match="unknown event") as refused:
         list(journal.events())
     assert "event 2" in refused.value.problems[0].where
@@ -205,16 +205,54 @@ def test_what_is_said_to_a_command_is_committed_with_the_events_that_come_of_it(
         assert list(other.events()) == [lost]
 
 
+def older(path: Path, events: list[Event], *, taken: bool = True) -> None:
+    """A journal as the first version wrote it."""
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.executescript(
+            "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+            "CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, wall_s REAL NOT NULL, "
+            "boot_s REAL NOT NULL);"
+            "CREATE TABLE commands (id INTEGER PRIMARY KEY, body TEXT NOT NULL);"
+            "PRAGMA user_version=1;"
+            + ("CREATE TABLE taken (id INTEGER PRIMARY KEY, body TEXT NOT NULL);" if taken else "")
+        )
+        database.execute("INSERT INTO meta VALUES ('plan', ?)", (zlib.compress(b"name: x"),))
+        rows = [(encode(event), 100.0 + event.t, event.t) for event in events]
+        database.executemany("INSERT INTO events (body, wall_s, boot_s) VALUES (?, ?, ?)", rows)
+    database.close()
+
+
 def test_a_journal_of_an_older_version_is_answered_too(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    Journal.create(path, {}).close()
-    with sqlite3.connect(path) as database:
-        database.execute("DROP TABLE taken")
-    database.close()
+    older(path, [event(1)], taken=False)
     with Journal.open(path) as running:
         ident = running.say({"command": "change"})
+        assert running.format == 1, "another process, perhaps of the older version, may run it"
         running.append([], taken={ident: {"status": "effective", "said": ""}})
         assert running.answer(ident) == {"status": "effective", "said": ""}
+
+
+def test_an_older_journal_is_read_as_it_is_and_gets_its_hashes_with_the_first_append(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    older(path, [event(1), event(2)])
+    before = path.read_bytes()
+    with Journal.open(path, readonly=True) as journal:
+        assert journal.meta("plan") == b"name: x"
+        assert list(journal.events()) == [event(1), event(2)]
+    assert path.read_bytes() == before, "who only reads changes nothing"
+    with Journal.open(path) as journal:
+        journal.append([event(3)])
+        assert journal.format == 2
+    with Journal.open(path, readonly=True) as journal:
+        assert list(journal.events()) == [event(1), event(2), event(3)]
+        assert [row[2] for page in journal.pages() for row in page][:2] == [101.0, 102.0], "stamps are kept"
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE events SET body = replace(body, 'web2', 'web9') WHERE seq = 2")
+    database.close()
+    with Journal.open(path, readonly=True) as journal, pytest.raises(DamagedJournal, match="hash") as damaged:
+        list(journal.events())
+    assert damaged.value.seq == 2
 
 
 def test_some_kinds_of_events_are_found_among_the_others(tmp_path: Path) -> None:
@@ -247,7 +285,7 @@ def test_a_limits_kind_is_a_plain_word_in_the_codec(event: LimitSet) -> None:
 def test_a_journal_that_its_process_does_not_let_go_of_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootorch.runtime.journal._BUSY_MS", 50)
+    monkeypatch.setattr("bootorch.runtime.journalfile.BUSY_MS", 50)
     path = tmp_path / "journal.sqlite"
     with Journal.create(path, {}) as running, Journal.open(path) as other:
         running._db.execute("BEGIN IMMEDIATE")  # a commit that does not come to its end

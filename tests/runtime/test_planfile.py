@@ -30,11 +30,13 @@ from bootorch.core.model import (
     HttpCheck,
     Meter,
     Quorum,
+    RedfishMeter,
     Requirement,
     SecondBoot,
     SshCheck,
     TcpCheck,
 )
+from bootorch.core.secret import SecretKind, SecretRef
 from bootorch.core.spec import BreakSpec, ControlSpec, GroupNeed, SupplySpec, SwitchSpec
 from bootorch.core.units import seconds, watts
 from bootorch.runtime.planfile import missing_files, parse_hosts, parse_plan, plan_schema, read_plan, with_names
@@ -204,6 +206,18 @@ def test_the_smallest_plan() -> None:
         ("groups:", "limits: {feeds: {f: {failover: false}}}\ngroups:", 5, "limits.feeds.f: limits nothing", ""),
         ("groups:", "limits: {feeds: {f: {meter: {command: []}}}}\ngroups:", 5, "meter.command is empty", "name at"),
         ("groups:", "limits: {feeds: {f: {meter: {command: cat}}}}\ngroups:", 5, "command must be a list", "[one"),
+        ("groups:", "limits: {feeds: {f: {meter: {}}}}\ngroups:", 5, "needs a command or a redfish URL", ""),
+        ("groups:", "limits: {feeds: {f: {meter: {command: [x], redfish: y}}}}\ngroups:", 5, "one of them", ""),
+        ("groups:", "limits: {feeds: {f: {meter: {command: [x], user: u}}}}\ngroups:", 5, "belong to redfish", ""),
+        ("groups:", "limits: {feeds: {f: {meter: {redfish: x, user: u}}}}\ngroups:", 5, "needs user, and pass", ""),
+        ("groups:", "limits: {feeds: {f: {meter: {redfish: x, credential: c}}}}\ngroups:", 5, "needs user", ""),
+        (
+            "groups:",
+            "limits: {feeds: {f: {meter: {redfish: x, user: u, credential: c, tls: none}}}}\ngroups:",
+            5,
+            "tls: write sha256:FINGERPRINT",
+            "",
+        ),
         ("groups:", "limits: {supplies: {c: {fact: x, draw: watts}}}\ngroups:", 5, "budgets is missing", ""),
         ("groups:", "limits: {supplies: {c: {fact: x, draw: 0, budgets: {a: {budget: 1}}}}}\ngroups:", 5, "c.draw", ""),
         ("groups:", "limits: {supplies: {c: {fact: x, draw: 1, budgets: {a: {}}}}}\ngroups:", 5, "limits nothing", ""),
@@ -380,6 +394,10 @@ limits:
     hall-b/row-1: {budget_amps: 32, volts: 120}
     hall-c: {dark: true}
     hall-d: {meter: {command: [snmp-watts, pdu-4], every: 10s}}
+    hall-e:
+      meter:
+        {redfish: "https://10.20.0.9/redfish/v1/X", user: me, password_file: pw, tls: "ca:pdu.pem", server_name: pdu}
+    hall-f: {meter: {redfish: "https://10.20.0.9/redfish/v1/Y", user: me, credential: pdu}}
   supplies:
     cooling:
       fact: crac
@@ -414,6 +432,18 @@ groups:
 """
 
 
+PDU = "https://10.20.0.9/redfish/v1"
+FILE, CREDENTIAL = SecretRef(SecretKind.FILE, "pw"), SecretRef(SecretKind.CREDENTIAL, "pdu")
+
+
+def test_an_authority_that_is_not_there_is_told_with_its_line(tmp_path: Path) -> None:
+    spec = parse_plan(SCHEDULE, tmp_path)
+    (problem,) = missing_files(spec)
+    assert (problem.message, problem.where) == ("there is no file pdu.pem", "plan.yml:13")
+    (tmp_path / "pdu.pem").write_text("")
+    assert missing_files(spec) == []
+
+
 def test_the_schedule_of_a_plan() -> None:
     spec = parse_plan(SCHEDULE, Path("/site/plans"))
     assert spec.limits.feeds == {
@@ -421,6 +451,8 @@ def test_the_schedule_of_a_plan() -> None:
         "hall-b/row-1": FeedLimit(3840),
         "hall-c": FeedLimit(dark=True),
         "hall-d": FeedLimit(meter=Meter(("snmp-watts", "pdu-4"), 10)),
+        "hall-e": FeedLimit(meter=Meter((), 30, RedfishMeter(f"{PDU}/X", "me", FILE, "ca:pdu.pem", "pdu"))),
+        "hall-f": FeedLimit(meter=Meter((), 30, RedfishMeter(f"{PDU}/Y", "me", CREDENTIAL))),
         "cooling:crac-1": FeedLimit(200e3, 20e3),
         "cooling:crac-1/zone-2": FeedLimit(50e3),
         "licences:x": FeedLimit(100),

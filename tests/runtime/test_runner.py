@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,14 @@ from bootorch.core.reasons import Reason
 from bootorch.core.recovery import replay
 from bootorch.core.state import State
 from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
+from bootorch.drivers.redfish import RedfishDraw
 from bootorch.runtime.executor import Drivers, Executor
 from bootorch.runtime.journal import Journal, JournalError
+from bootorch.runtime.keeper import Keeper
 from bootorch.runtime.runner import Runner
 from bootorch.sim.machine import BootFailure, Machine, MachineSpec
+from tests.drivers.redfish_servers import SITE, Tls, served
+from tests.drivers.redfish_servers import Secrets as RedfishSecrets
 from tests.plans import group, make_plan
 
 QUICK = Deadlines(bmc=5, power=4, boot=5, ready=5, redeploy=5, verify=5)
@@ -76,16 +81,13 @@ class Fleet:
         await asyncio.sleep(self.slow_s)
         return Reply(Reason.OK, data={"power": "on" if self.machines[host.name].is_on(self.now) else "off"})
 
-    async def on(self, host: Host, timeout_s: float) -> Reply:
+    async def on(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
         self.calls.append(("on", host.name))
         self.machines[host.name].power_on(self.now)
         return Reply(Reason.OK)
 
     async def cycle(self, host: Host, timeout_s: float) -> Reply:
         raise AssertionError("nothing may be cycled here")
-
-    async def boot_device(self, host: Host, device: BootDevice, timeout_s: float) -> Reply:
-        raise AssertionError("no boot device was asked for")
 
     async def meter(self, host: Host, timeout_s: float) -> Reply:
         self.calls.append(("meter", host.name))
@@ -145,12 +147,21 @@ def prepare(tmp_path: Path, plan: Plan, *, stay: bool = False) -> tuple[Engine, 
     first = RunStarted(0.0, "run", plan.name, plan.digest, len(plan.hosts), 1, "", "test")
     engine.apply(first)
     journal.append([first])
+    return engine, journal, fleet, follow(engine, journal, fleet, seen, [first], stay=stay), seen
+
+
+def follow(
+    engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event], *, stay: bool = False
+) -> Runner:
+    """A runner of what the journal has so far."""
     start = time.monotonic()
-    executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
-    runner = Runner(
-        engine, journal, executor, seen, lambda: time.monotonic() - start, wait_gates=False, stay=stay, by="test"
-    )  # fmt: skip
-    return engine, journal, fleet, runner, seen
+    executor = Executor(engine.plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
+    keeper = Keeper(engine.state, past)
+
+    def clock() -> float:
+        return time.monotonic() - start
+
+    return Runner(engine, journal, executor, seen, clock, keeper, wait_gates=False, stay=stay, by="test")
 
 
 async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) -> None:
@@ -159,11 +170,11 @@ async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) ->
     at_call: list[bool] = []
     switch_on = fleet.on
 
-    async def on(host: Host, timeout_s: float) -> Reply:
+    async def on(host: Host, device: BootDevice, timeout_s: float) -> Reply:
         with Journal.open(journal.path, readonly=True) as other:
             intents = [e for e in other.events() if isinstance(e, Intent) and e.kind is Kind.POWER_ON]
         at_call.append(any(intent.target == host.name for intent in intents))
-        return await switch_on(host, timeout_s)
+        return await switch_on(host, device, timeout_s)
 
     fleet.on = on  # type: ignore[method-assign]
     assert await runner.run() == "done"
@@ -422,13 +433,14 @@ async def test_a_feed_that_is_lost_under_way_gets_nothing_more_until_it_returns(
 async def test_what_was_said_before_counts_when_a_run_goes_on(tmp_path: Path) -> None:
     """A resumed process knows the limits of the one before: the same word again changes nothing."""
     plan = two_rows()
-    engine, journal, _, runner, _ = prepare(tmp_path, plan)
-    first: list[Event] = [*journal.events(), LimitSet(0.0, "feed", "hall", 5000.0, by="kim")]
-    engine.apply(first[-1])
-    journal.append(first[-1:])
+    engine, journal, fleet, _, seen = prepare(tmp_path, plan)
+    said = LimitSet(0.0, "feed", "hall", 5000.0, by="kim")
+    engine.apply(said)
+    journal.append([said])
+    runner = follow(engine, journal, fleet, seen, [*journal.events()])
     with Journal.open(journal.path) as other:
         ident = other.say(change(LimitSet(0.0, "feed", "hall", 5000.0, by="lee")))
-        assert await runner.run(first) == "done"
+        assert await runner.run() == "done"
         assert other.answer(ident) == {"status": "already", "said": "feed hall has 5 kW already"}
     journal.close()
 
@@ -443,3 +455,24 @@ async def test_the_meters_are_asked_through_the_executor(tmp_path: Path) -> None
     assert (of_feed.reason, of_feed.data) == (Reason.OK, {"watts": 1500.0})
     of_host = await executor.perform(Intent(0.0, 2, Kind.METER, "web1", args=args))
     assert (of_host.reason, of_host.data) == (Reason.OK, {"watts": 8.0})
+
+
+async def test_what_is_measured_by_redfish_is_asked_of_the_driver_for_it(tmp_path: Path) -> None:
+    tls = Tls.made(tmp_path / "bmc.pem")
+    async with served(tls) as bmc:
+        feeds = {"hall": FeedLimit(9000.0, meter=Meter((), 30.0, bmc.meter(tls)))}
+        made = make_plan({"web": (2, group(deadlines=QUICK))}, Limits(feeds=feeds, measure=True))
+        by_redfish = replace(made.hosts["web1"], bmc=bmc.host(tls).bmc, bmc_user="admin", facts=bmc.host(tls).facts)
+        plan = replace(made, hosts={**made.hosts, "web1": by_redfish})
+        fleet, secrets = Fleet(plan), RedfishSecrets()
+        redfish = RedfishDraw(SITE, secrets, secrets, tmp_path)
+        executor = Executor(plan, Drivers({"ipmi": fleet}, fleet, fleet, redfish), "run")
+        args = {"timeout_s": 10.0}
+        found = [
+            await executor.perform(Intent(0.0, number, kind, target, args=args))
+            for number, (kind, target) in enumerate(
+                [(Kind.FEED_METER, "hall"), (Kind.METER, "web1"), (Kind.METER, "web2")]
+            )
+        ]
+        assert [result.data["watts"] for result in found] == [212.5, 212.5, 8.0]
+        assert fleet.calls == [("meter", "web2")]

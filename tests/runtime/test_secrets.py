@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from bootorch.core.errors import InvalidInput
-from bootorch.core.model import Endpoint, Environment, Group, Host, Limits, Site
+from bootorch.core.model import (
+    Endpoint,
+    Environment,
+    FeedLimit,
+    Group,
+    Host,
+    Limits,
+    Meter,
+    RedfishMeter,
+    Site,
+)
 from bootorch.core.plan import Plan
 from bootorch.core.secret import Secret, SecretKind, SecretRef
 from bootorch.drivers.protocols import SecretStore
@@ -130,6 +140,32 @@ def test_faults_are_folded_by_cause(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         Secrets(credentials=tmp_path).require(plan(*hosts))
     assert caught.value.exit_code == 2
+
+
+def test_passwords_of_meters_are_told_with_the_others_and_may_be_longer_than_ipmis(tmp_path: Path) -> None:
+    def meter(kind: SecretKind, value: str) -> FeedLimit:
+        return FeedLimit(meter=Meter((), 30, RedfishMeter("https://127.0.0.9/x", "me", SecretRef(kind, value))))
+
+    feeds = {"a": meter(SecretKind.FILE, "pdu"), "b": meter(SecretKind.CREDENTIAL, "pdu"), "c": FeedLimit(9.0)}
+    metered = replace(plan(), limits=Limits(feeds=feeds))
+    secrets = Secrets(base_dir=tmp_path, credentials=tmp_path / "credentials")
+    missing, unset = secrets.check(metered)
+    assert (missing.message, missing.where) == (
+        "feed a: there is no such password file of a meter", str(tmp_path / "pdu"),
+    )  # fmt: skip
+    assert unset.message == "feed b: no password"
+    assert "LoadCredential" in unset.remedy
+    (tmp_path / "credentials").mkdir()
+    for path in (tmp_path / "pdu", tmp_path / "credentials" / "pdu"):
+        private(path, (MARK * 3 + "\n").encode())
+    again = Secrets(base_dir=tmp_path, credentials=tmp_path / "credentials")
+    assert again.check(metered) == []
+    for feed in ("a", "b"):
+        found = feeds[feed].meter
+        assert found is not None
+        assert found.redfish is not None
+        assert again.meter_password(found.redfish) == Secret(MARK * 3)
+    assert MARK not in repr(vars(again))
 
 
 def test_a_wrong_vault_password_is_one_clear_fault(tmp_path: Path) -> None:

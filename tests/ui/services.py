@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from bootorch.core.model import Environment
 from bootorch.core.plan import Plan
 from bootorch.core.state import State
 from bootorch.core.words import Order
+from bootorch.runtime.keeper import Keeper
 from bootorch.ui.services import (
     Answered,
     History,
@@ -24,6 +26,7 @@ from bootorch.ui.services import (
     ResumeRequest,
     RunRequest,
     RunResult,
+    Status,
 )
 from tests.ui.world import World
 
@@ -88,10 +91,24 @@ class WorldServices:
         code = Exit.STOPPED if None in outcomes else Exit.OK if outcomes <= {"ready", "adopted"} else Exit.INCOMPLETE
         return RunResult(code, state, events, run_dir)
 
+    def status(self, target: Path) -> Status:
+        history = self.history(target)
+        state = State(self._plan)
+        keeper = Keeper(state)
+        for event in history.events:
+            state.fold(event)
+            keeper.tell([event])
+            keeper.changes.fold(event)
+        document = json.loads(keeper.due(0.0, last=True) or "")
+        return Status(document, history.run_dir, history.running, len(history.events), 0, 1_700_000_000.0)
+
     def history(self, target: Path) -> History:
         if self.latest is None:
             raise InvalidInput(Problem("no run is there", str(target), "name a run's directory or its plan"))
         return self.latest
+
+    def journal(self, target: Path) -> Path:
+        return target
 
     def living(self, target: Path) -> Path | None:
         return self.directory / self.going_on[0] if self.going_on else None

@@ -112,7 +112,7 @@ def test_the_summary_names_them_and_stays_quiet_without(changed: tuple[list[Even
     world = demo_world()
     assert "changed under way" not in summary.lines(Report.of(world.plan, world.run())).plain()
     quiet = Lines()
-    standing.changes(Report.of(world.plan, ()), quiet)
+    standing.changes(standing.of(Report.of(world.plan, ())), quiet)
     assert quiet.plain() == ""
 
 

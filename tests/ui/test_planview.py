@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from bootorch.core.model import Breaker, FeedLimit, First, Gate, Limits, Meter, Requirement
+from bootorch.core.model import Breaker, FeedLimit, First, Gate, Limits, Meter, RedfishMeter, Requirement
 from bootorch.core.partial import with_dark
 from bootorch.core.plan import Plan
+from bootorch.core.secret import SecretKind, SecretRef
 from bootorch.ui import planview
 from bootorch.ui.services import PlanView
 from tests.plans import group, make_plan
 
+PDU = "https://10.20.0.9/redfish/v1/PowerEquipment/RackPDUs/1"
 LIMITS = Limits(
     feeds={
         "hall": FeedLimit(90_000, 6_000, inrush_amps=400, failover=False, meter=Meter(("snmp-watts", "pdu"))),
+        "row": FeedLimit(meter=Meter((), 30, RedfishMeter(PDU, "me", SecretRef(SecretKind.FILE, "pw")))),
         "cooling:crac-1": FeedLimit(200_000, 2.5),
     },
     slots={"rack": 8, "image_server": 200},
@@ -56,6 +59,7 @@ def test_the_schedule_is_shown() -> None:
         "queue asks: Which is newest?",
         "feed hall at most 90.0 kW, 6.0 kW more a minute, at most 400 A of inrush, no headroom for failover, "
         "measured by snmp-watts",
+        f"feed row measured by {PDU}",
         "supply cooling:crac-1 at most 200,000, 2.5 more a minute",
         "slots rack 8 hosts of one rack boot at the same time",
         "slots image_server 200, down to 12 on overload",
@@ -80,6 +84,7 @@ def test_the_schedule_as_json() -> None:
     assert document["groups"]["db"]["first"] == {"candidates": ["db2", "db1"], "ask": ""}
     assert document["limits"]["supplies"] == {"cooling:crac-1": {"budget": 200_000, "ramp_per_min": 2.5}}
     assert document["limits"]["feeds"]["hall"]["meter"] == ["snmp-watts", "pdu"]
+    assert document["limits"]["feeds"]["row"]["meter"] == PDU
     assert document["limits"]["adaptive"] == {"image_server": 12}
     assert document["gates"]["settle"]["wait_s"] == 1200
     assert document["partial"] is None

@@ -9,7 +9,7 @@ import pytest
 
 from bootorch.core.events import Event, decode
 from bootorch.core.state import State
-from bootorch.ui.live import LiveProgress, Tally
+from bootorch.ui.live import LiveProgress
 from bootorch.ui.news import held_back
 from bootorch.ui.progress import Both, EventStream, PlainProgress
 from tests.ui.example import demo_plan, demo_world
@@ -96,20 +96,6 @@ def test_the_stream_can_be_read_back(demo: tuple[World, list[Event]]) -> None:
     play(world, events, EventStream(stream))
     read = [decode(line) for line in stream.getvalue().splitlines()]
     assert [(type(a), a.t) for a in read] == [(type(b), b.t) for b in events]
-
-
-def test_the_tally_agrees_with_a_count(demo: tuple[World, list[Event]]) -> None:
-    world, events = demo
-    state = State(world.plan)
-    tally = Tally(state)
-    for event in events[:3000]:
-        state.fold(event)
-        tally.tell(event, state)
-    assert _present(tally) == _present(Tally(state))
-
-
-def _present(tally: Tally) -> dict[str, dict[str, int]]:
-    return {group: {place: n for place, n in counts.items() if n} for group, counts in tally.counts.items()}
 
 
 class Terminal(io.StringIO):

@@ -130,7 +130,7 @@ class World:
         self._apply(self.engine.answer(intent, now, reason, detail, data, verdicts), events)
 
     def _one(self, machine: Machine, intent: Intent, now: float) -> tuple[Reason, str, dict[str, Scalar]]:
-        if intent.kind in (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE):
+        if intent.kind in (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE):
             if not machine.bmc_up(now):
                 return Reason.BMC_UNREACHABLE, f"no answer from {self.plan.hosts[intent.target].bmc}", {}
             if intent.kind is Kind.POWER_ON:
