@@ -36,7 +36,6 @@ from bootorch.core.events import (
 from bootorch.core.limits import OFF, PEAK, STEADY
 from bootorch.core.model import (
     Attempts,
-    BootDevice,
     Breaker,
     FeedLimit,
     Limits,
@@ -250,14 +249,19 @@ def test_a_quarantine_in_the_middle_of_a_power_on_lets_it_end_and_keeps_its_watt
 
 
 def test_a_host_that_was_never_switched_on_gives_its_watts_back_when_it_is_quarantined() -> None:
-    plan = make_plan({"g": (1, group(boot_device=BootDevice.DISK))}, Limits(feeds={"hall": FeedLimit(5000.0)}))
-    world = World(Engine(plan))
-    world.run(until=0.15)
-    assert world.engine.state.hosts["g1"].reserved
-    say(world, Quarantined(0.0, ("g1",), "g1", "kim"))
+    limits = Limits(feeds={"hall": FeedLimit(50_000.0)}, slots={"bmc_per_subnet": 1})
+    world = World(Engine(make_plan({"g": (4, group())}, limits)))
+    hosts = world.engine.state.hosts
+    admitted: list[str] = []
+    while not admitted:
+        world.run(until=world.now + 0.05)
+        admitted = [name for name, host in hosts.items() if host.reserved and host.on_t is None and not host.inflight]
+        assert world.now < 10.0
+    name = admitted[0]
+    say(world, Quarantined(0.0, (name,), name, "kim"))
     assert world.run() == "done"
-    assert world.count("g1", Kind.POWER_ON) == 0
-    assert world.engine.state.hosts["g1"].draw.level == OFF
+    assert world.count(name, Kind.POWER_ON) == 0
+    assert hosts[name].draw.level == OFF
 
 
 def test_a_ready_host_that_is_quarantined_is_missed_by_who_has_not_begun() -> None:
