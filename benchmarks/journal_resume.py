@@ -19,9 +19,9 @@ import threading
 import time
 from pathlib import Path
 
-from journal_status import WALL, write
+from journal_status import write
 
-from bootorch.core.events import RunResumed
+from bootorch.core.events import GateOpened
 from bootorch.runtime import checkpoint
 from bootorch.runtime.journal import Journal
 from bootorch.runtime.load import load_from_parts
@@ -34,7 +34,7 @@ def commits(path: Path, stop: threading.Event, longest: list[float]) -> None:
     with Journal.open(path) as journal:
         while not stop.wait(BEAT_S):
             began = time.perf_counter()
-            journal.append([RunResumed(0.0, 0.0, WALL, "benchmark")])
+            journal.append([GateOpened(0.0, "benchmark", "nobody")])
             longest.append(time.perf_counter() - began)
 
 

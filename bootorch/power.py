@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from bootorch.core.reasons import Reason
@@ -41,6 +42,12 @@ class Power:
         from bootorch.ops import powerverbs
 
         order = powerverbs.order(request)
+        with _alone(request, targets):
+            self._perform(order, request, targets, limits, ended)
+
+    def _perform(
+        self, order: Order, request: Request, targets: Sequence[Target], limits: Limits, ended: Callable[[Row], None]
+    ) -> None:
         if request.wait:
             waiting = _Waiting(request.verb, limits.timeout_s, ended)
             try:
@@ -58,6 +65,24 @@ class Power:
         end, open_s = converse(request, target, limits.timeout_s)
         state = "console closed" if end.reason is Reason.OK else ""
         return Row(target.name, state, end.reason, "" if state else end.detail, 1, open_s)
+
+
+def _alone(request: Request, targets: Sequence[Target]) -> AbstractContextManager[None]:
+    """No run drives these hosts meanwhile, unless the operator said that it does not matter."""
+    if not request.acts or request.despite_run:
+        return nullcontext()
+    import os
+    import pwd
+
+    from bootorch.runtime import sitelock
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = f"uid {os.getuid()}"
+    since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    owner = sitelock.Owner(f"bootorch power {request.verb}", os.getpid(), user, since)
+    return sitelock.driving(owner, {sitelock.endpoint(target.address, target.port): target.name for target in targets})
 
 
 def _ask(

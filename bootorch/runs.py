@@ -7,8 +7,8 @@ so that ``bootorch --help`` does not wait for what it does not use.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,14 +40,17 @@ if TYPE_CHECKING:
     from bootorch.runtime.executor import Drivers
     from bootorch.runtime.journal import Journal, Moment
     from bootorch.runtime.keeper import Keeper
+    from bootorch.runtime.lease import Holder, Lease
     from bootorch.runtime.load import LoadedPlan
+    from bootorch.runtime.mirror import Mirror
     from bootorch.runtime.secrets import Secrets
 
 FINISHED = ("done", "aborted")  # verdicts after which only a retry goes on
 ANSWER_S = 3.0  # how long a command waits for the running process, which looks for words four times a second
 
 # What a journal keeps besides its events: enough to load the same plan on another machine.
-_PLAN, _PLAN_PATH, _SNAPSHOT, _MACHINE_BOOT = "plan", "plan_path", "snapshot", "machine_boot"
+_PLAN, _PLAN_PATH, _SNAPSHOT = "plan", "plan_path", "snapshot"
+_MACHINE_BOOT = "machine_boot"  # where there was no lease yet to tell it
 _PARAMETERS = "parameters"  # only where the plan names a file of them
 
 
@@ -105,10 +108,11 @@ class Runs:
 
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, RunStarted
-        from bootorch.runtime.journal import Journal, machine_boot_id
+        from bootorch.runtime.journal import Journal
         from bootorch.runtime.keeper import Keeper
+        from bootorch.runtime.lease import driving
         from bootorch.runtime.planfile import read_plan
-        from bootorch.runtime.rundir import JOURNAL, held, new_run_dir, runs_dir
+        from bootorch.runtime.rundir import JOURNAL, discard_empty, new_run_dir
 
         spec, _ = read_plan(request.load.plan)
         loaded = _load(request.load, require_snapshot=spec.environment is Environment.PRODUCTION)
@@ -117,26 +121,26 @@ class Runs:
         _confirmed(plan, request.confirm)
         _check_gates(plan, request.approve)
         dark = _dark(loaded, request)
+        _check_mirror(request.mirror)
         _check_ansible(plan)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
-            # The plan's lock first: two runs of one plan, each with a journal of its own, would drive the same fleet.
-            runs = runs_dir(request.load.plan)
-            runs.mkdir(mode=0o700, exist_ok=True)
-            stack.enter_context(held(runs / f".{plan.name}.lock", f"plan {plan.name}"))
+            directory = new_run_dir(request.load.plan, plan.name, request.run_dir)
+            stack.callback(discard_empty, directory)
+            # By their BMCs: another plan, or another directory, may have the same hosts.
+            stack.enter_context(_site(plan, directory, request.by))
             if not request.new:
                 _check_unfinished(request.load.plan, plan.name)
-            directory = new_run_dir(request.load.plan, plan.name, request.run_dir)
-            stack.enter_context(held(directory, f"run {directory.name}"))
             meta = {
                 _PLAN: loaded.plan_text.encode(),
                 _PLAN_PATH: str(request.load.plan.absolute()).encode(),
                 _SNAPSHOT: loaded.snapshot.content,
-                _MACHINE_BOOT: machine_boot_id().encode(),
             }
             if loaded.parameters_text:
                 meta[_PARAMETERS] = loaded.parameters_text.encode()
             journal = stack.enter_context(Journal.create(directory / JOURNAL, meta))
+            lease, _ = stack.enter_context(driving(journal, request.by, _wall(), take_over=False, waits=_waits))
+            mirror = _mirror(journal, request.mirror, lease)
             engine = Engine(plan)
             started = RunStarted(
                 0.0,
@@ -158,19 +162,19 @@ class Runs:
             for event in first:
                 engine.apply(event)
             keeper = Keeper(engine.state, first)
-            journal.append(first, status=keeper.due(0.0))
-            return self._drive(
-                engine, journal, loaded, first, observer, request, request.load.vault_password_file, keeper
-            )
+            journal.append(first, status=keeper.due(0.0), guard=lease.renew)
+            vault = request.load.vault_password_file
+            return self._drive(engine, journal, lease, mirror, loaded, first, observer, request, vault, keeper)
 
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
         from bootorch.core.changes import FOLDED
         from bootorch.core.engine import Engine
         from bootorch.core.events import GateOpened, Lifted, Retried
         from bootorch.core.recovery import resume
+        from bootorch.drivers.redeploy import end_leftovers
         from bootorch.runtime.checkpoint import recover
         from bootorch.runtime.journal import Journal, Moment
-        from bootorch.runtime.rundir import held
+        from bootorch.runtime.lease import driving
 
         path = _journal(request.target, unfinished=True)
         with ExitStack() as stack:
@@ -179,12 +183,13 @@ class Runs:
             plan = loaded.plan
             _confirmed(plan, request.confirm)
             _check_gates(plan, request.approve)
-            plan_path = Path(journal.meta(_PLAN_PATH).decode())
-            stack.enter_context(held(path.parent, f"run {path.parent.name}"))
-            if (lock := plan_path.parent / "runs").is_dir():
-                stack.enter_context(held(lock / f".{plan.name}.lock", f"plan {plan.name}"))
             _check_ansible(plan)
             _secrets(loaded, request.vault_password_file).require(plan)
+            stack.enter_context(_site(plan, path.parent, request.by))
+            lease, taken_from = stack.enter_context(
+                driving(journal, request.by, _wall(), take_over=request.take_over, waits=_waits)
+            )
+            end_leftovers(path.parent)
             _same_plan(plan, journal)
             state = recover(journal, plan).state
             said = _events_of(request.orders, loaded, journal.events(*FOLDED), state)
@@ -193,10 +198,21 @@ class Runs:
                 remedy = f"bootorch report {where}; bootorch resume {where} --set retry tries again what failed"
                 ended = "was aborted" if state.ended == "aborted" else "has ended, nothing is left to resume"
                 raise InvalidInput(Problem(f"the run {ended}", str(where), remedy))
+            mirror = _mirror(journal, request.mirror, lease)
             engine = Engine(plan, state)
             journal.forget_commands()
-            gap_s = _gap_s(journal, Moment.now())
-            first = resume(engine, state.t, gap_s, _wall(), request.by, reset_breakers=request.reset_breakers)
+            gap_s, told_by = _gap_s(journal, lease.before, Moment.now())
+            first = resume(
+                engine,
+                state.t,
+                gap_s,
+                _wall(),
+                request.by,
+                reset_breakers=request.reset_breakers,
+                told_by=told_by,
+                taken_from=taken_from,
+                why=request.why,
+            )
             for gate, person in request.approve.items():
                 opened = GateOpened(state.t, gate, person)
                 engine.apply(opened)
@@ -205,13 +221,16 @@ class Runs:
                 engine.apply(change)
             first += said
             keeper = _keeper(engine, journal, first)
-            journal.append(first, status=keeper.due(state.t))
-            return self._drive(engine, journal, loaded, first, observer, request, request.vault_password_file, keeper)
+            journal.append(first, status=keeper.due(state.t), guard=lease.renew)
+            vault = request.vault_password_file
+            return self._drive(engine, journal, lease, mirror, loaded, first, observer, request, vault, keeper)
 
     def _drive(
         self,
         engine: Engine,
         journal: Journal,
+        lease: Lease,
+        mirror: Mirror | None,
         loaded: LoadedPlan,
         first: Sequence[Event],
         observer: Observer,
@@ -225,30 +244,32 @@ class Runs:
         from bootorch.core.events import RunEnded
         from bootorch.ops.checkpointer import Checkpointer
         from bootorch.ops.estimator import Estimator, wanted
+        from bootorch.runtime.awake import AwakeClock
         from bootorch.runtime.executor import Executor
+        from bootorch.runtime.journal import JournalError
         from bootorch.runtime.runner import Runner
 
-        base_t = engine.state.t
-        start_s = time.monotonic()
-
-        def clock() -> float:
-            # Milliseconds: finer is noise in a journal that people read.
-            return round(base_t + time.monotonic() - start_s, 3)
+        clock = AwakeClock(engine.state.t)
 
         async def drive() -> str:
-            drivers = _drivers(loaded, journal.path.parent, vault_password_file)
+            drivers = _drivers(loaded, journal.path.parent, vault_password_file, lease.holds)
             try:
-                executor = Executor(loaded.plan, drivers, engine.state.run_id, engine.state.booting())
+                booting = engine.state.booting()
+                executor = Executor(loaded.plan, drivers, engine.state.run_id, booting, lease.holds)
+                news = {} if mirror is None else {"news": mirror.news}
+                gates, by = request.wait_gates, request.by
                 runner = Runner(
                     engine,
                     journal,
                     executor,
                     observer,
                     clock,
+                    lease,
                     keeper,
-                    wait_gates=request.wait_gates,
+                    wait_gates=gates,
                     stay=request.stay,
-                    by=request.by,
+                    by=by,
+                    **news,
                 )
                 return await runner.run(first)
             finally:
@@ -260,22 +281,28 @@ class Runs:
                 observer.on_outlook(outlook)
 
         with ExitStack() as beside:
+            if mirror is not None:
+                beside.enter_context(mirror)
             if request.forecast and wanted(len(loaded.plan.hosts)):
                 beside.enter_context(Estimator(journal.path.parent, tell, request.parameters))
             beside.enter_context(Checkpointer(journal.path))
             # Plan and state live as long as the run: looking through them for garbage costs 100 ms at 32,000 hosts.
             gc.freeze()
-            verdict = asyncio.run(drive())
+            try:
+                verdict = asyncio.run(drive())
+                if verdict != "interrupted":
+                    end = RunEnded(clock(), verdict, _wall())
+                    engine.apply(end)
+                    keeper.tell([end])
+                    journal.append([end], status=keeper.due(end.t, last=True), guard=lease.renew)
+                    observer.on_events([end], engine.state)
+            except JournalError as error:
+                raise (error if mirror is None else mirror.instead(error)) from error
             gc.unfreeze()
-        if verdict != "interrupted":
-            end = RunEnded(clock(), verdict, _wall())
-            engine.apply(end)
-            keeper.tell([end])
-            journal.append([end], status=keeper.due(end.t, last=True))
-            observer.on_events([end], engine.state)
         events = list(journal.events())
         code = Exit.INTERRUPTED if verdict == "interrupted" else _exit_code(engine.state)
-        return RunResult(code, engine.state, events, journal.path.parent)
+        words = "" if mirror is None else mirror.lag().words()
+        return RunResult(code, engine.state, events, journal.path.parent, mirror=words)
 
     # -- records and words --------------------------------------------------------------
 
@@ -524,6 +551,21 @@ def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
         )
 
 
+def _check_mirror(directory: Path | None) -> None:
+    if directory is not None:
+        from bootorch.runtime.mirror import check_directory
+
+        check_directory(directory)
+
+
+def _mirror(journal: Journal, directory: Path | None, lease: Lease) -> Mirror | None:
+    if directory is None:
+        return None
+    from bootorch.runtime.mirror import Mirror
+
+    return Mirror(journal, directory, lease.holds)
+
+
 def _check_ansible(plan: Plan) -> None:
     from importlib.util import find_spec
 
@@ -564,7 +606,7 @@ def _secrets(loaded: LoadedPlan, vault_password_file: Path | None) -> Secrets:
     return Secrets(find_vault_password_file(vault_password_file), Path(loaded.spec.directory))
 
 
-def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None) -> Drivers:
+def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None, holds: Callable[[], bool]) -> Drivers:
     from bootorch.drivers.boot_consoles import MOST_WATCHED
     from bootorch.drivers.power_ipmi import IpmiPower
     from bootorch.drivers.reach import Reach
@@ -582,10 +624,11 @@ def _drivers(loaded: LoadedPlan, run_dir: Path, vault_password_file: Path | None
         run_dir,
         known_hosts,
         find_vault_password_file(vault_password_file),
+        holds,
     )
     consoles = loaded.plan.limits.slots.get("consoles", MOST_WATCHED)
     secrets, directory = _secrets(loaded, vault_password_file), Path(loaded.spec.directory)
-    power = IpmiPower(site, secrets, consoles=consoles)
+    power = IpmiPower(site, secrets, consoles=consoles, holds=holds)
     redfish = RedfishDraw(site, secrets, secrets, directory)
     return Drivers({"ipmi": power}, Reach(site, known_hosts), redeploy, redfish)
 
@@ -594,17 +637,44 @@ def _wall() -> str:
     return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
 
 
-def _gap_s(journal: Journal, now: Moment) -> float:
-    """Real time since the journal's last line. Within one boot of this machine the boot clock knows; the wall clock
-    may have been wrong after the blackout and is asked only when the machine was restarted or is another one."""
+def _site(plan: Plan, run_dir: Path, by: str) -> AbstractContextManager[None]:
+    """Nobody else on this machine drives a host of the plan meanwhile. The whole plan, also with --limit: its scope may
+    grow under way, and its feeds are one."""
+    import os
+
+    from bootorch.runtime import sitelock
+
+    where, ident = str(run_dir.absolute()), sitelock.identity(run_dir)
+    owner = sitelock.Owner(f"run {run_dir.name}", os.getpid(), by, _wall(), where, ident)
+    bmcs = {sitelock.endpoint(host.bmc.address, host.bmc.port): name for name, host in plan.hosts.items()}
+    return sitelock.driving(owner, bmcs)
+
+
+def _waits(who: str) -> None:
+    import structlog
+
+    from bootorch.runtime.lease import LEASE_S, MARGIN_S
+
+    what = f"taken over from {who}: what it had under way may go on for {LEASE_S + MARGIN_S:g} s, and is waited for"
+    structlog.get_logger("bootorch.lease").warning(what)
+
+
+def _gap_s(journal: Journal, before: Holder | None, now: Moment) -> tuple[float, str]:
+    """Real time since the journal's last line, and the clock that told it. Within one boot of the machine of the last
+    driver (``before``) its boot clock knows; the wall clock may have been wrong after the blackout and is asked only
+    when the machine was restarted or is another one."""
     from bootorch.runtime.journal import machine_boot_id
 
     last = journal.last_moment()
     if last is None:
-        return 0.0
-    same_boot = machine_boot_id() != "" and journal.meta(_MACHINE_BOOT).decode() == machine_boot_id()
-    gap_s = now.boot_s - last.boot_s if same_boot else now.wall_s - last.wall_s
-    return max(0.0, round(gap_s, 3))
+        return 0.0, "boot"
+    if before is not None:
+        boot = before.boot
+    else:
+        boot = journal.meta(_MACHINE_BOOT).decode() if journal.has_meta(_MACHINE_BOOT) else ""
+    if boot and boot == machine_boot_id():
+        return max(0.0, round(now.boot_s - last.boot_s, 3)), "boot"
+    return max(0.0, round(now.wall_s - last.wall_s, 3)), "wall"
 
 
 def _exit_code(state: State) -> Exit:

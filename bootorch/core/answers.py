@@ -112,6 +112,7 @@ def answer(state: State, event: Answer) -> None:
     elif kind is K_BOOT_DEVICE:
         host.next_t = t if ok else _backoff(state, host, t)  # in journals of older versions: now a part of the power-on
     elif kind is K_POWER_CYCLE:
+        host.boots -= reason is R_INTERRUPTED  # perhaps it never left: a boot that fails then is not held against it
         host.enter(S_BOOT, t)
     else:
         raise AssertionError(kind)
@@ -160,6 +161,10 @@ def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> N
         return
     host.switched_on = True
     host.next_t = event.t + FIRST_LOOK_S if ok else _backoff(state, host, event.t)
+    if event.reason is R_INTERRUPTED:
+        # Perhaps it never left. bootorch may be killed any number of times: that uses up neither attempts nor time.
+        host.on_attempts -= 1
+        host.admitted_t = event.t
     _hinted(state, host, event)
     host.on_refused = None if ok else (event.reason, event.detail)
     if ok or event.reason in (R_BMC_LOST, R_INTERRUPTED):
@@ -227,7 +232,7 @@ def _unsent(state: State, host: HostState, event: Answer, ok: bool) -> None:
     """Its BMC did not answer, or would not take the boot option, or said on: there was no power-on after all."""
     host.on_attempts -= 1
     host.retries -= host.on_attempts > 0
-    host.on_t, host.on_real_t = host.on_before
+    host.on_t = host.on_before
     host.on_refused = None if ok else (event.reason, event.detail)
     power = event.data.get("power")
     if power == "on":
@@ -274,7 +279,9 @@ def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
 
 def _fresh(state: State, host: HostState, event: Answer) -> bool:
     uptime_s = event.data.get("uptime_s")
-    if uptime_s is not None:
+    # Where only a wall clock told how long bootorch was away, it may be wrong by hours, and uptime proves nothing then.
+    unsure = host.on_t is not None and host.on_t <= state.unsure_t
+    if uptime_s is not None and not unsure:
         since_request_s = event.t + state.gap_s - host.on_real_t
         return float(uptime_s) <= since_request_s + UPTIME_SLACK_S
     return host.saw_down

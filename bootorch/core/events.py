@@ -27,7 +27,7 @@ class Kind(StrEnum):
     __hash__ = str.__hash__  # Enum's own is a Python function, and kinds are looked up for every event
 
     POWER_READ = "power.read"
-    BOOT_DEVICE = "power.bootdev"
+    BOOT_DEVICE = "power.bootdev"  # of older journals: a part of the power-on now
     POWER_ON = "power.on"
     POWER_CYCLE = "power.cycle"
     BOOT_PROBE = "boot.probe"
@@ -65,7 +65,12 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunResumed:
-    """``gap_s``: how long bootorch was away in real time; evidence ages by it, deadlines do not."""
+    """``gap_s``: how long bootorch was away in real time; evidence ages by it, deadlines do not.
+
+    ``told_by``: the clock that told it, ``boot`` (of the machine, sure) or ``wall`` (a guess, perhaps wrong by hours).
+    ``asleep``: the same process goes on, after the machine was suspended or the process stopped; a pause stays one.
+    ``taken_from``: the driver that it was taken over from by a person's word, who may have said ``why``.
+    """
 
     type: ClassVar[str] = "run.resumed"
     version: ClassVar[int] = 1
@@ -74,6 +79,10 @@ class RunResumed:
     wall: str
     by: str
     reset_breakers: bool = False
+    told_by: str = "boot"
+    asleep: bool = False
+    taken_from: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +380,7 @@ class TailCut:
     t: float
     first: int
     lost: int  # events, as far as is known
+    wall: str  # ISO 8601 with offset
     by: str
     why: str = ""
     kept: str = ""  # the file that holds the damaged journal

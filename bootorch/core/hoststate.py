@@ -63,10 +63,11 @@ class HostState:
     on_attempts: int = 0  # power-ons of the present boot
     on_t: float | None = None  # latest power-on or cycle
     switched_on: bool = False  # by this run, at any time: its playbooks are ours to run, however it is found later
+    cycled: bool = False  # that was a cycle: no reading said off before it
     on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
     resend_t: float = 0.0  # an off reading from then on allows another power-on
-    on_real_t: float = 0.0  # the same in real time, gaps included
-    on_before: tuple[float | None, float] = (None, 0.0)  # both as they were before the latest request
+    on_before: float | None = None  # the one before
+    on_real_t: float = 0.0  # first power-on of this boot, or its cycle, in real time, gaps included
     boots: int = 1
     unbooted: bool = False  # this boot was given up; the power state decides what next
     unbooted_reason: Reason = Reason.OK

@@ -20,7 +20,7 @@ def replay(plan: Plan, events: Iterable[Event]) -> State:
 
 
 def close_interrupted(
-    engine: Engine, now: float, detail: str = "bootorch ended while this was under way"
+    engine: Engine, now: float, detail: str = "bootorch was away while this was under way"
 ) -> list[Answer]:
     """Answers for the effects that were under way: interrupted, so their result is unknown and will be read back."""
     answers = []
@@ -36,11 +36,21 @@ def close_interrupted(
 
 
 def resume(
-    engine: Engine, now: float, gap_s: float, wall: str, by: str, *, reset_breakers: bool = False
+    engine: Engine,
+    now: float,
+    gap_s: float,
+    wall: str,
+    by: str,
+    *,
+    reset_breakers: bool = False,
+    told_by: str = "boot",
+    asleep: bool = False,
+    taken_from: str = "",
+    why: str = "",
 ) -> list[Event]:
-    """Everything to journal before the first decision of a resumed run. Folded already."""
+    """Everything to journal before the first decision of a run that goes on (see ``RunResumed``). Folded already."""
     events: list[Event] = [*close_interrupted(engine, now)]
-    resumed = RunResumed(now, gap_s, wall, by, reset_breakers)
+    resumed = RunResumed(now, gap_s, wall, by, reset_breakers, told_by, asleep, taken_from, why)
     engine.apply(resumed)
     events.append(resumed)
     return events

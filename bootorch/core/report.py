@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from bootorch.core.causes import Blocked, Failure, blocked_hosts, failures
 from bootorch.core.changes import Choice, Said, choices
 from bootorch.core.critical import Leg, critical_path
-from bootorch.core.events import Event, Kind, Scalar
+from bootorch.core.events import Event, Kind, RunResumed, Scalar
 from bootorch.core.model import Outcome, describe
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -172,6 +172,13 @@ class Resume:
     gap_s: float
     by: str
     wall: str
+    asleep: bool = False  # the same process, which was stopped or suspended with its machine
+    taken_from: str = ""  # the driver before, where a person took over from it
+    why: str = ""
+
+    @staticmethod
+    def of(event: RunResumed) -> Resume:
+        return Resume(event.t, event.gap_s, event.by, event.wall, event.asleep, event.taken_from, event.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +270,7 @@ class Report:
             gates=_gates(timeline),
             holds=_holds(timeline),
             tripped=tuple((event.t, event.scope, event.detail) for event in timeline.tripped),
-            resumes=tuple(Resume(event.t, event.gap_s, event.by, event.wall) for event in timeline.resumes),
+            resumes=tuple(map(Resume.of, timeline.resumes)),
             changes=tuple(timeline.changes.said),
             limits=_limits(timeline),
             dark=_dark(timeline),

@@ -90,6 +90,7 @@ class State:
         self.plan = plan
         self.t = 0.0
         self.gap_s = 0.0  # real time that passed while bootorch was away
+        self.unsure_t = -1.0  # the latest such time that only the wall clock has told ended here
         self.run_id = ""
         self.seed = 0
         self.started = False
@@ -270,11 +271,13 @@ class State:
 
     def _resumed(self, event: RunResumed) -> None:
         self.gap_s += event.gap_s
+        if event.told_by == "wall":
+            self.unsure_t = event.t
         self.ended = ""
         self._told(event.t, event.wall)
         if event.reset_breakers:
             steering.forgive_all(self)
-        steering.look_again(self, event.t)
+        steering.look_again(self, event.t, still_paused=event.asleep)
         self.suspects.clear()
         self.overloads.clear()
         self.grown.clear()
@@ -323,19 +326,23 @@ class State:
             self.reserve(host, t)
             host.read_off_t = None
             host.on_attempts += 1
+            if host.on_t is None:
+                host.on_real_t = t + self.gap_s  # a repeat may find what the first one has set going
             host.retries += host.on_attempts > 1
+            host.cycled = False
             self._requested(host, t)
         elif kind is K_POWER_CYCLE:
             host.boots += 1
             host.retries += 1
             host.unbooted = False
+            host.on_real_t = t + self.gap_s
             self.feeds.start(host.draw, t)
+            host.cycled = True
             self._requested(host, t)
 
     def _requested(self, host: HostState, t: float) -> None:
-        host.on_before = (host.on_t, host.on_real_t)
+        host.on_before = host.on_t
         host.on_t = t
-        host.on_real_t = t + self.gap_s
         host.saw_down = False
         host.adopted = False
 

@@ -36,17 +36,19 @@ def continued(state: State, event: Continued) -> None:
         look_again(state, event.t)
 
 
-def look_again(state: State, t: float) -> None:
+def look_again(state: State, t: float, *, still_paused: bool = False) -> None:
     """Nobody has looked for a while: what was read before is old, and deadlines do not count a pause."""
     since_t = state.paused_t if state.paused else t
-    state.paused = ""
+    state.paused_t = t
+    if not still_paused:
+        state.paused = ""
     for host in state.hosts.values():
         host.next_t = 0.0
         host.tries = 0
         host.parked = None
         host.asked_t = None
-        # The off reading before the request has to stand for the down that nobody was there to see.
-        host.saw_down = host.saw_down or host.on_t is not None
+        # The off reading before a power-on has to stand for the down that nobody was there to see.
+        host.saw_down = host.saw_down or (host.on_t is not None and not host.cycled)
         # An off reading from before is no longer fresh. The next word is news, even if it says the same.
         host.read_off_t = None
         host.answer = host.watched = ()

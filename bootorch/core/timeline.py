@@ -66,8 +66,8 @@ _PHASE_OF_STAGE = {stage: Phase(stage.value) for stage in Stage}
 
 def phase_of(host: HostState) -> Phase:
     """The phase that an unsettled host is in."""
-    if host.stage is Stage.POWER and host.admitted_t is None:
-        return Phase.HELD
+    if host.may_go and host.admitted_t is None:
+        return Phase.HELD  # off as it was read ahead, and everything that it depends on is there
     if host.stage is Stage.REDEPLOY and host.redeploy_t is None:
         return Phase.HELD
     return _PHASE_OF_STAGE[host.stage]
@@ -283,8 +283,7 @@ class Timeline:
             track.settled_t = host.settled_t
         else:
             track.settled_t = None  # a host that was outside --limit may belong to the run again
-            # Off as it was read ahead, and everything that it depends on is there.
-            phase = Phase.HELD if host.stage is Stage.WAIT and host.may_go else phase_of(host)
+            phase = phase_of(host)
             if phase is not track.marks[-1][0]:
                 self._enter(name, track, phase, event.t)
         server, level = host.host, host.draw.level

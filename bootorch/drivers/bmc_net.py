@@ -35,9 +35,12 @@ _SO_RCVBUFFORCE: Final = getattr(socket, "SO_RCVBUFFORCE", 33)  # <asm/socket.h>
 
 class Ports:
     """The sockets that exchanges go over: a BMC always has the same one, for some key their sessions by the client's
-    address and port. ``trouble``: what the kernel said to the latest datagram to an address that it did not take."""
+    address and port. ``trouble``: what the kernel said to the latest datagram to an address that it did not take.
 
-    def __init__(self) -> None:
+    ``holds``: may anything be sent now (``Lease.holds``)? What may not is lost."""
+
+    def __init__(self, holds: Callable[[], bool] = lambda: True) -> None:
+        self._holds = holds
         self._sockets: dict[tuple[socket.AddressFamily, int], socket.socket] = {}
         self._of: dict[Address, Callable[[bytes, Address], int]] = {}
         self.trouble: dict[Address, str] = {}
@@ -45,6 +48,8 @@ class Ports:
 
     def send(self, data: bytes, address: Address) -> None:
         """Put a datagram on the wire. What the kernel refuses is a lost datagram, and remembered."""
+        if not self._holds():
+            return
         sendto = self._of.get(address)
         try:
             if sendto is None:

@@ -32,11 +32,12 @@ Output = Callable[[bytes], None]
 class Consoles:
     """Consoles of one event loop; ``aclose`` at the end. ``site`` is the fence, checked before the first packet.
 
-    ``most_open``: ``open`` refuses further ones with BMC_BUSY.
+    ``most_open``: ``open`` refuses further ones with BMC_BUSY. ``holds``: may anything be sent now (``Lease.holds``)?
     """
 
-    def __init__(self, site: Site, *, most_open: int = MOST_OPEN) -> None:
+    def __init__(self, site: Site, *, most_open: int = MOST_OPEN, holds: Callable[[], bool] = lambda: True) -> None:
         self._site = site
+        self._holds = holds
         self._most_open = most_open
         self._sockets: dict[socket.AddressFamily, socket.socket] = {}
         self._sessions: dict[Address, ConsoleSession] = {}
@@ -85,7 +86,7 @@ class Consoles:
             sock = self._socket(address)
         except OSError as error:
             return End(Reason.INTERNAL, f"{endpoint}: no socket for its console: {error.strerror}")
-        session = ConsoleSession(console, address, sock, on_output, partial(self._forget, address))
+        session = ConsoleSession(console, address, sock, on_output, partial(self._forget, address), self._holds)
         self._sessions[address] = session
         try:
             return await session.opened()
@@ -141,13 +142,20 @@ class ConsoleSession:
     """One console. Made by ``Consoles.open``."""
 
     def __init__(
-        self, console: Console, address: Address, sock: socket.socket, on_output: Output, forget: Callable[[], None]
+        self,
+        console: Console,
+        address: Address,
+        sock: socket.socket,
+        on_output: Output,
+        forget: Callable[[], None],
+        holds: Callable[[], bool],
     ) -> None:
         self._console = console
         self._address = address
         self._sock = sock
         self._on_output = on_output
         self._forget = forget
+        self._holds = holds
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -198,6 +206,8 @@ class ConsoleSession:
         """After each call of the console: send, hand out, note the timer, tell its state."""
         console = self._console
         for data in console.datagrams_to_send():
+            if not self._holds():
+                break
             try:
                 self._sock.sendto(data, self._address)
             except OSError:

@@ -96,10 +96,17 @@ class Names:
         for kind in ("A", "AAAA"):
             try:
                 query = dns.message.make_query(name, kind)
-                answer, _ = await dns.asyncquery.udp_with_fallback(
-                    query, server.address, port=server.port, timeout=ASK_S, ignore_unexpected=True, ignore_errors=True
-                )
-            except dns.exception.Timeout:
+                # dnspython counts by the wall clock: when that is set back, its own timeout comes hours late.
+                async with asyncio.timeout(2 * ASK_S):
+                    answer, _ = await dns.asyncquery.udp_with_fallback(
+                        query,
+                        server.address,
+                        port=server.port,
+                        timeout=ASK_S,
+                        ignore_unexpected=True,
+                        ignore_errors=True,
+                    )
+            except (dns.exception.Timeout, TimeoutError):
                 raise Unresolved(f"no answer within {ASK_S:g} s") from None
             except (dns.exception.DNSException, OSError, EOFError) as error:
                 raise Unresolved(" ".join(str(error).split())[:200] or type(error).__name__) from error

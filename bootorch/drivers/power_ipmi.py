@@ -45,18 +45,24 @@ class IpmiPower:
     """``PowerDriver`` over IPMI, cipher suites 17 and 3. Belongs to one event loop; ``aclose`` at the end.
 
     ``site`` is the fence, checked right before the first packet of every exchange. ``consoles``: so many boots are
-    watched at a time.
+    watched at a time. ``holds``: may anything be sent now (``Lease.holds``)? It is asked for every datagram, because an
+    exchange has many, and the process may be stopped between any two.
     """
 
     def __init__(
-        self, site: Site, secrets: SecretStore, pacing: Pacing | None = None, consoles: int = MOST_WATCHED
+        self,
+        site: Site,
+        secrets: SecretStore,
+        pacing: Pacing | None = None,
+        consoles: int = MOST_WATCHED,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self._site = site
         self._secrets = secrets
-        self._ports = Ports()
+        self._ports = Ports(holds)
         self._ports.opened = self._opened
         self._fleet = Fleet(self._ports.send, random=os.urandom, allows=site.allows_bmc, pacing=pacing)
-        self._consoles = Consoles(site, most_open=MOST_OPEN + consoles)
+        self._consoles = Consoles(site, most_open=MOST_OPEN + consoles, holds=holds)
         self._boots = BootConsoles(self._consoles, consoles)
         self._leaving: set[asyncio.Task[None]] = set()  # consoles that are being freed
         self._wake: asyncio.TimerHandle | None = None

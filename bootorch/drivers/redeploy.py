@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,11 @@ from bootorch.drivers.redeploy_slice import (
     same_for_all,
     slice_reply,
 )
+
+# A worker kills itself and all below when it hears nothing of this process for so long: the length of the run's lease,
+# within which a stopped process can still be the run's driver.
+LEASH_S = 15.0
+_BEAT_S = 1.0
 
 # What a worker gets beyond its deadline to kill, clean and report; and to end once it was let go.
 _GRACE_S = 10.0
@@ -55,7 +60,7 @@ class AnsibleRedeploy:
     ``inventory_vars`` are the variables of each host as ``ansible-inventory --list`` gives them (vaulted values still
     encrypted), ``groups`` the hosts of each inventory group. ``run_dir`` takes a private directory per slice while it
     runs. ``known_hosts`` holds the verified host keys (None: the user's own file), ``vault_password_file`` is the path
-    of a file or client script as ansible takes it.
+    of a file or client script as ansible takes it. ``holds``: may anything be started, and go on (``Lease.holds``)?
     """
 
     def __init__(
@@ -66,8 +71,10 @@ class AnsibleRedeploy:
         run_dir: Path,
         known_hosts: Path | None,
         vault_password_file: Path | None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self._site = site
+        self._holds = holds
         self._inventory_vars = inventory_vars
         self._groups = groups
         self._run_dir = run_dir
@@ -126,6 +133,7 @@ class AnsibleRedeploy:
             "playbook": str(place.playbook),
             "forks": max(1, min(work.forks, len(work.hosts))),
             "timeout_s": timeout_s,
+            "leash_s": LEASH_S,
             "inventory": inventory(work.hosts, self._inventory_vars, self._groups, self._known_hosts),
         }
         worker = await asyncio.create_subprocess_exec(
@@ -147,18 +155,38 @@ class AnsibleRedeploy:
             ),
         )
         self._workers.add(worker)
+        beats = asyncio.create_task(self._beat(worker))
         try:
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 report, complaint = await _converse(worker, json.dumps(order).encode() + b"\n")
         except TimeoutError:
             report, complaint = b"", b"the worker did not end at its deadline"
         finally:
+            beats.cancel()
             await _end(worker, place.directory)
             self._workers.discard(worker)
         if not report:
             detail = f"the slice's process ended without a report ({worker.returncode}): {_last_line(complaint)}"
             return same_for_all(work, Reason.SLICE_LOST, detail, Reason.SLICE_LOST)
         return slice_reply(work, json.loads(report), timeout_s)
+
+    async def _beat(self, worker: asyncio.subprocess.Process) -> None:
+        """Keep the worker alive as long as this process may drive the run."""
+        assert worker.stdin is not None
+        while not worker.stdin.is_closing():
+            await asyncio.sleep(_BEAT_S)
+            if self._holds():
+                worker.stdin.write(b".")
+
+
+def end_leftovers(run_dir: Path) -> None:
+    """Kill what an earlier process of this run has left running, and remove its files. Blocks; where nothing was left,
+    it costs one look at a directory."""
+    left = [path for path in run_dir.absolute().glob("slice-*") if path.is_dir()]
+    if left:
+        processes.kill_marked(MARK, {str(path) for path in left})
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)  # its worker may be doing so
 
 
 async def _converse(worker: asyncio.subprocess.Process, order: bytes) -> tuple[bytes, bytes]:

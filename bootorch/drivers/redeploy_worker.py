@@ -2,7 +2,8 @@
 
 It reads one JSON line (``Order``) from stdin, runs ansible-playbook with ansible-runner, prints one ``SliceReport`` on
 stdout, and ends. Stdin stays open as the leash: when it closes, the driver is gone or has changed its mind, by whatever
-way it went (kill -9 included), and everything below this process is killed at once. Nothing of a run stays behind: no
+way it went (kill -9 included), and everything below this process is killed at once. The same when nothing comes over it
+for ``leash_s``: then the driver is stopped, and another one may have taken the run. Nothing of a run stays behind: no
 process, no file.
 """
 
@@ -23,6 +24,7 @@ from bootorch.drivers.redeploy_slice import MARK, SliceReport
 
 HIDDEN = "output hidden (no_log)"
 _MESSAGE_LIMIT_CHARS = 400  # a failing task's message on a report's line; `assert` and apt's messages stay below
+ORDER_S = 15.0  # a driver that was stopped before it gave its order is waited for no longer
 _STATS = ("changed", "dark", "failures", "processed", "rescued")
 
 
@@ -32,6 +34,7 @@ class Order(TypedDict):
     playbook: str
     forks: int
     timeout_s: float
+    leash_s: float
     inventory: dict[str, Any]
 
 
@@ -97,6 +100,7 @@ class Leash(threading.Thread):
         self._order = order
         self._deadline = time.monotonic() + order["timeout_s"]
         self._parent = os.getppid()
+        self._heard_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.deadline_passed = False
 
     def run(self) -> None:
@@ -111,7 +115,12 @@ class Leash(threading.Thread):
 
     def _let_go(self) -> bool:
         readable, _, _ = select.select([0], [], [], max(0.0, min(1.0, self._deadline - time.monotonic())))
-        return bool(readable and not os.read(0, 4096)) or os.getppid() != self._parent
+        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)  # as the driver's lease, which goes on in a suspend
+        if readable:
+            if not os.read(0, 4096):
+                return True
+            self._heard_s = now_s
+        return now_s - self._heard_s > self._order["leash_s"] or os.getppid() != self._parent
 
 
 def clean(order: Order) -> None:
@@ -172,9 +181,9 @@ def main() -> int:
 
 
 def _read_line() -> bytes:
-    """The order, without a buffer that could swallow what the leash waits for."""
+    """The order, without a buffer that could swallow what the leash waits for; empty where none comes."""
     parts = []
-    while part := os.read(0, 65536):
+    while select.select([0], [], [], ORDER_S)[0] and (part := os.read(0, 65536)):
         parts.append(part)
         if part.endswith(b"\n"):
             return b"".join(parts)

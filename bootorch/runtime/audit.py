@@ -13,10 +13,12 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bootorch.core.errors import InvalidInput, OperatorError, Problem, SafetyRefusal, ToolError
 from bootorch.core.events import TailCut, encode
+from bootorch.runtime import lease
 from bootorch.runtime.chain import Head, Row, head_path, link
 from bootorch.runtime.journal import Journal, Moment
 from bootorch.runtime.journalfile import BESIDE, DamagedJournal, StrangeHead, make, sync_directory
@@ -154,7 +156,7 @@ def cut(path: Path, first: int, by: str, why: str) -> tuple[int, Path]:
     The good events are written into a journal of their own, which then takes the place of the damaged one. That it
     happened is its last event. Raises SafetyRefusal where the damage is another, or a process runs the journal.
     """
-    with held(path.parent, f"run {path.parent.name}"):
+    with held(path.parent):
         found = audit(path)
         damage = found.damage
         if damage is None and found.complaints and first == found.good + 1:
@@ -176,24 +178,33 @@ def cut(path: Path, first: int, by: str, why: str) -> tuple[int, Path]:
 
 def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     kept = _aside(path)
+    holder = None
     with Journal.open(path, readonly=True) as journal:
         rows = [row for page in _before(journal, damage.first) for row in page]
         t = journal.decoded(rows[-1][0], rows[-1][1]).t
         meta = journal.packed_meta()
         before = journal.hash_of(0)
+        with contextlib.suppress(sqlite3.Error):  # hurt as well: then taking over needs a word
+            holder = lease.read(journal)
     whole = []
     for seq, body, wall_s, boot_s, _ in rows:  # of format 1 they have no hashes yet
         before = link(before, body, wall_s, boot_s)
         whole.append(Row(seq, body, wall_s, boot_s, before))
-    moment, body = Moment.now(), encode(TailCut(t, damage.first, damage.lost, by, why, kept.name))
-    before = link(before, body, moment.wall_s, moment.boot_s)
-    whole.append(Row(damage.first, body, moment.wall_s, moment.boot_s, before))
+    wall = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    body = encode(TailCut(t, damage.first, damage.lost, wall, by, why, kept.name))
+    # Stamped as the last event of the run: who resumes counts the time away from there.
+    last = whole[-1]
+    before = link(before, body, last.wall_s, last.boot_s)
+    whole.append(Row(damage.first, body, last.wall_s, last.boot_s, before))
     # From here on the damaged journal is kept beside; a crash before the last step leaves it in place as well, and
     # without its log at the worst, which its head tells of: then this is done again.
     for suffix in BESIDE:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     make(path, meta, whole, head=Head(damage.first, before))
+    if holder is not None:
+        with Journal.open(path) as journal:
+            journal.append((), guard=lambda db: lease.write(db, holder))
     return kept
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -18,6 +18,8 @@ from bootorch.drivers.names import Names, Unresolved
 from bootorch.drivers.protocols import DrawDriver, PowerDriver, ReachDriver, RedeployDriver, Reply, Slice
 
 _OF_BMC = (Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.EVIDENCE, Kind.METER)
+
+_AWAY = "nothing was sent: this process was away since it was decided"
 
 _log = structlog.get_logger("bootorch.executor")
 
@@ -47,11 +49,20 @@ class Result:
 
 
 class Executor:
-    def __init__(self, plan: Plan, drivers: Drivers, run_id: str, booting: Iterable[str] = ()) -> None:
-        """``booting``: hosts whose boots another process began (``State.booting``)."""
+    def __init__(
+        self,
+        plan: Plan,
+        drivers: Drivers,
+        run_id: str,
+        booting: Iterable[str] = (),
+        holds: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``booting``: hosts whose boots another process began (``State.booting``). ``holds``: may anything be sent
+        (``Lease.holds``)? It is asked when an effect begins, which may be long after it was decided."""
         self._plan = plan
         self._drivers = drivers
         self._run_id = run_id
+        self._holds = holds
         self._booting = set(booting)  # hosts whose consoles are evidence
         self._names = Names(plan) if plan.dns_group else None
 
@@ -67,6 +78,8 @@ class Executor:
 
     async def _perform(self, intent: Intent) -> Result:
         timeout_s = float(intent.args["timeout_s"])
+        if not self._holds():
+            return _not_begun(intent)
         if intent.kind is Kind.GATE_CHECK:
             check = self._plan.gates[intent.target].check
             if check is None:
@@ -87,6 +100,8 @@ class Executor:
         if intent.kind is Kind.BOOT_PROBE and host.name in self._booting:  # its console is watched at its BMC
             known = await self._resolved(host, timeout_s, bmc=True)
             host = known if isinstance(known, Host) else host
+        if not self._holds():  # a name took its time
+            return _not_begun(intent)
         return _result(await self._on_host(intent, host, self._plan.groups[host.group], timeout_s))
 
     async def _resolved(self, host: Host, timeout_s: float, *, bmc: bool) -> Host | Reply:
@@ -156,6 +171,8 @@ class Executor:
     async def _checks(self, host: Host, checks: tuple[Check, ...], timeout_s: float) -> Reply:
         """All checks in order; the first that does not hold is the answer."""
         for check in checks or (SshCheck(),):
+            if not self._holds():
+                return Reply(Reason.INTERRUPTED, _AWAY)
             reply = await self._drivers.reach.check(host, check, timeout_s)
             if not reply.ok:
                 said = f": {reply.detail}" if reply.detail else ""
@@ -170,6 +187,8 @@ class Executor:
             for name, host in zip(intent.hosts, found, strict=True)
             if isinstance(host, Reply)
         }
+        if not self._holds():
+            return _not_begun(intent)
         if len(lost) == len(intent.hosts):
             return Result(Reason.OK, "no host of the slice has an address", {}, lost)
         work = Slice(
@@ -183,6 +202,10 @@ class Executor:
         for name in intent.hosts:
             verdicts.setdefault(name, (Reason.NEVER_RAN.value, reply.detail))
         return Result(reply.reason, reply.detail, {}, verdicts)
+
+
+def _not_begun(intent: Intent) -> Result:
+    return Result(Reason.INTERRUPTED, _AWAY, {}, dict.fromkeys(intent.hosts, (Reason.INTERRUPTED.value, _AWAY)))
 
 
 def _result(reply: Reply) -> Result:

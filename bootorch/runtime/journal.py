@@ -17,7 +17,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -183,22 +183,26 @@ class Journal:
         events: Iterable[Event],
         at: Moment | None = None,
         taken: Mapping[int, Mapping[str, str]] | None = None,
+        guard: Callable[[sqlite3.Connection], None] | None = None,
         status: str | None = None,
     ) -> None:
         """Durable when this returns. Events that are not durable by their own word are left out.
 
         ``taken``: what is said to the commands (by their numbers) that were heard, committed with the events.
+        ``guard`` comes first in the same transaction, even if nothing else is in it: what it raises undoes all.
         ``status``: where the run stands after them (``runtime.standing``), committed with them too.
         Raises JournalError: nothing was kept, or what was kept is in a file that nobody will find again.
         """
         moment = at if at is not None else Moment.now()
         bodies = [encode(event) for event in events if getattr(event, "durable", True)]
         marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
-        if not bodies and not marks and status is None:
+        if not bodies and not marks and status is None and guard is None:
             return
         try:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
+                if guard is not None:
+                    guard(self._db)
                 tail = self._tail or self._prepare()
                 seq, before, (wall_s, boot_s) = tail.seq, tail.hash, (moment.wall_s, moment.boot_s)
                 rows = []
@@ -269,6 +273,11 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             return f"it could not be saved under another name ({error}): resume from a mirror or a copy"
         return f"everything was saved as {saved}: put it in its place, then bootorch resume {self.path.parent}"
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last event, without a look at the file where this process appends."""
+        return (self._tail or self.tail()).seq
 
     def tail(self) -> Head:
         """Number and hash of the last event."""

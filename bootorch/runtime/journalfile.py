@@ -188,7 +188,7 @@ def trouble(error: sqlite3.Error | OSError, path: Path, remedy: str) -> Operator
     number = code(error)
     if number == sqlite3.SQLITE_BUSY:
         # It hangs in the middle of a commit: stopped, or on a disk that does not answer.
-        message = f"the process that runs this journal holds it for more than {BUSY_MS / 1000:g} s; nothing was said"
+        message = f"the process that runs this journal holds it for more than {BUSY_MS / 1000:g} s; nothing was written"
         again = "look at that process and its disk; where it hangs for good, end it and bootorch resume"
         return JournalError(Problem(message, str(path), again))
     if number == sqlite3.SQLITE_NOTADB:
@@ -196,4 +196,12 @@ def trouble(error: sqlite3.Error | OSError, path: Path, remedy: str) -> Operator
     if number == sqlite3.SQLITE_CORRUPT:
         return DamagedJournal(0, str(error), path)
     what = "cannot be written" if number in _DISK else "fails"
-    return JournalError(Problem(f"the journal {what}: {error}", str(path), remedy))
+    why = "its disk is read-only" if _on_read_only_disk(path) else str(error)
+    return JournalError(Problem(f"the journal {what}: {why}", str(path), remedy))
+
+
+def _on_read_only_disk(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False

@@ -3,6 +3,10 @@
 One turn: fold the answers that came, let the engine decide, commit everything in one transaction, tell the observers,
 and only then start the effects. So an intent is on disk before its first packet, and the number of syncs follows the
 number of turns, not of events. If the commit fails, nothing of that turn leaves.
+
+Every commit is conditional on the run's lease. A process that was away (stopped, suspended with the machine, held up by
+a disk) for longer than the lease lets go of everything that was under way, and goes on as a resumed run does: nothing
+that was decided before is sent after. If somebody has taken the run meanwhile, it ends (``lease.Fenced``).
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 from bootorch.core import words
@@ -18,14 +23,17 @@ from bootorch.core.changes import CHANGES, choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import Aborted, Event, EventError, Intent, Paused, decode
-from bootorch.core.recovery import close_interrupted
+from bootorch.core.recovery import close_interrupted, resume
 from bootorch.core.state import State
+from bootorch.runtime.awake import AwakeClock
 from bootorch.runtime.executor import Executor, Result
 from bootorch.runtime.journal import Journal
 from bootorch.runtime.keeper import Keeper
+from bootorch.runtime.lease import Lease
 
 # How often words from other processes are looked for: what is said has effect within a second, however busy the loop.
 COMMAND_POLL_S = 0.25
+SUSPENDED_S = 1.0  # a suspend of the machine; its clocks differ by less for other reasons
 CLOSE_S = 10.0  # cancelled effects must let go of sockets and processes within this
 
 
@@ -42,23 +50,28 @@ class Runner:
         journal: Journal,
         executor: Executor,
         observer: Observer,
-        clock: Callable[[], float],
+        clock: AwakeClock,
+        lease: Lease,
         keeper: Keeper,
         *,
         wait_gates: bool,
         stay: bool,
         by: str,
+        news: Callable[[float], Sequence[Event]] = lambda _: (),
     ) -> None:
-        """``clock`` gives run time in seconds, continuing where the state stands. ``stay``: a paused run waits for the
-        word to go on, instead of ending resumable."""
+        """``clock`` gives run time in seconds, continuing where the state stands. The executor asks the same lease.
+        ``stay``: a paused run waits for the word to go on, instead of ending resumable. ``news`` is asked with every
+        look for commands what else happened, such as to the journal's mirror: events of the time that it is given."""
         self._engine = engine
         self._journal = journal
         self._executor = executor
         self._observer = observer
         self._clock = clock
+        self._lease = lease
         self._wait_gates = wait_gates
         self._stay = stay
         self._by = by
+        self._news = news
         self._ended: asyncio.Queue[tuple[Intent, Result]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
@@ -85,15 +98,12 @@ class Runner:
     async def _loop(self) -> str:
         engine = self._engine
         heard_t = self._clock() - COMMAND_POLL_S  # what was said while the process began comes before the first packet
+        now = self._clock()
         while True:
+            if not self._lease.holds() or self._clock.suspended_s() > SUSPENDED_S:
+                await self._woken(now)
             now = self._clock()
-            events: list[Event] = []
-            while not self._ended.empty():
-                intent, result = self._ended.get_nowait()
-                data, verdicts = dict(result.data), dict(result.verdicts)
-                answer = engine.answer(intent, now, result.reason, result.detail, data, verdicts)
-                engine.apply(answer)
-                events.append(answer)
+            events = self._answers(now)
             if self._abandon:
                 self._abandon = False
                 events += close_interrupted(engine, now, "left under way by bootorch abort --now")
@@ -103,12 +113,16 @@ class Runner:
             if now - heard_t >= COMMAND_POLL_S:
                 heard_t = now
                 self._hear(now, events)
+                for word in self._news(now):
+                    self._fold(word, events)
             decided = engine.decide(now)
             for event in decided:
                 self._changes.fold(event)
             events += decided
             self._keeper.tell(events)
-            self._journal.append(events, taken=self._taken, status=self._keeper.due(now, last=self._leave))
+            status = self._keeper.due(now, last=self._leave)
+            if events or self._taken or status is not None or self._lease.due():
+                self._journal.append(events, taken=self._taken, status=status, guard=self._lease.renew)
             self._taken.clear()
             if events:
                 self._observer.on_events(events, engine.state)
@@ -126,6 +140,30 @@ class Runner:
                 self._abandon = True
                 continue
             await self._sleep(now)
+
+    def _answers(self, now: float) -> list[Event]:
+        events: list[Event] = []
+        while not self._ended.empty():
+            intent, result = self._ended.get_nowait()
+            if intent.id not in self._engine.state.open:
+                continue  # it was let go of
+            data, verdicts = dict(result.data), dict(result.verdicts)
+            answer = self._engine.answer(intent, now, result.reason, result.detail, data, verdicts)
+            self._engine.apply(answer)
+            events.append(answer)
+        return events
+
+    async def _woken(self, t: float) -> None:
+        """The process was away since run time ``t``. What was under way ends here, with nothing more sent, because it
+        was decided about a world of long ago; what had its answer before that keeps it."""
+        await self._cancel_all()
+        gap_s = self._clock.wake(t)
+        events = self._answers(t)
+        wall = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+        events += resume(self._engine, t, gap_s, wall, self._by, asleep=True)
+        self._keeper.tell(events)
+        self._journal.append(events, status=self._keeper.due(t), guard=self._lease.reassume)
+        self._observer.on_events(events, self._engine.state)
 
     def _start(self, intent: Intent) -> None:
         async def perform() -> None:

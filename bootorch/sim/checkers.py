@@ -67,8 +67,8 @@ class Checker:
         self._off_read: set[str] = set()  # hosts whose latest word from the BMC is off, with no power-on since
         self._on_read: set[str] = set()
         self._asked: dict[str, float] = {}  # hosts that we switched on for the present boot, and when
-        self._real_t: dict[str, float] = {}  # when, gaps included
-        self._before: dict[str, tuple[float | None, float | None, bool]] = {}  # asked, when and lit before that
+        self._real_t: dict[str, float] = {}  # first power-on of the present boot, or its cycle, gaps included
+        self._before: dict[str, tuple[float | None, bool]] = {}  # asked and lit before the latest power-on
         self._down: set[str] = set()  # hosts that were seen down since the power-on
         self._unbooted: set[str] = set()  # whose boot was given up
         self._boots: dict[str, int] = {}
@@ -270,14 +270,15 @@ class Checker:
         if name not in self._asked:
             for what in self.power.over(name):
                 raise InvariantBroken(f"{what} (invariant 2): {event}")
-        self._before[name] = (self._asked.get(name), self._real_t.get(name), name in self._lit)
+        self._before[name] = (self._asked.get(name), name in self._lit)
+        if name not in self._asked:
+            self._real_t[name] = self._t + self._gap_s  # a repeat may find what the first one has set going
         self._off_read.discard(name)
         self._examined.discard(name)
         self._requested(name)
 
     def _requested(self, name: str) -> None:
         self._asked[name] = self._t
-        self._real_t[name] = self._t + self._gap_s
         self._down.discard(name)
         self._lit.discard(name)
 
@@ -295,6 +296,7 @@ class Checker:
         self._unbooted.discard(name)
         self._examined.discard(name)
         self._requested(name)
+        self._real_t[name] = self._t + self._gap_s
         self._lit.add(name)  # its draw over time is known for power-ons only
 
     def _admitted(self, event: Admitted) -> None:
@@ -363,6 +365,8 @@ class Checker:
             self._unsent(name, event)
         elif kind is Kind.BOOT_PROBE:
             self._probed(name, event, ok)
+        elif kind is Kind.POWER_CYCLE and event.reason is Reason.INTERRUPTED:
+            self._boots[name] -= 1  # perhaps it never left
         elif kind is Kind.EVIDENCE and event.reason is not Reason.INTERRUPTED:
             self._examined.add(name)
         elif kind is Kind.METER and ok and float(event.data["watts"]) > 0:
@@ -370,11 +374,11 @@ class Checker:
 
     def _unsent(self, name: str, event: Answer) -> None:
         """No power-on has left: all is as it was before, and what was read counts."""
-        asked, real_t, lit = self._before[name]
-        if asked is None or real_t is None:
+        asked, lit = self._before[name]
+        if asked is None:
             self._asked.pop(name, None)
         else:
-            self._asked[name], self._real_t[name] = asked, real_t
+            self._asked[name] = asked
         if lit:
             self._lit.add(name)
         power = event.data.get("power")
@@ -763,7 +767,9 @@ class Checker:
 
     def _resumed(self, event: RunResumed) -> None:
         self._gap_s += event.gap_s
+        paused = self._paused
         self._nobody_looked()
+        self._paused = paused and event.asleep
         if event.reset_breakers:
             self._tripped.clear()
         # Effects whose intents were not journalled are gone with the process.

@@ -38,7 +38,7 @@ _FIRST_LOOK_S = 0.2  # the engine's first look after an accepted power-on
 _RESTART_CAUSES = {0: "unknown", 1: "chassis control command", 6: "always on by restore policy"}  # IPMI 2.0, 28.11
 _CHECKS = frozenset({Kind.BOOT_PROBE, Kind.READY_CHECK, Kind.VERIFY_CHECK})
 _NO_HOST = frozenset({Kind.GATE_CHECK, Kind.REDEPLOY, Kind.FEED_METER})
-_COMMANDS = frozenset({Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE})
+_COMMANDS = frozenset({Kind.POWER_ON, Kind.POWER_CYCLE})
 
 # Members of enumerations by names of their own: Python looks an attribute of an Enum up in 50 ns, several a call.
 _OK = Reason.OK

@@ -266,7 +266,12 @@ def go_on(services: Services, request: ResumeRequest, run: Path, *, as_json: boo
         *request.orders,
         Order(("continue",), by=by, why=request.why),
     ]
-    return say_all(services, orders, run, as_json=as_json)
+    code = say_all(services, orders, run, as_json=as_json)
+    if code == Exit.INTERRUPTED and not as_json:
+        from bootorch.ui.lines import say
+
+        say(("next: ", "dim"), f"where it hangs for good: bootorch resume {run} --take-over --why WHY")
+    return code
 
 
 def say_all(services: Services, orders: Sequence[Order], target: Path, *, as_json: bool) -> int:

@@ -38,6 +38,10 @@ Approve = Annotated[
     list[str] | None,
     typer.Option("--approve", metavar="GATE=PERSON", help="PERSON attests this gate. May be given again."),
 ]
+MirrorDir = Annotated[
+    Path | None,
+    typer.Option("--mirror", metavar="DIR", help="Keep a copy of the journal up to date there, on another disk."),
+]
 NoWait = Annotated[bool, typer.Option("--no-wait-gates", help="Stop (exit 4) when only an unanswered gate is left.")]
 World = Annotated[
     Path | None,
@@ -195,6 +199,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         run_dir: Annotated[
             Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/ beside the plan if not given.")
         ] = None,
+        mirror: MirrorDir = None,
         approve: Approve = None,
         dark: Annotated[
             list[str] | None,
@@ -223,6 +228,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             seed=seed,
             new=new,
             run_dir=run_dir,
+            mirror=mirror,
             approve=_approvals(approve),
             dark=tuple(dark or ()),
             wait_gates=not no_wait_gates,
@@ -247,6 +253,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         reset_breakers: Annotated[
             bool, typer.Option("--reset-breakers", help="Forgive the failures that tripped a breaker.")
         ] = False,
+        mirror: MirrorDir = None,
         approve: Approve = None,
         setting: Annotated[
             list[str] | None,
@@ -260,6 +267,12 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         lost: Annotated[
             list[str] | None, typer.Option("--lost", metavar="FEED", help="This feed is without electricity.")
         ] = None,
+        take_over: Annotated[
+            bool,
+            typer.Option(
+                "--take-over", help="From a process that may still live: one that hangs, or one of another machine."
+            ),
+        ] = False,
         why: Annotated[str, typer.Option(help="Why: of what is said with it, and of going on.")] = "",
         no_wait_gates: NoWait = False,
         stay: Stay = None,
@@ -279,14 +292,16 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             vault_password_file=vault_password_file,
             confirm=confirm,
             reset_breakers=reset_breakers,
+            mirror=mirror,
             approve=_approvals(approve),
             orders=changecommands.orders(setting, returned, lost, by or commands.login_name(), why),
+            take_over=take_over,
+            why=why,
             wait_gates=not no_wait_gates,
             stay=commands.at_terminal() if stay is None else stay,
             forecast=not no_forecast,
             parameters=parameters,
             by=by or commands.login_name(),
-            why=why,
         )
         _one_document(json, events)
         _logs(context)

@@ -126,7 +126,7 @@ def run(services: Services, request: RunRequest, *, events: str, as_json: bool) 
 
 def resume(services: Services, request: ResumeRequest, *, events: str, as_json: bool) -> int:
     """A run that a process holds is told to go on; else this process goes on with it."""
-    if (living := services.living(request.target)) is not None:
+    if not request.take_over and (living := services.living(request.target)) is not None:
         from bootorch.ui import changecommands
 
         return changecommands.go_on(services, request, living, as_json=as_json)
@@ -167,6 +167,8 @@ def _finish(result: RunResult, *, events: str, as_json: bool) -> int:
     else:
         page = summary.lines(report, next_command(result, report))
         page.write(_summary_stream(events))
+    if result.mirror:
+        say(("mirror: ", "dim"), result.mirror)
     if where is not None:
         say(("report: ", "dim"), str(where))
     return int(result.exit_code)

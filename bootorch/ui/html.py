@@ -15,7 +15,7 @@ from bootorch.core.report import SCHEMA, HostReport, Report
 from bootorch.core.timeline import SITE, Phase
 from bootorch.ui import charts, evidence
 from bootorch.ui.fold import fold_counted
-from bootorch.ui.lines import clock, hosts, span, watts
+from bootorch.ui.lines import clock, hosts, resumed, span, watts
 from bootorch.ui.summary import PHASE_WORDS
 
 MOST_FEEDS = 6  # drawn; the fullest first
@@ -374,7 +374,7 @@ def _gates(report: Report) -> str:
                 (("", f"<b>{escape(gate.name)}</b>"), gate.ask or gate.check, passed, who, before, f"{gate.waited:,}")
             )
         body.append(_table(("Gate", "Question", "", "Passed by", "Guards", "Hosts waited"), rows, numbers=(5,)))
-    marks = [(r.t, f"resumed by {r.by} after {span(r.gap_s)} away ({r.wall})") for r in report.resumes]
+    marks = [(r.t, f"{resumed(r)} ({r.wall})") for r in report.resumes]
     marks += [(t, f"breaker of {scope} tripped: {detail}") for t, scope, detail in report.tripped]
     if marks:
         body.append(_table(("At", "What"), ((("t", escape(clock(t))), what) for t, what in sorted(marks))))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from bootorch.core.events import RunResumed
+    from bootorch.core.report import Resume
 
 Piece = str | tuple[str, str]  # text, or text and a style: "bold", "dim", "red", "bold green" (rich's words)
 
@@ -127,6 +131,15 @@ def watts(value: float) -> str:
     if value < 99_950:
         return f"{value / 1e3:.1f} kW"
     return f"{value / 1e3:.0f} kW" if value < 999_500 else f"{value / 1e6:.2f} MW"
+
+
+def resumed(resume: RunResumed | Resume) -> str:
+    """How a run went on."""
+    away = span(resume.gap_s)
+    if resume.asleep:
+        return f"awake again after {away}: the process was stopped, or its machine suspended"
+    how = f"taken over by {resume.by} from {resume.taken_from}" if resume.taken_from else f"resumed by {resume.by}"
+    return f"{how} after {away} away" + (f": {resume.why}" if resume.why else "")
 
 
 def hosts(count: int) -> str:

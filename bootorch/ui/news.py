@@ -44,7 +44,7 @@ from bootorch.core.state import State
 from bootorch.core.timeline import resource_title
 from bootorch.ui.fold import fold_counted
 from bootorch.ui.journalview import of_the_journal
-from bootorch.ui.lines import STYLES, Piece, hosts, span
+from bootorch.ui.lines import STYLES, Piece, hosts, resumed
 
 FOLD_CHARS = 72
 
@@ -115,7 +115,8 @@ class News:
             case RunStarted():
                 self._add(event.t, "bold", f"run {event.run_id}: {event.plan}, {hosts(event.hosts)}", "start")
             case RunResumed():
-                self._add(event.t, "bold", f"resumed by {event.by} after {span(event.gap_s)} away", "start")
+                style = "bold yellow" if event.asleep or event.taken_from else "bold"
+                self._add(event.t, style, resumed(event), "start")
             case RunEnded():
                 self._add(event.t, "bold", f"run ended: {event.verdict}", "end")
             case LimitSet() | FeedLost() | FeedReturned() | ScopeAdded() | TierSet() | Chosen():

@@ -65,6 +65,9 @@ Level = Annotated[
 Confirm = Annotated[
     int | None, typer.Option(metavar="N", help="How many hosts you mean: needed for more than one in a script.")
 ]
+Despite = Annotated[
+    bool, typer.Option("--despite-run", help="Although a run drives these hosts: it will not expect what you do.")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Read the power back until it is so, within --timeout.")]
 
 
@@ -134,29 +137,29 @@ def _status() -> Request:
     return Request(Verb.STATUS)
 
 
-def _on(wait: Wait = False) -> Request:
+def _on(wait: Wait = False, despite_run: Despite = False) -> Request:
     """Power on."""
-    return Request(Verb.ON, wait=wait)
+    return Request(Verb.ON, wait=wait, despite_run=despite_run)
 
 
-def _off(confirm: Confirm = None, wait: Wait = False) -> Request:
+def _off(confirm: Confirm = None, wait: Wait = False, despite_run: Despite = False) -> Request:
     """Power off at once, without asking the operating system."""
-    return Request(Verb.OFF, confirm=confirm, wait=wait)
+    return Request(Verb.OFF, confirm=confirm, wait=wait, despite_run=despite_run)
 
 
-def _soft(confirm: Confirm = None, wait: Wait = False) -> Request:
+def _soft(confirm: Confirm = None, wait: Wait = False, despite_run: Despite = False) -> Request:
     """Ask the operating system to shut down (ACPI)."""
-    return Request(Verb.SOFT, confirm=confirm, wait=wait)
+    return Request(Verb.SOFT, confirm=confirm, wait=wait, despite_run=despite_run)
 
 
-def _cycle(confirm: Confirm = None) -> Request:
+def _cycle(confirm: Confirm = None, despite_run: Despite = False) -> Request:
     """Power off, and on again after a moment."""
-    return Request(Verb.CYCLE, confirm=confirm)
+    return Request(Verb.CYCLE, confirm=confirm, despite_run=despite_run)
 
 
-def _reset(confirm: Confirm = None) -> Request:
+def _reset(confirm: Confirm = None, despite_run: Despite = False) -> Request:
     """Hard reset."""
-    return Request(Verb.RESET, confirm=confirm)
+    return Request(Verb.RESET, confirm=confirm, despite_run=despite_run)
 
 
 def _identify(
@@ -176,16 +179,18 @@ def _bootdev(
     efi: Annotated[
         bool | None, typer.Option("--efi/--legacy", help="Boot mode; the inventory's boot_mode, or EFI, if not given.")
     ] = None,
+    despite_run: Despite = False,
 ) -> Request:
     """Set the boot device of the next boot. BMCs forget it when no power command follows within 60 s."""
-    return Request(Verb.BOOTDEV, device=device.value, persistent=persistent, efi=efi)
+    return Request(Verb.BOOTDEV, device=device.value, persistent=persistent, efi=efi, despite_run=despite_run)
 
 
 def _policy(
     change: Annotated[Policy | None, typer.Option("--set", help="Change it; without this it is only read.")] = None,
+    despite_run: Despite = False,
 ) -> Request:
     """Read or set what a server does when mains power returns."""
-    return Request(Verb.POLICY, policy=change.value if change else "")
+    return Request(Verb.POLICY, policy=change.value if change else "", despite_run=despite_run)
 
 
 def _sel(

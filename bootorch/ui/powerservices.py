@@ -29,6 +29,9 @@ class Verb(StrEnum):
     SENSORS = "sensors"
 
 
+_ACTING = frozenset((Verb.ON, Verb.OFF, Verb.SOFT, Verb.CYCLE, Verb.RESET, Verb.BOOTDEV))
+
+
 class Request(NamedTuple):
     """What is to be done. Each field belongs to the verbs that have such an option."""
 
@@ -45,6 +48,12 @@ class Request(NamedTuple):
     log: Path | None = None
     for_s: float | None = None
     steal: bool = False
+    despite_run: bool = False  # although a run drives these hosts
+
+    @property
+    def acts(self) -> bool:
+        """It changes what a server does, or will do at its next boot."""
+        return self.verb in _ACTING or (self.verb is Verb.POLICY and bool(self.policy))
 
 
 class Limits(NamedTuple):

@@ -45,6 +45,7 @@ class RunRequest:
     seed: int = 0
     new: bool = False  # start anew although an unfinished run of this plan exists
     run_dir: Path | None = None  # where the run is kept; None: runs/ beside the plan
+    mirror: Path | None = None  # a directory, on another disk, for a copy of the journal
     approve: Mapping[str, str] = field(default_factory=dict)  # gate -> who attests
     dark: tuple[str, ...] = ()  # feeds without electricity as the run begins
     wait_gates: bool = True  # False: stop with exit 4 when only an unanswered gate is left
@@ -60,14 +61,16 @@ class ResumeRequest:
     vault_password_file: Path | None = None
     confirm: str = ""
     reset_breakers: bool = False
+    mirror: Path | None = None
     approve: Mapping[str, str] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()  # said right after the resume
+    take_over: bool = False  # from a process that has not provably ended
+    why: str = ""
     wait_gates: bool = True
     stay: bool = False
     forecast: bool = True
     parameters: Path | None = None
     by: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class RunResult:
     events: Sequence[Event]
     run_dir: Path | None  # None: a dry run
     report: Path | None = None
+    mirror: str = ""  # where the copy of the journal stands, in words; empty: there is none
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,6 +340,67 @@ def test_a_pause_comes_before_evidence_too() -> None:
     assert world.count("g1", Kind.EVIDENCE) == 1
 
 
+def test_interrupted_power_ons_use_up_neither_attempts_nor_time() -> None:
+    """Killed between intent and packet, again and again: each is read back as off, and sent again."""
+    world = one({Kind.POWER_ON: [Reason.INTERRUPTED]})
+    until = 0.0
+    while world.count("g1", Kind.POWER_ON) < 12:
+        world.run(until=(until := until + 5.0))
+    assert world.outcome("g1")[0] is None
+    world.script.clear()
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.READY, Reason.OK)
+    last = "power.read"
+    for name, kind in world.did:
+        assert not (kind is Kind.POWER_ON and last == "power.on"), name
+        last = kind.value
+
+
+def test_a_cycle_that_was_interrupted_may_be_sent_again_when_that_boot_fails_too() -> None:
+    """No power state tells whether it left: the host gets its time to boot first."""
+    world = one(
+        {Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.POWER_CYCLE: [Reason.INTERRUPTED, Reason.OK]},
+        second_boot=SecondBoot.CYCLE,
+        attempts=Attempts(boot=2),
+    )
+    assert world.run() == "done"
+    cycles = [event.t for event in world.events if isinstance(event, Intent) and event.kind is Kind.POWER_CYCLE]
+    assert len(cycles) == 2
+    assert cycles[1] - cycles[0] >= 1200.0
+    assert world.outcome("g1") == (Outcome.QUARANTINED, Reason.NO_BOOT)
+
+
+@pytest.mark.parametrize(("gap_s", "uptime_s"), [(0.0, 6 * 3600.0), (6 * 3600.0, 60.0)])
+def test_where_only_a_wall_clock_told_the_time_away_uptime_proves_nothing(gap_s: float, uptime_s: float) -> None:
+    """The machine was restarted, and its clock is wrong: six hours away look like none. The host was off before the
+    request, and answers now."""
+    world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE]})
+    world.run(until=60.0)
+    world.script["g1", Kind.BOOT_PROBE] = [(Reason.OK, {"boot_id": "b", "uptime_s": uptime_s})]
+    world.events += resume(world.engine, world.now, gap_s, "", "kim", told_by="wall")
+    world.pending.clear()
+    assert world.run() == "done"
+    assert world.outcome("g1") == (Outcome.READY, Reason.OK)
+
+
+def test_after_an_interrupted_cycle_no_old_boot_counts() -> None:
+    """Before a cycle no reading said off that could stand for the down; an answer that tells no uptime is no proof."""
+    world = one(
+        {Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.POWER_CYCLE: [Reason.INTERRUPTED]},
+        second_boot=SecondBoot.CYCLE,
+        attempts=Attempts(boot=2),
+    )
+    until = 1000.0
+    while not world.count("g1", Kind.POWER_CYCLE):
+        world.run(until=(until := until + 0.05))
+    world.script["g1", Kind.BOOT_PROBE] = [(Reason.OK, {"boot_id": "old"})]
+    world.events += resume(world.engine, world.now, 5.0, "", "kim")
+    world.pending.clear()
+    world.run(until=world.now + 600.0)
+    assert world.outcome("g1")[0] is None
+    assert world.engine.state.hosts["g1"].last[0] is Reason.STALE_BOOT
+
+
 def test_evidence_that_was_interrupted_is_taken_again() -> None:
     world = one({Kind.BOOT_PROBE: [Reason.UNREACHABLE], Kind.EVIDENCE: [PANIC]})
     until = 1200.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -118,6 +120,20 @@ async def test_another_server_is_asked_when_one_fails() -> None:
     async with served(broken, silent, good) as plan:
         assert await Names(plan).address("web.internal", bmc=False, timeout_s=5) == "127.30.0.1"
         assert [len(zone.asked) for zone in (broken, silent, good)] == [1, 1, 1]
+
+
+async def test_a_server_that_is_silent_while_the_wall_clock_is_set_back_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """dnspython counts its timeouts by the wall clock: everybody would wait for that answer for six hours."""
+    real, looks = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() - (6 * 3600 if next(looks) else 0))
+    async with served(Zone(silent=True)) as plan:
+        names = Names(plan)
+        async with asyncio.timeout(20):
+            with pytest.raises(Unresolved, match=r"127\.0\.0\.1:\d+: no answer"):
+                await names.address("web.internal", bmc=False, timeout_s=15)
+        await names.aclose()
 
 
 async def test_why_there_is_no_address() -> None:

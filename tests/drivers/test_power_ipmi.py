@@ -87,6 +87,35 @@ async def test_outside_the_site_not_one_packet_leaves() -> None:
     await power.aclose()
 
 
+async def test_a_process_that_lost_its_lease_in_the_middle_of_an_exchange_sends_no_further_datagram() -> None:
+    """Stopped after any of its datagrams, and woken when another process drives: power-on and goodbye stay here."""
+
+    async def stopped_after(count: int) -> tuple[int, list[Action], Reason]:
+        sent = 0
+
+        def holds() -> bool:
+            nonlocal sent
+            sent += 1
+            return sent <= count
+
+        power = IpmiPower(SITE, Secrets(), holds=holds)
+        async with bmc() as served:
+            reply = await power.on(host(served.endpoint), BootDevice.NONE, 2)
+            await power.aclose()
+            await asyncio.sleep(0.05)
+            assert served.datagrams <= count
+            return served.datagrams, served.chassis.controls, reply.reason
+
+    ends = await asyncio.gather(*(stopped_after(count) for count in range(12)))
+    switched = [bool(controls) for _, controls, _ in ends]
+    assert switched == sorted(switched), "once it has left, it has left"
+    assert not switched[0]
+    assert switched[-1]
+    for datagrams, controls, reason in ends:
+        if not controls:
+            assert reason is not Reason.OK, datagrams
+
+
 async def test_no_secret_and_secrets_that_ipmi_cannot_carry() -> None:
     async with bmc() as served:
         for password, detail in ((None, "the vault is sealed"), ("x" * 21, "20 bytes")):

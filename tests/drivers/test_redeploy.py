@@ -20,7 +20,7 @@ import pytest
 
 from bootorch.core.model import Endpoint, Host, Site
 from bootorch.core.reasons import Reason
-from bootorch.drivers import processes
+from bootorch.drivers import processes, redeploy
 from bootorch.drivers.protocols import Slice, SliceReply
 from bootorch.drivers.redeploy import AnsibleRedeploy
 from bootorch.drivers.redeploy_slice import MARK
@@ -312,6 +312,36 @@ asyncio.run(driver.run(Slice("slice", {playbook!r}, hosts, 3), 60))
     await _until(lambda: not bench.marked() and not _running("875"))
     assert time.monotonic() - killed < 5
     await _until(lambda: not bench.left_behind(), 5)
+
+
+async def test_a_driver_that_lost_its_lease_keeps_no_playbook_alive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is stopped: the worker hears nothing of it, ends by itself, and takes everything with it."""
+    monkeypatch.setattr(redeploy, "LEASH_S", 3.0)
+    playbook = bench.playbook("- ansible.builtin.command: sleep 878\n")
+    held = [True]
+    driver = bench.driver({"a": LOCAL}, holds=lambda: held[0])
+    task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
+    await _until(lambda: bool(_running("878")))
+    await asyncio.sleep(4.0)
+    assert _running("878"), "as long as it is held, the playbook goes on"
+    held[0] = False
+    assert (await task).reason is Reason.SLICE_LOST
+    assert (bench.marked(), _running("878"), bench.left_behind()) == ([], [], [])
+
+
+async def test_what_an_earlier_process_left_running_is_ended(bench: Bench) -> None:
+    """A worker that was killed with its driver lets go of nothing; whoever resumes ends it."""
+    left = bench.run_dir / "slice-web-1"
+    left.mkdir(parents=True)
+    orphan = await asyncio.create_subprocess_exec("sleep", "879", env={MARK: str(left)}, start_new_session=True)
+    stranger = await asyncio.create_subprocess_exec("sleep", "879", env={MARK: f"{left}0"})
+    redeploy.end_leftovers(bench.run_dir)
+    assert await orphan.wait() == -signal.SIGKILL
+    assert stranger.returncode is None
+    stranger.kill()
+    await stranger.wait()
 
 
 async def test_a_killed_worker_takes_everything_with_it(bench: Bench) -> None:

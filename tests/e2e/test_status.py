@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bootorch.lab.control import LabInfo
+from bootorch.ops.checkpointer import Checkpointer
 from bootorch.ops.demo import misdeeds, witnessed
 from bootorch.runtime import checkpoint
 from bootorch.runtime.journal import Journal
@@ -100,3 +101,10 @@ def test_a_paused_run_is_shown_exactly(lab: LabFactory) -> None:
     assert paused["in_flight"] == {}
     assert paused["totals"] == report["totals"]
     assert paused["in_progress"] == report["in_progress"]
+    # What runs beside a run of a hundred thousand events, as it would run then.
+    journal = run_dir(info) / "journal.sqlite"
+    with Checkpointer(journal, every=1, every_s=0.05), Journal.open(journal, readonly=True) as opened:
+        give_up = time.monotonic() + 120
+        while checkpoint.behind(opened) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        assert checkpoint.behind(opened) == 0

@@ -16,7 +16,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from bootorch.runtime.rundir import held
-with held(Path(sys.argv[1]), "run x"):
+with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -28,14 +28,14 @@ def test_a_lock_is_held_by_one_process_and_given_back_by_kill_9(tmp_path: Path) 
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert is_held(tmp_path)
-        with pytest.raises(SafetyRefusal, match=f"run x is being run by process {holder.pid}"), held(tmp_path, "run x"):
+        with pytest.raises(SafetyRefusal, match=f"is being run by process {holder.pid}"), held(tmp_path):
             raise AssertionError("two holders")
     finally:
         holder.kill()
         holder.wait()
         assert holder.stdout is not None
         holder.stdout.close()
-    with held(tmp_path, "run x"):
+    with held(tmp_path):
         assert is_held(tmp_path)
     assert not is_held(tmp_path)
 
@@ -57,5 +57,11 @@ def test_runs_lie_beside_the_plan_in_order_of_time(tmp_path: Path) -> None:
     assert find_journal(first) == first / JOURNAL
     assert find_journal(first / JOURNAL) == first / JOURNAL
     assert find_journal(plan) is None
+    ahead = tmp_path / "runs" / "web-29990101T000000Z"  # a clock that was wrong, and is set back now
+    ahead.mkdir()
+    (ahead / JOURNAL).touch()
+    after = new_run_dir(plan, "web", None)
+    (after / JOURNAL).touch()
+    assert journals(plan, "web")[-2:] == [ahead / JOURNAL, after / JOURNAL]
     with pytest.raises(InvalidInput, match="kept there already"):
         new_run_dir(plan, "web", first)

@@ -23,6 +23,7 @@ from bootorch.core.events import (
     Kind,
     LimitSet,
     Paused,
+    RunResumed,
     RunStarted,
     Settled,
     TierSet,
@@ -46,9 +47,11 @@ from bootorch.core.recovery import replay
 from bootorch.core.state import State
 from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
 from bootorch.drivers.redfish import RedfishDraw
+from bootorch.runtime.awake import AwakeClock
 from bootorch.runtime.executor import Drivers, Executor
 from bootorch.runtime.journal import Journal, JournalError
 from bootorch.runtime.keeper import Keeper
+from bootorch.runtime.lease import LEASE_S, Fenced, Lease, read, take
 from bootorch.runtime.runner import Runner
 from bootorch.sim.machine import BootFailure, Machine, MachineSpec
 from tests.drivers.redfish_servers import SITE, Tls, served
@@ -154,14 +157,22 @@ def follow(
     engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event], *, stay: bool = False
 ) -> Runner:
     """A runner of what the journal has so far."""
-    start = time.monotonic()
-    executor = Executor(engine.plan, Drivers({"ipmi": fleet}, fleet, fleet), "run")
-    keeper = Keeper(engine.state, past)
+    return runner_with(engine, journal, fleet, seen, past, take(journal, "test", "", read(journal)), stay=stay)
 
-    def clock() -> float:
-        return time.monotonic() - start
 
-    return Runner(engine, journal, executor, seen, clock, keeper, wait_gates=False, stay=stay, by="test")
+def runner_with(
+    engine: Engine,
+    journal: Journal,
+    fleet: Fleet,
+    seen: Seen,
+    past: Sequence[Event],
+    lease: Lease,
+    *,
+    stay: bool = False,
+) -> Runner:
+    executor = Executor(engine.plan, Drivers({"ipmi": fleet}, fleet, fleet), "run", (), lease.holds)
+    clock, keeper = AwakeClock(0.0), Keeper(engine.state, past)
+    return Runner(engine, journal, executor, seen, clock, lease, keeper, wait_gates=False, stay=stay, by="test")
 
 
 async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) -> None:
@@ -198,7 +209,7 @@ async def test_a_boot_is_watched_until_it_is_proven_and_examined_where_it_is_not
         ("on", "dns1"), ("watch", "dns1"), ("read", "dns1"), ("unwatch", "dns1"),
     ]  # fmt: skip
     assert [what for what, name in calls if name == "dns2"] == ["read", "on", "watch", "read", "evidence", "read"]
-    assert QUICK.boot <= fleet.since_s <= fleet.now - began
+    assert QUICK.boot <= fleet.since_s <= fleet.now - began + 0.05, "rounded to tenths"
     assert {what for what, name in fleet.calls if name == "web1"} == {"read", "on"}, "the plan says console: none"
     answer = next(event for event in journal.events() if isinstance(event, Answer) and event.kind is Kind.EVIDENCE)
     assert answer.data == {"power": "on", "console": "Kernel panic - not syncing: no init"}
@@ -367,6 +378,98 @@ async def test_an_abort_at_once_waits_for_nothing_and_settles_everybody(tmp_path
         "aborted, said by kim: smoke", "aborted, said by kim: smoke; was in stage bmc",
     }  # fmt: skip
     assert list(replay(engine.plan, kept).durable()) == list(engine.state.durable())
+    journal.close()
+
+
+# -- away and replaced ---------------------------------------------------------------------
+
+
+class Stopped:
+    """A boot clock that goes on while this process does not, as it seems to one that was stopped."""
+
+    def __init__(self) -> None:
+        self.away_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.away_s
+
+
+def with_lease(engine: Engine, journal: Journal, fleet: Fleet, seen: Seen) -> tuple[Runner, Lease, Stopped]:
+    holder, stopped = read(journal), Stopped()
+    assert holder is not None
+    lease = Lease(journal.path, holder, clock=stopped)
+    return runner_with(engine, journal, fleet, seen, list(journal.events()), lease), lease, stopped
+
+
+def wakes(stopped: Stopped, fleet: Fleet) -> None:
+    """The process was away for long; what is asked from now on is answered at once."""
+    stopped.away_s = 10 * LEASE_S
+    fleet.slow_s = 0.0
+
+
+async def test_what_was_under_way_before_a_stop_is_let_go_of_and_read_back(tmp_path: Path) -> None:
+    engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
+    runner, _, stopped = with_lease(engine, journal, fleet, seen)
+    fleet.slow_s = 60.0
+    asyncio.get_running_loop().call_later(0.1, wakes, stopped, fleet)
+    assert await runner.run() == "done"
+    assert {h.outcome.value for h in engine.state.hosts.values() if h.outcome} == {"ready"}
+    (woken,) = [event for event in journal.events() if isinstance(event, RunResumed)]
+    assert woken.asleep
+    interrupted = [e for e in seen.events if isinstance(e, Answer) and e.reason is Reason.INTERRUPTED]
+    assert {answer.target for answer in interrupted} == {"dns1", "dns2", "web1", "web2", "web3"}
+    assert [name for what, name in fleet.calls if what == "on"].count("dns1") == 1
+    journal.close()
+
+
+async def test_a_pause_stays_a_pause_across_a_stop(tmp_path: Path) -> None:
+    engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
+    runner, _, stopped = with_lease(engine, journal, fleet, seen)
+    fleet.slow_s = 60.0
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    loop.call_later(0.5, wakes, stopped, fleet)
+    assert await runner.run() == "paused"
+    assert engine.state.paused
+    assert "on" not in {what for what, _ in fleet.calls}
+    journal.close()
+
+
+async def test_an_effect_that_was_decided_before_a_stop_is_not_begun_after_it(tmp_path: Path) -> None:
+    engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
+    runner, lease, stopped = with_lease(engine, journal, fleet, seen)
+    append = journal.append
+
+    def stops_after_the_commit(*args: object, **more: object) -> None:
+        append(*args, **more)  # type: ignore[arg-type]
+        if not stopped.away_s:
+            stopped.away_s = 10 * LEASE_S
+            journal.append = append  # type: ignore[method-assign]
+            asyncio.get_running_loop().call_soon(lambda: calls.extend(fleet.calls))
+
+    calls: list[tuple[str, str]] = []
+    journal.append = stops_after_the_commit  # type: ignore[method-assign]
+    assert await runner.run() == "done"
+    assert calls == [], "the first turn's effects were committed, and none was begun"
+    assert lease.holds()
+    journal.close()
+
+
+async def test_who_was_replaced_ends_and_commits_nothing_more(tmp_path: Path) -> None:
+    engine, journal, fleet, _, seen = prepare(tmp_path, small_plan())
+    runner, _, stopped = with_lease(engine, journal, fleet, seen)
+    fleet.slow_s = 60.0
+    with Journal.open(journal.path) as other:
+
+        def replaced() -> None:
+            take(other, "lee", "", read(other))
+            stopped.away_s = 10 * LEASE_S
+
+        asyncio.get_running_loop().call_later(0.1, replaced)
+        with pytest.raises(Fenced, match="lee"):
+            await runner.run()
+        assert {what for what, _ in fleet.calls} == {"read"}
+        assert not [event for event in other.events() if isinstance(event, Answer | RunResumed)]
     journal.close()
 
 

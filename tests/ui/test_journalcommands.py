@@ -111,7 +111,7 @@ def test_what_machines_said_does_not_steer_the_terminal(tmp_path: Path, capsys: 
 
 def test_tail_follows_a_run_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "journal.sqlite"
-    with held(tmp_path, "run x"), Journal.create(path, {}) as journal:
+    with held(tmp_path), Journal.create(path, {}) as journal:
         fill(journal, 1, 10)
         following = threading.Thread(target=bootorch, args=("journal", "tail", path, "-f", "-n", "3"))
         following.start()
