@@ -33,6 +33,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/power_schedule.py
 	$(BIN)/python benchmarks/forecast_lab.py
 	$(BIN)/python benchmarks/lab_recovery.py
+	$(BIN)/python benchmarks/kill_matrix.py random
+	$(BIN)/python benchmarks/kill_matrix.py boundaries
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bootorch needs Python 3.11 or newer")'

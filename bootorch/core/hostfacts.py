@@ -306,7 +306,7 @@ _DEFAULT_CREDENTIAL = SecretRef(SecretKind.CREDENTIAL, CREDENTIAL)
 CLEAR_TEXT_REMEDY = "encrypt it with `ansible-vault encrypt_string`, or use bmc_password_file or a systemd credential"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Variables:
     reader: HostReader
     host: str

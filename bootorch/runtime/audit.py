@@ -196,11 +196,8 @@ def _cut(path: Path, damage: Damage, by: str, why: str) -> Path:
     last = whole[-1]
     before = link(before, body, last.wall_s, last.boot_s)
     whole.append(Row(damage.first, body, last.wall_s, last.boot_s, before))
-    # From here on the damaged journal is kept beside; a crash before the last step leaves it in place as well, and
-    # without its log at the worst, which its head tells of: then this is done again.
-    for suffix in BESIDE:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    # The damaged journal is kept beside; a crash before the last step leaves it in place as well, and without its log
+    # at the worst, which its head tells of: then this is done again.
     make(path, meta, whole, head=Head(damage.first, before))
     if holder is not None:
         with Journal.open(path) as journal:

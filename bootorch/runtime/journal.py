@@ -38,13 +38,14 @@ from bootorch.runtime.journalfile import (
     connect_to_read,
     make,
     pack,
+    take_place,
     trouble,
     unpack,
 )
 
 __all__ = ["DamagedJournal", "Journal", "JournalError", "Moment", "machine_boot_id"]
 
-PAGE = 5_000  # events read in one transaction: a reader that holds one open would keep the log from being reused
+PAGE = 500  # events read in one transaction: more fall out of the processor's caches before they are decoded
 _AGAIN = "free space or repair the disk, then bootorch resume; nothing was sent without a record"
 
 
@@ -197,6 +198,7 @@ class Journal:
         bodies = [encode(event) for event in events if getattr(event, "durable", True)]
         marks = [(ident, json.dumps(body, ensure_ascii=False)) for ident, body in (taken or {}).items()]
         if not bodies and not marks and status is None and guard is None:
+            self._check_place()  # what is not journalled leaves no more than the rest where there is no journal
             return
         try:
             with self._db:
@@ -249,6 +251,12 @@ class Journal:
 
     def _witness(self) -> None:
         """After a commit: what was written is where the next process will look for it, and the head says so."""
+        self._check_place()
+        assert self._head is not None, "the first append opens it"
+        assert self._tail is not None, "an append was committed"
+        self._head.write(self._tail)
+
+    def _check_place(self) -> None:
         try:
             same = self._identity() == self._files
         except FileNotFoundError:
@@ -256,23 +264,31 @@ class Journal:
         if not same:
             message = "the journal was removed or replaced under way; nothing was sent without a record"
             raise JournalError(Problem(message, str(self.path), self._rescue()))
-        assert self._head is not None, "the first append opens it"
-        assert self._tail is not None, "an append was committed"
-        self._head.write(self._tail)
 
     def _rescue(self) -> str:
-        """This process still holds the file that has lost its name: write it out under another. Returns the remedy."""
-        for number in range(1, 100):
-            saved = self.path.with_name(f"{self.path.stem}.saved-{number}{self.path.suffix}")
-            if not saved.exists():
-                break
+        """This process still holds the files that have lost their names: written out, and put back where nobody has put
+        another one. Returns the remedy."""
+        number = next(n for n in range(1, 1_000) if not saved_path(self.path, n).exists())
+        saved = saved_path(self.path, number)
         try:
+            at_home = self.path.parent.exists()
             saved.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db.execute("VACUUM INTO ?", (str(saved),))
             saved.chmod(0o600)
+            if at_home and not self._is_another():
+                take_place(saved, self.path)
+                return f"it was put back: bootorch resume {self.path.parent}"
         except (OSError, sqlite3.Error) as error:
-            return f"it could not be saved under another name ({error}): resume from a mirror or a copy"
+            return f"it could not be saved ({error}): resume from a mirror or a copy"
         return f"everything was saved as {saved}: put it in its place, then bootorch resume {self.path.parent}"
+
+    def _is_another(self) -> bool:
+        """Does its name belong to another file now?"""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) != self._files[0]
 
     @property
     def last_seq(self) -> int:
@@ -284,13 +300,14 @@ class Journal:
         row = self._db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return Head(0, genesis(self.packed_meta().items())) if row is None else Head(*row)
 
-    def pages(self, after: int = 0) -> Iterator[list[Row]]:
-        """Events after number ``after`` as they are kept, unchecked, each page in a short transaction of its own.
+    def pages(self, after: int = 0, size: int = PAGE) -> Iterator[list[Row]]:
+        """Events after number ``after`` as they are kept, unchecked, each page in a short transaction of its own: a
+        reader that holds one open would keep the log from being reused.
 
         Raises sqlite3.Error. The hashes of format 1 are empty.
         """
         what = "hash" if self.format > 1 else "x''"
-        query = f"SELECT seq, body, wall_s, boot_s, {what} FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE}"  # noqa: S608
+        query = f"SELECT seq, body, wall_s, boot_s, {what} FROM events WHERE seq > ? ORDER BY seq LIMIT {size}"  # noqa: S608
         while True:
             page: list[Row] = []
             failed: sqlite3.Error | None = None
@@ -432,6 +449,10 @@ class Journal:
         """Commands to a process that is gone do not speak to this one."""
         row = self._db.execute("SELECT max(id) FROM commands").fetchone()
         self._command_seen = row[0] or 0
+
+
+def saved_path(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.saved-{number}{path.suffix}")
 
 
 def _reading(path: Path) -> tuple[sqlite3.Connection, Path, TemporaryDirectory[str] | None]:

@@ -84,7 +84,15 @@ def make(path: Path, meta: Mapping[str, bytes], rows: Iterable[Row] = (), *, hea
         file.write(head if head is not None else Head(0, genesis(meta.items())))
     finally:
         file.close()
-    part.rename(path)
+    take_place(part, path)
+
+
+def take_place(complete: Path, path: Path) -> None:
+    """Give a closed journal its name. What SQLite kept of one that was there before would be taken for its own: it goes
+    first. Raises OSError."""
+    for suffix in (*BESIDE, "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    complete.rename(path)
     sync_directory(path.parent)
 
 

@@ -67,6 +67,8 @@ class Mirror:
             remedy = "give a directory on another disk"
             raise InvalidInput(Problem("the mirror would be the journal itself", str(directory), remedy))
         check_directory(directory)
+        if directory.stat().st_dev == journal.path.stat().st_dev:
+            _log.warning("the mirror is on the journal's own disk, and is lost with it", mirror=str(directory))
         self._directory = directory.absolute()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)

@@ -60,7 +60,7 @@ class Replica:
             if self._db is None:
                 self._attach()
             self._check_place()
-            page = next(self._source.pages(self.copied), [])[:STEP]
+            page = next(self._source.pages(self.copied, STEP), [])
             if not page:
                 return False
             assert self._db is not None, "attached"

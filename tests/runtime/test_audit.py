@@ -278,7 +278,7 @@ changes: dict[str, Callable[[list[list[object]], int, int], None]] = {
     "wall": lambda rows, at, by: rows[at].__setitem__(2, float(str(rows[at][2])) + 0.5**by),
     "boot": lambda rows, at, by: rows[at].__setitem__(3, float(str(rows[at][3])) - 1.0),
     "hash": lambda rows, at, by: rows[at].__setitem__(4, bytes([by]) * 32),
-    "removed": lambda rows, at, by: rows.pop(at) and None,
+    "removed": lambda rows, at, by: rows.__delitem__(at),
     "doubled": lambda rows, at, by: rows.insert(at, list(rows[at])),
 }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from bootorch.core.errors import Exit, InvalidInput
+from bootorch.core.events import Intent, Kind
 from bootorch.runtime.audit import audit
 from bootorch.runtime.journal import Journal, JournalError
 from tests.runtime.disks import Disk, disk
@@ -91,36 +91,64 @@ def test_a_read_only_medium_can_be_read_and_not_gone_on_with(tmp_path: Path, how
         assert audit(path).good == 60
 
 
-@pytest.mark.parametrize("how", ["removed", "replaced", "its log removed", "its directory moved"])
+@pytest.mark.parametrize(
+    "how", ["removed", "removed with its log", "replaced", "its log removed", "its directory moved"]
+)
 def test_a_journal_that_is_taken_away_under_way_is_noticed_and_saved(tmp_path: Path, how: str) -> None:
     (tmp_path / "run").mkdir()
     path = tmp_path / "run" / "journal.sqlite"
+    log = path.with_name("journal.sqlite-wal")
+    put_back = True
     with Journal.create(path, {"plan": b"name: x"}) as journal:
         fill(journal, 1, 50)
         match how:
             case "removed":
                 path.unlink()
+            case "removed with its log":
+                path.unlink()
+                log.unlink()
             case "replaced":
+                put_back = False
                 other = tmp_path / "other"
-                shutil.copy(path, other)
+                other.write_bytes(b"something else")
                 other.replace(path)
             case "its log removed":
-                path.with_name("journal.sqlite-wal").unlink()
+                log.unlink()
             case "its directory moved":
+                put_back = False
                 (tmp_path / "run").rename(tmp_path / "elsewhere")
         with pytest.raises(JournalError, match="removed or replaced under way") as noticed:
             fill(journal, 51, 60)
-        saved = path.with_name("journal.saved-1.sqlite")
-        assert str(saved) in noticed.value.problems[0].remedy
-    assert saved.stat().st_mode & 0o777 == 0o600
-    for name in path.parent.glob("journal.sqlite*"):
-        if not name.name.endswith(".head"):
-            name.unlink()
-    saved.replace(path)
+    saved = path.with_name("journal.saved-1.sqlite")
+    remedy = noticed.value.problems[0].remedy
+    if put_back:
+        assert remedy == f"it was put back: bootorch resume {path.parent}"
+    else:
+        assert str(saved) in remedy
+        saved.replace(path)
+    assert path.stat().st_mode & 0o777 == 0o600
     with Journal.open(path) as journal:
         fill(journal, 61, 70)
         assert list(journal.events()) == [event(number) for number in range(1, 71)]
     assert audit(path).whole
+
+
+def test_an_effect_that_is_not_journalled_needs_the_journal_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, {}) as journal:
+        fill(journal, 1, 10)
+        journal.append([Intent(11.0, 11, Kind.POWER_READ, "web1", durable=False)])
+        path.unlink()
+        with pytest.raises(JournalError, match="removed or replaced"):
+            journal.append([Intent(12.0, 12, Kind.POWER_READ, "web1", durable=False)])
+
+
+def test_the_log_of_a_journal_that_is_gone_is_not_taken_for_a_new_ones(tmp_path: Path) -> None:
+    path = killed(tmp_path / "journal.sqlite", 50)
+    path.unlink()
+    with Journal.create(path, {}) as journal:
+        fill(journal, 1, 5)
+    assert audit(path).good == 5
 
 
 def test_two_who_go_on_with_one_journal_do_not_mix(tmp_path: Path) -> None:
