@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
 from bootorch.core.model import Environment, Outcome
+from bootorch.core.reasons import Reason
 from bootorch.ui.services import (
     Answered,
     History,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from bootorch.runtime.mirror import Mirror
     from bootorch.runtime.secrets import Secrets
 
+FINISHED = ("done", "aborted")  # verdicts after which only a retry goes on
 ANSWER_S = 3.0  # how long a command waits for the running process, which looks for words four times a second
 
 # What a journal keeps besides its events: enough to load the same plan on another machine.
@@ -169,7 +171,7 @@ class Runs:
     def resume(self, request: ResumeRequest, observer: Observer) -> RunResult:
         from bootorch.core.changes import FOLDED
         from bootorch.core.engine import Engine
-        from bootorch.core.events import GateOpened
+        from bootorch.core.events import GateOpened, Lifted, Retried
         from bootorch.core.recovery import resume
         from bootorch.drivers.redeploy import end_leftovers
         from bootorch.runtime.checkpoint import recover
@@ -192,10 +194,12 @@ class Runs:
             end_leftovers(path.parent)
             _same_plan(plan, journal)
             state = recover(journal, plan).state
-            if state.ended == "done":
-                remedy = f"bootorch report {path.parent}; bootorch run --new begins another run"
-                raise InvalidInput(Problem("the run has ended, nothing is left to resume", str(path.parent), remedy))
-            said = _events_of(request.orders, loaded, journal.events(*FOLDED), state.t)
+            said = _events_of(request.orders, loaded, journal.events(*FOLDED), state)
+            if state.ended in FINISHED and not any(isinstance(event, Retried | Lifted) for event in said):
+                where = path.parent
+                remedy = f"bootorch report {where}; bootorch resume {where} --set retry tries again what failed"
+                ended = "was aborted" if state.ended == "aborted" else "has ended, nothing is left to resume"
+                raise InvalidInput(Problem(f"the run {ended}", str(where), remedy))
             mirror = _mirror(journal, request.mirror, lease)
             engine = Engine(plan, state)
             journal.forget_commands()
@@ -257,7 +261,17 @@ class Runs:
                 news = {} if mirror is None else {"news": mirror.news}
                 gates, by = request.wait_gates, request.by
                 runner = Runner(
-                    engine, journal, executor, observer, clock, lease, keeper, wait_gates=gates, by=by, **news
+                    engine,
+                    journal,
+                    executor,
+                    observer,
+                    clock,
+                    lease,
+                    keeper,
+                    wait_gates=gates,
+                    stay=request.stay,
+                    by=by,
+                    **news,
                 )
                 return await runner.run(first)
             finally:
@@ -330,15 +344,11 @@ class Runs:
     def journal(self, target: Path) -> Path:
         return _journal(target)
 
-    def approve(self, target: Path, gate: str, by: str, why: str) -> str:
-        history = self.history(target)
-        _check_gates(history.state.plan, {gate: by})
-        if gate in history.state.gates_open:
-            return f"gate {gate} is open already, by {history.state.gates_open[gate]}"
-        return self._say(history, {"command": "gate", "gate": gate, "by": by, "why": why}, f"gate {gate} opens")
+    def living(self, target: Path) -> Path | None:
+        from bootorch.runtime.rundir import is_held
 
-    def pause(self, target: Path, by: str, why: str) -> str:
-        return self._say(self.history(target), {"command": "pause", "by": by, "why": why}, "the run pauses")
+        directory = _journal(target, unfinished=True).parent
+        return directory if is_held(directory) else None
 
     def running(self, directory: Path) -> Sequence[Path]:
         from bootorch.runtime.rundir import running
@@ -361,33 +371,28 @@ class Runs:
         if already := words.check(event, changes):
             return Answered(path.parent, "already", already)
         if not is_held(path.parent):
-            again = f"bootorch resume {path.parent} {order.option()}"
-            remedy = "bootorch run --new begins another run" if finished else again
+            again = f"bootorch resume {path.parent} {order.option()}".rstrip()
+            reopens = order.words[0] in ("retry", "lift")
+            remedy = "bootorch run --new begins another run" if finished and not reopens else again
             raise InvalidInput(
                 Problem("no process runs this journal now; nothing was changed", str(path.parent), remedy)
             )
         with Journal.open(path) as journal:
             ident = journal.say({"command": "change", "event": encode(event)})
             give_up = time.monotonic() + ANSWER_S
-            while (answer := journal.answer(ident)) is None and time.monotonic() < give_up:
+            held = True
+            while (answer := journal.answer(ident)) is None and held and time.monotonic() < give_up:
                 time.sleep(0.05)
+                held = is_held(path.parent)  # asked first: what it said to the end is read once more
+        if answer is None and not held:
+            remedy = f"bootorch resume {path.parent} {order.option()}".rstrip()
+            raise InvalidInput(
+                Problem("the process ended before it took the word; nothing was changed", str(path.parent), remedy)
+            )
         if answer is None:
             said = f"left for the process that runs {path.parent}, which has not taken it within {ANSWER_S:g} s"
             return Answered(path.parent, "left", said, event)
         return Answered(path.parent, answer["status"], answer["said"], event)
-
-    def _say(self, history: History, command: Mapping[str, str], what: str) -> str:
-        from bootorch.runtime.journal import Journal
-        from bootorch.runtime.rundir import JOURNAL
-
-        if not history.running:
-            remedy = f"bootorch resume {history.run_dir}"
-            if command["command"] == "gate":
-                remedy += f" --approve {command['gate']}={command['by']}"
-            raise InvalidInput(Problem("no process runs this journal now", str(history.run_dir), remedy))
-        with Journal.open(history.run_dir / JOURNAL) as journal:
-            journal.say(command)
-        return f"{what} within a second: run {history.state.run_id}, process of {history.run_dir}"
 
 
 # -- loading ------------------------------------------------------------------------------
@@ -426,22 +431,23 @@ def _select(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
 
 
 def _selecting(loaded: LoadedPlan) -> Select:
-    from bootorch.core.patterns import select
+    from bootorch.runtime.targets import select_hosts
 
-    return lambda pattern: select(loaded.inventory, pattern)
+    return lambda pattern: select_hosts(loaded.inventory, (pattern,))
 
 
 def _dark(loaded: LoadedPlan, request: RunRequest) -> list[Change]:
     """The feeds that ``--dark`` names, as events of the run's beginning."""
+    from bootorch.core.state import State
     from bootorch.core.words import Order
 
     orders = tuple(Order(("lost", feed), by=request.by, why="dark at the start") for feed in request.dark)
-    return _events_of(orders, loaded, (), 0.0)
+    return _events_of(orders, loaded, (), State(loaded.plan))
 
 
-def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event], now: float) -> list[Change]:
+def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event], state: State) -> list[Change]:
     """Orders that come with a run's start or resume, one on top of the other; what holds already is no event. ``past``:
-    what ``Changes`` folds of the events before; ``now``: the run time that they lead to."""
+    what ``Changes`` folds of the events before; ``state``: where they lead to, and where each order finds the run."""
     from bootorch.core import words
     from bootorch.core.changes import Changes
 
@@ -450,8 +456,10 @@ def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event
     problems: list[Problem] = []
     for order in orders:
         try:
-            event = replace(words.event(order, changes, _selecting(loaded)), t=now)
-            if not words.check(event, changes):
+            event, already = words.consider(
+                replace(words.event(order, changes, _selecting(loaded)), t=state.t), changes, state
+            )
+            if not already:
                 changes.fold(event)
                 found.append(event)
         except InvalidInput as error:
@@ -518,7 +526,7 @@ def _has_ended(journal: Journal) -> bool:
     from bootorch.core.events import RunEnded
 
     last = journal.last_event()
-    return isinstance(last, RunEnded) and last.verdict == "done"
+    return isinstance(last, RunEnded) and last.verdict in FINISHED
 
 
 # -- refusals -------------------------------------------------------------------------------
@@ -690,5 +698,9 @@ def _exit_code(state: State) -> Exit:
         return Exit.INTERRUPTED
     if state.ended == "stopped":
         return Exit.STOPPED
-    good = (Outcome.READY, Outcome.ADOPTED, Outcome.SKIPPED)
-    return Exit.OK if all(outcome in good for _, outcome, _, _ in state.outcomes()) else Exit.INCOMPLETE
+    for _, outcome, reason, _ in state.outcomes():
+        # Outside --limit is as it was asked for; what a person left out under way is not what was asked for.
+        left_out = outcome is Outcome.SKIPPED and reason is Reason.LIMIT
+        if outcome not in (Outcome.READY, Outcome.ADOPTED) and not left_out:
+            return Exit.INCOMPLETE
+    return Exit.OK

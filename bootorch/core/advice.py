@@ -134,7 +134,7 @@ ADVICE: Mapping[Reason, Advice] = {
     Reason.DEPENDENCY: Advice("what it needs can no longer be ready", "Repair the root causes first, then run again."),
     Reason.LIMIT: Advice("outside --limit", ""),
     Reason.OPERATOR: Advice("a person decided so", ""),
-    Reason.BREAKER: Advice("a breaker stopped its class", "Find the common cause, then resume with --reset-breakers."),
+    Reason.BREAKER: Advice("a breaker stopped its class", "Find the common cause, then bootorch breaker reset."),
     Reason.GATE: Advice("a gate was not opened", "Approve the gate, then resume."),
     Reason.NEVER_REACHED: Advice("the run stopped before its turn", "Resume the run."),
     Reason.OUTSIDE_SITE: Advice("its address is outside the site; nothing was sent", "Correct address or site."),

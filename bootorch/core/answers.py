@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bootorch.core import change
 from bootorch.core.events import READ_ONLY, Answer, Intent
 from bootorch.core.hoststate import METERS, NO_ANSWER, HostState
-from bootorch.core.limits import STEADY
+from bootorch.core.limits import OFF, STEADY
 from bootorch.core.members import (
     K_BOOT_DEVICE,
     K_BOOT_PROBE,
@@ -162,6 +162,7 @@ def _power_on_ended(state: State, host: HostState, event: Answer, ok: bool) -> N
     if event.data.get("sent") is False:
         _unsent(state, host, event, ok)
         return
+    host.switched_on = True
     host.next_t = event.t + FIRST_LOOK_S if ok else _backoff(state, host, event.t)
     if event.reason is R_INTERRUPTED:
         # Perhaps it never left. bootorch may be killed any number of times: that uses up neither attempts nor time.
@@ -180,7 +181,7 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
     t = event.t
     waiting = host.stage is S_WAIT
     if not ok:
-        if host.on_t is None:
+        if host.on_t is None and host.reserved:
             state.release(host)  # admitted, but not switched on: the next admission takes them again
         host.next_t = _backoff(state, host, t, SURVEY_CAP_S if waiting else 15.0)
         _hinted(state, host, event)
@@ -190,8 +191,8 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
     host.surveyed = True
     if host.power == "off":
         host.read_off_t = t
-        if host.adopted and host.stage in (S_WAIT, S_BMC):
-            host.adopted = False  # it was on when it was looked at first, and is not any more
+        if host.stage in (S_WAIT, S_BMC) and (host.adopted or host.draw.level != OFF):
+            host.adopted = False  # it was on (or may have been, before it was retried), and is not any more
             state.release(host)
         if host.unbooted and host.boots < host.group.attempts.boot:
             # The server fell back to off: the next boot may begin, from a clean count.
@@ -217,9 +218,11 @@ def _reads_on(state: State, host: HostState, event: Answer) -> None:
     host.read_off_t = None
     if host.on_t is None:
         # On without our doing: adopted, verified, never cycled. Its draw counts from now on.
+        # A boot of ours that was given up may still go on: it counts as it did until it is proven.
         host.adopted = True
-        state.release(host)
-        state.feeds.hold(host.draw, STEADY)
+        if host.reserved or host.draw.level < STEADY:
+            state.release(host)
+            state.feeds.hold(host.draw, STEADY)
     elif host.stage is S_POWER:
         for step_t in state.feeds.reads_on(host.draw, t):
             state.wake_at(step_t, "")

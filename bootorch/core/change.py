@@ -110,11 +110,17 @@ def _darken(state: State, host: HostState, feed: str, t: float) -> None:
     state.give_back_boot(host)
     if before is not None and before not in UP:
         return  # it has ended, and nothing of it was ever counted on
+    if before is not None:
+        unsettle(state, host)
     host.begin_anew(t)
     host.void_id = state.next_id
-    if before is None:
-        return
-    # It was up, and others may have been about to build on it.
+    if host.ending is not None:
+        state.dirty[host.host.name] = None
+
+
+def unsettle(state: State, host: HostState) -> None:
+    """It was up, and others may have been about to build on it."""
+    host.outcome = None
     state.unsettled += 1
     state.groups[host.group.name].settled -= 1
     for wait, changed in state.dependencies.unsettle(host.host):
@@ -134,17 +140,20 @@ def scope_added(state: State, event: ScopeAdded) -> None:
         state.hosts[name].observed = False
     # Parents that were skipped unseen: whether they are up matters now.
     unseen = [name for name in sorted(state.dependencies.ancestors(state.limit)) if state.hosts[name].started_t is None]
-    _reopen(state, [*added, *unseen], event.t)
+    open_to = (None, Outcome.SKIPPED, Outcome.BLOCKED)
+    reopen(state, [name for name in (*added, *unseen) if state.hosts[name].outcome in open_to], event.t)
 
 
-def _reopen(state: State, names: list[str], t: float) -> None:
-    """Hosts that were skipped get their turn, and those that were blocked because of them."""
+def reopen(state: State, names: list[str], t: float) -> None:
+    """Hosts that were given up have their turn again, and so have those that were blocked because of them."""
     todo = list(names)
     while todo:
         name = todo.pop()
         host = state.hosts[name]
-        if host.outcome in (Outcome.SKIPPED, Outcome.BLOCKED):
+        if host.outcome is not None and host.outcome not in UP:
+            state.retract(host)
             host.begin_anew(t)
+            host.impossible = state.dependencies.why_impossible(name)
             state.unsettled += 1
             state.groups[host.group.name].settled -= 1
             for wait, changed in state.dependencies.revive(host.host):

@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING
 
 from bootorch.core.dependencies import Status
 from bootorch.core.events import (
+    Aborted,
     Adapted,
+    BreakerReset,
     Chosen,
+    Continued,
     Event,
     FeedLost,
     FeedReturned,
+    GateOpened,
+    Lifted,
     LimitSet,
+    OfHosts,
+    Paused,
+    Quarantined,
+    Retried,
     RunStarted,
     ScopeAdded,
+    Skipped,
     TierSet,
 )
 from bootorch.core.limits import feed_path
@@ -32,8 +42,15 @@ from bootorch.core.units import quantity, title
 if TYPE_CHECKING:
     from bootorch.core.state import State
 
-Change = Chosen | LimitSet | FeedLost | FeedReturned | ScopeAdded | TierSet  # what a person may say while a run goes on
-CHANGES: tuple[type[Change], ...] = (Chosen, LimitSet, FeedLost, FeedReturned, ScopeAdded, TierSet)
+# What a person may say while a run goes on.
+Change = (
+    Chosen | LimitSet | FeedLost | FeedReturned | ScopeAdded | TierSet | GateOpened | BreakerReset
+    | Paused | Continued | Aborted | Quarantined | Skipped | Lifted | Retried
+)  # fmt: skip
+CHANGES: tuple[type[Change], ...] = (
+    Chosen, LimitSet, FeedLost, FeedReturned, ScopeAdded, TierSet, GateOpened, BreakerReset,
+    Paused, Continued, Aborted, Quarantined, Skipped, Lifted, Retried,
+)  # fmt: skip
 FOLDED: tuple[type[Event], ...] = (RunStarted, *CHANGES, Adapted)  # all that ``Changes.fold`` looks at
 ITSELF = "bootorch"  # who changed a limit that adapts by itself
 
@@ -75,6 +92,7 @@ class Changes:
         }
         self._above: dict[str, str] = {}  # answers of ``dark_above``: a site has far fewer feeds than hosts
         self.chosen: dict[str, str] = {}
+        self.gates: dict[str, str] = {}  # open ones, and by whom
         self.scope: frozenset[str] | None = None  # None: every host of the plan
         self.budgets: dict[str, list[tuple[float, float | None]]] = {
             name: [(0.0, limit.budget_watts)] for name, limit in plan.limits.feeds.items()
@@ -116,6 +134,11 @@ class Changes:
                 self.chosen[event.group] = event.host
             case Adapted():
                 self.adapted[event.slot] = event.limit
+            case GateOpened():
+                self.gates[event.gate] = event.by
+                return  # gates have a place of their own in every view
+            case Paused() | Continued() | Aborted() | BreakerReset() | OfHosts():
+                pass  # the state knows
             case _:
                 raise AssertionError(event)
         by = ITSELF if isinstance(event, Adapted) else event.by
@@ -217,3 +240,25 @@ def describe(event: Change | Adapted) -> str:
             return f"{event.host} is the first member of {event.group}"
         case Adapted():
             return f"slot {event.slot} has {event.limit:,}"
+        case GateOpened():
+            return f"gate {event.gate} is open"
+        case BreakerReset():
+            return f"breaker {event.scope} reset" if event.scope else "every breaker reset"
+        case Paused():
+            return "paused"
+        case Continued():
+            return "goes on"
+        case Aborted():
+            return "aborted at once" if event.at_once else "aborted"
+        case OfHosts():
+            return f"{_DONE[type(event)]}: {_named(event)}"
+
+
+_DONE: Mapping[type[OfHosts], str] = {
+    Quarantined: "quarantined", Skipped: "skipped", Lifted: "lifted", Retried: "tried again",
+}  # fmt: skip
+
+
+def _named(event: OfHosts) -> str:
+    count = f" ({len(event.hosts):,})" if len(event.hosts) > 1 else ""
+    return f"{event.pattern or 'all that failed'}{count}"

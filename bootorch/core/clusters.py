@@ -95,6 +95,15 @@ class Clusters:
             count.tried += 1
             count.failed += failed
 
+    def retract(self, host: Host) -> None:
+        """The failure of ``host`` counts no longer: it is tried again."""
+        self._tried -= 1
+        self._failed -= 1
+        for found in classes_of(host):
+            count = self._counts[found]
+            count.tried -= 1
+            count.failed -= 1
+
     def forgive(self) -> None:
         """A person has seen the failures: from now on only new ones count."""
         self._tried = self._failed = 0

@@ -17,6 +17,7 @@ The rules, in the order in which a host meets them (invariants of docs/architect
    the power state decides: off, another boot; on, a cycle only where the plan says ``second_boot: cycle``, never for an
    adopted host.
 5. ``ready``, ``redeploy`` in slices, ``verify``; then the outcome.
+6. At any time a person's word (``HostState.ending``) is carried out as soon as nothing is under way for the host.
 """
 
 from __future__ import annotations
@@ -25,42 +26,43 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 
-from bootorch.core.admission import Admission, queue_of
+from bootorch.core.acting import hopeless
+from bootorch.core.admission import queue_of
+from bootorch.core.booting import Booting
 from bootorch.core.diagnosis import diagnose
-from bootorch.core.events import READ_ONLY, Admitted, Answer, BootFailed, Event, Intent, Kind, Scalar, Settled
+from bootorch.core.events import (
+    Admitted,
+    Answer,
+    Event,
+    Intent,
+    Kind,
+    Scalar,
+)
 from bootorch.core.evidence import bounded
 from bootorch.core.hoststate import METERS, HostState
 from bootorch.core.limits import Resource
 from bootorch.core.members import (
-    K_BOOT_PROBE,
     K_EVIDENCE,
     K_FEED_METER,
     K_GATE_CHECK,
-    K_METER,
-    K_POWER_CYCLE,
     K_POWER_ON,
     K_POWER_READ,
-    K_READY_CHECK,
     K_REDEPLOY,
-    K_VERIFY_CHECK,
     O_ADOPTED,
     O_BLOCKED,
-    O_QUARANTINED,
     O_READY,
     O_SKIPPED,
     R_BMC_UNREACHABLE,
-    R_DARK,
     R_DEPENDENCY,
+    R_INTERRUPTED,
     R_LIMIT,
     R_NO_BOOT,
     R_NO_SECRET,
-    R_NOT_READY,
     R_OK,
+    R_OPERATOR,
     R_OUTSIDE_SITE,
     R_POWER_NO_EFFECT,
     R_REDEPLOY_DEADLINE,
-    R_STALE_BOOT,
-    R_VERIFY_FAILED,
     S_BMC,
     S_BOOT,
     S_POWER,
@@ -69,7 +71,7 @@ from bootorch.core.members import (
     S_VERIFY,
     S_WAIT,
 )
-from bootorch.core.model import BootDevice, Outcome, SecondBoot, Stage
+from bootorch.core.model import BootDevice, SecondBoot, Stage
 from bootorch.core.oversight import Oversight
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
@@ -78,57 +80,20 @@ from bootorch.core.slots import kind_of
 from bootorch.core.state import State
 from bootorch.core.urgency import Priority
 
-# Longest that one exchange may take before its driver gives it up, in seconds.
-EXCHANGE_S: dict[Kind, float] = {
-    Kind.POWER_READ: 10.0,  # a login is 8 packets; FreeIPMI gives a session 20 s, ipmitool 4 tries a packet
-    Kind.POWER_ON: 20.0,  # the state, the boot option and the power-on, in one session
-    Kind.POWER_CYCLE: 15.0,
-    Kind.EVIDENCE: 20.0,  # a log of 500 records at 30 ms each; more of it than that is not worth a wait
-    Kind.BOOT_PROBE: 10.0,  # a login on a host whose disks are still busy
-    Kind.READY_CHECK: 30.0,
-    Kind.VERIFY_CHECK: 30.0,
-    Kind.METER: 10.0,
-}
 MOST_LOOKS = 1000  # at hosts in one decision: some 20 ms; what is left comes with the next, at the same time
 MOST_TIMERS = 5000
-FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
-SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost packets: a little more patience
-DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
-READ_TRIES = 3  # power reads that may fail when a failed boot is judged
 KNOWN_SILENT_S = 60.0  # a BMC that was silent all the time that its host waited gets no new deadline, but this
 MOST_ELSEWHERE = 64  # hosts in a row that wait for something else too: a decision is done in milliseconds
 UNFINISHED_S = 0.05  # and the rest of them a moment later
 SURVEY_PAUSE_S = 1.0  # a subnet that is busy with those whose turn it is is left alone for a while
 METER_CHANGE = 0.05  # a feed's reading is worth a journal line when it has changed by so much
 
-# Nothing that time heals: end at once rather than at the deadline.
-FATAL = frozenset(
-    {
-        Reason.OUTSIDE_SITE,
-        Reason.NO_SECRET,
-        Reason.BMC_NO_SUITE,
-        Reason.BMC_ROGUE,
-        Reason.BMC_AUTH_FAILED,  # the driver has tried the password twice already: accounts lock
-        Reason.HOST_KEY,
-    }
-)
 
-
-def hopeless(host: HostState) -> bool:
-    """The last answer is one that asking again will not change, or must not."""
-    reason, _ = host.last
-    return reason in FATAL or (reason is Reason.BMC_SILENT_AUTH and host.tries >= SILENT_TRIES)
-
-
-class Engine:
+class Engine(Booting):
     """Decides for one run. ``state`` may come from a replay; ``decide`` goes on from wherever it stands."""
 
     def __init__(self, plan: Plan, state: State | None = None) -> None:
-        self.plan = plan
-        self.state = state if state is not None else State(plan)
-        self._out: list[Event] = []
-        self._now = 0.0
-        self.admission = Admission(plan, self.state)
+        super().__init__(plan, state if state is not None else State(plan))
         self._unfinished: dict[Resource, None] = {}  # has room, and more in its queue than one decision may look at
         self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state, self.admission)
@@ -194,7 +159,7 @@ class Engine:
         if state.feeds.steps:
             state.advance(now)
         self._looks = MOST_LOOKS
-        timers = state.timers
+        timers = state.timers if not state.paused else []  # nobody looks during a pause, so no deadline passes in it
         pops = 0
         while timers and timers[0][0] <= now and pops < MOST_TIMERS:
             pops += 1
@@ -225,8 +190,11 @@ class Engine:
                 self._looks -= len(now_on)
                 for name in now_on:
                     host = hosts[name]
-                    if host.outcome is None and not host.inflight and not host.dark:
-                        steps[host.stage](host)
+                    if host.outcome is None and not host.inflight:
+                        if host.ending is not None:
+                            self._end(host)
+                        elif not host.dark:
+                            steps[host.stage](host)
                 if self._looks <= 0:
                     break  # the others first: the most urgent of all of them is to go
             if self._candidates:
@@ -278,7 +246,10 @@ class Engine:
             if waiter.inflight or waiter.dark:
                 continue
             self._looks -= 1
-            self._steps[waiter.stage](waiter)
+            if waiter.ending is not None:
+                self._end(waiter)
+            else:
+                self._steps[waiter.stage](waiter)
             self._admit_candidates()
             if self._looks <= 0:
                 state.freed[resource] = None  # goes on with the next decision
@@ -298,13 +269,13 @@ class Engine:
         """Run time at which ``decide`` wants to look again without any event, or None."""
         if self.unfinished and not self.state.ended:
             return self._now
-        return self.state.timers[0][0] if self.state.timers else None
+        return self.state.timers[0][0] if self.state.timers and not self.state.paused else None
 
     def verdict(self) -> str:
-        """How the run ends if it ends now: ``done``, ``paused``, ``stopped``; empty while it goes on."""
+        """How the run ends if it ends now: ``done``, ``aborted``, ``paused``, ``stopped``; empty while it goes on."""
         state = self.state
         if not state.unsettled:
-            return "done"
+            return "aborted" if state.aborted else "done"
         if state.paused:
             return "" if state.open else "paused"
         return "stopped" if self.idle else ""
@@ -317,51 +288,32 @@ class Engine:
 
     # -- one host ---------------------------------------------------------------------
 
-    def _emit(self, event: Event) -> None:
-        self.state.fold(event)
-        self._out.append(event)
-
-    def _settle(self, host: HostState, outcome: Outcome, reason: Reason = R_OK, detail: str = "") -> None:
-        self._emit(Settled(self._now, host.host.name, outcome, reason, detail))
-
-    def _quarantine(self, host: HostState, reason: Reason, detail: str) -> None:
-        self._settle(host, O_QUARANTINED, reason, detail)
-
-    def _start(self, host: HostState, kind: Kind, deadline_t: float, **args: Scalar) -> None:
-        state, now = self.state, self._now
-        durable = (
-            kind not in READ_ONLY
-            or (host.stage is S_WAIT and "survey" not in args)  # its own turn, after it was read ahead
-            or "admit" in args
-            or host.watched != state.watch_key(host, kind)
-        )
-        limit_s = EXCHANGE_S[kind]
-        args["timeout_s"] = limit_s if now + limit_s <= deadline_t else round(max(1.0, deadline_t - now), 1)
-        if kind is K_POWER_ON:
-            attempt = host.on_attempts + 1
-        elif kind is K_POWER_CYCLE:
-            attempt = host.boots + 1
+    def _end(self, host: HostState) -> None:
+        """A person has said how the host ends, and nothing is under way for it. A stage is finished first where the
+        word allows that."""
+        ending = host.ending
+        assert ending is not None
+        if ending.abort and host.stage is S_VERIFY and host.proven:
+            self._settle(host, O_ADOPTED if host.adopted else O_READY)  # all is done but the word for it
+        elif ending.after is host.stage and not host.dark and self._finishes(host):
+            self._steps[host.stage](host)
         else:
-            attempt = host.tries + 1
-        self._emit(Intent(now, state.next_id, kind, host.host.name, attempt, (), args, durable))
+            reason, said = host.last
+            where = f"; was in stage {host.stage}" if host.stage is not S_WAIT else ""
+            known = reason is not R_OK and reason is not R_INTERRUPTED
+            last = f"; last answer {reason}" + (f": {said}" if said else "") if known else ""
+            self._settle(host, ending.outcome, R_OPERATOR, f"{ending.detail}{where}{last}")
 
-    def _later(self, host: HostState, t: float) -> None:
-        """Look at the host again at ``t``."""
-        if host.timer_t != t:
-            host.timer_t = t
-            self.state.wake_at(t, host.host.name)
-
-    def _poll(self, host: HostState, kind: Kind, deadline_t: float) -> None:
-        """Start the exchange, or come back when it is due."""
-        if self.state.paused:
-            return
-        if self._now < host.next_t:
-            self._later(host, min(host.next_t, deadline_t))
-        elif (slot := self.admission.login_slot()) is not None:
-            self.admission.park(host, slot)
-            self._later(host, deadline_t)
-        else:
-            self._start(host, kind, deadline_t)
+    def _finishes(self, host: HostState) -> bool:
+        """Its stage ends by looking alone: no power-on, no cycle and no playbook that has not left yet."""
+        group = host.group
+        if host.stage is S_POWER:
+            off_again = host.read_off_t is not None and host.read_off_t >= host.resend_t
+            return host.on_t is not None and (not off_again or host.on_attempts >= group.attempts.power)
+        if host.stage is S_BOOT:
+            boots_again = group.second_boot is SecondBoot.CYCLE and host.boots < group.attempts.boot
+            return not (host.unbooted and boots_again and host.power == "on")
+        return host.stage is S_READY or host.stage is S_VERIFY
 
     def _wait(self, host: HostState) -> None:
         state = self.state
@@ -398,16 +350,6 @@ class Engine:
                 self.admission.park(host, slot)  # closed until a person says otherwise
         else:
             self._start(host, K_POWER_READ, until_t, survey=True)
-
-    def _read(self, host: HostState, deadline_t: float, **args: Scalar) -> None:
-        """Read the power state as soon as the BMC's subnet has a free slot."""
-        if self.state.paused:
-            return
-        slot = self.admission.bmc_slot(host)
-        if slot is not None:
-            self.admission.park(host, slot)
-        else:
-            self._start(host, K_POWER_READ, deadline_t, **args)
 
     def _bmc(self, host: HostState) -> None:
         reason, detail = host.last
@@ -538,115 +480,6 @@ class Engine:
             self._start(host, K_POWER_ON, deadline_t)
         else:
             self._start(host, K_POWER_ON, deadline_t, device=host.group.boot_device.value)
-
-    # -- boot, ready, verify ---------------------------------------------------------------------
-
-    def _boot(self, host: HostState) -> None:
-        if host.unbooted:
-            self._after_failed_boot(host)
-            return
-        deadline_t = host.stage_t + host.group.deadlines.boot
-        reason, detail = host.last
-        if reason in FATAL:
-            self._quarantine(host, reason, detail)
-        elif self._now >= deadline_t:
-            if host.adopted:
-                self._quarantine(host, R_NO_BOOT, f"was on already, but never answered: {detail}")
-            elif not host.examined:
-                self._examine(host)
-            else:
-                self._boot_failed(host)
-        else:
-            self._poll(host, K_BOOT_PROBE, deadline_t)
-
-    def _examine(self, host: HostState) -> None:
-        """What does its BMC know of the failure? Asked once, for a while; no answer changes only what is known."""
-        if self.state.paused:
-            return
-        slot = self.admission.bmc_slot(host)
-        if slot is not None:
-            self.admission.park(host, slot)
-            return
-        since_s = self._now + self.state.gap_s - host.on_real_t
-        if host.stage is S_POWER and host.on_t is not None and host.admitted_t is not None:
-            since_s += host.on_t - host.admitted_t  # all power-ons were in vain: since the first
-        self._start(host, K_EVIDENCE, self._now + EXCHANGE_S[K_EVIDENCE], since_s=round(since_s, 1))
-
-    def _boot_failed(self, host: HostState) -> None:
-        """The reason that the evidence supports. A host that answers, but from an old boot, has told its own."""
-        reason, detail = host.last
-        found = diagnose(host.symptoms)
-        if reason is not R_STALE_BOOT and found.sure and found.reason is not R_NO_BOOT:
-            reason, detail = found.reason, found.detail
-        elif found.detail:
-            detail = f"{detail}; {found.detail}" if detail else found.detail
-        self._emit(BootFailed(self._now, host.host.name, reason, detail))
-
-    def _after_failed_boot(self, host: HostState) -> None:
-        """Read the power state again, then act on it once."""
-        detail = host.last[1]
-        if host.tries >= READ_TRIES or hopeless(host):
-            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"its BMC no longer answers: {detail}"))
-        elif self._now < host.next_t:
-            self._later(host, host.next_t)
-        elif not host.power or self._now - host.read_t > FRESH_S:
-            self._read(host, self._now + EXCHANGE_S[K_POWER_READ])
-        elif host.power == "off":
-            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"off again after {host.boots} boots"))
-        elif host.group.second_boot is SecondBoot.CYCLE and host.boots < host.group.attempts.boot:
-            self._cycle(host)
-        else:
-            tried = f" after {host.boots} boots" if host.boots > 1 else ""
-            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"chassis is on{tried}"))
-
-    def _unbooted(self, host: HostState, state: str) -> str:
-        """What is known first: hosts that ended alike stand together in a report."""
-        said = host.unbooted_detail
-        if host.unbooted_reason is R_NO_BOOT:
-            return f"no proof of a boot, {state}" + (f": {said}" if said else "")
-        return f"{said}; {state}" if said else state
-
-    def _cycle(self, host: HostState) -> None:
-        """The one automatic power cycle there is: the plan allows it, and the host was just read as on."""
-        breaker = self.admission.breaker(host)
-        held = breaker or self.admission.cycle_held(host, self._now)
-        if held is not None:
-            self.admission.park(host, held)
-        elif not self.state.paused:
-            self._start(host, K_POWER_CYCLE, self._now + EXCHANGE_S[K_POWER_CYCLE])
-
-    def _ready(self, host: HostState) -> None:
-        deadline_t = host.stage_t + host.group.deadlines.ready
-        reason, detail = host.last
-        if host.dark_count > DARK_LIMIT:
-            self._quarantine(host, R_DARK, f"lost {host.dark_count} times under its playbook: {detail}")
-        elif reason in FATAL:
-            self._quarantine(host, reason, detail)
-        elif self._now >= deadline_t:
-            self._quarantine(host, R_NOT_READY, detail)
-        else:
-            self._poll(host, K_READY_CHECK, deadline_t)
-
-    def _verify(self, host: HostState) -> None:
-        if host.proven:
-            if self.plan.limits.measure and not host.metered and not host.observed:
-                self._measure(host)
-            else:
-                self._settle(host, O_ADOPTED if host.adopted else O_READY)
-            return
-        deadline_t = host.stage_t + host.group.deadlines.verify
-        if self._now >= deadline_t:
-            self._quarantine(host, R_VERIFY_FAILED, host.last[1])
-        else:
-            self._poll(host, K_VERIFY_CHECK, deadline_t)
-
-    def _measure(self, host: HostState) -> None:
-        """What it really draws, now that it runs, replaces what the inventory says."""
-        slot = self.admission.bmc_slot(host)
-        if slot is not None:
-            self.admission.park(host, slot)
-        elif not self.state.paused:
-            self._start(host, K_METER, self._now + EXCHANGE_S[K_METER])
 
     # -- redeploy ---------------------------------------------------------------------
 

@@ -188,6 +188,85 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """A run that was paused goes on in the same process. Deadlines do not count the time in between."""
+
+    type: ClassVar[str] = "continued"
+    version: ClassVar[int] = 1
+    t: float
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """A person ends the run: no host begins another stage. ``at_once``: not even what is under way is waited for."""
+
+    type: ClassVar[str] = "aborted"
+    version: ClassVar[int] = 1
+    t: float
+    by: str
+    why: str = ""
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OfHosts:
+    """What a person says about some hosts. ``pattern`` is what was typed, ``hosts`` those for which it makes a
+    difference."""
+
+    t: float
+    hosts: tuple[str, ...]
+    pattern: str = ""
+    by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined(OfHosts):
+    """Nothing more is sent to the hosts; what is under way ends first."""
+
+    type: ClassVar[str] = "hosts.quarantined"
+    version: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(OfHosts):
+    """The run leaves the hosts out from now on; what is under way ends first."""
+
+    type: ClassVar[str] = "hosts.skipped"
+    version: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted(OfHosts):
+    """Hosts that were quarantined or skipped belong to the run again, and nothing is assumed of them."""
+
+    type: ClassVar[str] = "hosts.lifted"
+    version: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(OfHosts):
+    """Hosts that failed are tried again from their state read on, and so is who was blocked because of them."""
+
+    type: ClassVar[str] = "hosts.retried"
+    version: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerReset:
+    """A person has seen the failures that tripped the breaker of ``scope``: only new ones count."""
+
+    type: ClassVar[str] = "breaker.reset"
+    version: ClassVar[int] = 1
+    t: float
+    scope: str
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """A person named the member of ``group`` that starts first (``model.First``)."""
 
@@ -340,6 +419,13 @@ Event = (
     | Tripped
     | GateOpened
     | Paused
+    | Continued
+    | Aborted
+    | Quarantined
+    | Skipped
+    | Lifted
+    | Retried
+    | BreakerReset
     | Chosen
     | Admitted
     | LimitSet
@@ -366,6 +452,13 @@ TYPES: Mapping[str, type[Event]] = {
         Tripped,
         GateOpened,
         Paused,
+        Continued,
+        Aborted,
+        Quarantined,
+        Skipped,
+        Lifted,
+        Retried,
+        BreakerReset,
         Chosen,
         Admitted,
         LimitSet,

@@ -16,6 +16,19 @@ NO_ANSWER: tuple[Reason, str] = (Reason.OK, "")
 _NOTHING: Mapping[str, Scalar] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a host ends because a person said so. Carried out as soon as nothing is under way for the host; it stays
+    as the record of who ended it.
+
+    ``after``: the stage that it may finish first. ``abort``: said of the whole run, not of this host."""
+
+    outcome: Outcome
+    detail: str
+    abort: bool = False
+    after: Stage | None = None
+
+
 @dataclass(slots=True, eq=False)
 class HostState:
     """Where one host stands. Fields below ``soft`` a resumed run begins anew; the journal determines the others."""
@@ -37,6 +50,8 @@ class HostState:
     settled_t: float = 0.0
     reason: Reason = Reason.OK
     detail: str = ""
+    ending: Ending | None = None
+    blamed: bool = False  # breakers count its failure
     observed: bool = False  # a parent outside --limit: looked at, never switched on
     adopted: bool = False
     surveyed: bool = False  # its power state was read while it waited for others
@@ -47,6 +62,7 @@ class HostState:
     admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
     on_attempts: int = 0  # power-ons of the present boot
     on_t: float | None = None  # latest power-on or cycle
+    switched_on: bool = False  # by this run, at any time: its playbooks are ours to run, however it is found later
     cycled: bool = False  # that was a cycle: no reading said off before it
     on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
     resend_t: float = 0.0  # an off reading from then on allows another power-on
@@ -89,7 +105,8 @@ class HostState:
         self.examined = False
 
     def begin_anew(self, t: float) -> None:
-        """The electricity is gone, and nothing is known any more. Playbooks that were done are on its disks."""
+        """Nothing is known any more: the electricity went, or somebody may have been at the host. Playbooks that were
+        done are on its disks."""
         self.stage = Stage.WAIT
         self.stage_t = self.next_t = t
         self.outcome = None
@@ -99,6 +116,7 @@ class HostState:
         self.power, self.read_off_t, self.admitted_t = "", None, None
         self.on_attempts, self.on_t, self.on_refused, self.boots = 0, None, None, 1
         self.redeploy_attempts, self.redeploy_t, self.tries, self.asked_t = 0, None, 0, None
+        self.dark_count = 0
         self.last = NO_ANSWER
         self.parked = None
         self.answer = self.watched = ()
@@ -114,7 +132,7 @@ class HostState:
     def redeploys(self) -> bool:
         if not self.group.redeploy or self.observed:
             return False
-        return not self.adopted or self.group.adopted is AdoptedPolicy.REDEPLOY
+        return not self.adopted or self.switched_on or self.group.adopted is AdoptedPolicy.REDEPLOY
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +142,6 @@ class GroupState:
     group: Group
     size: int
     settled: int = 0
-    failed: int = 0
+    failed: int = 0  # by themselves: what breakers look at
     failed_base: int = 0  # failures that a breaker reset has forgiven
     forks: int = 0  # of the slices under way

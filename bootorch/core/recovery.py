@@ -19,15 +19,16 @@ def replay(plan: Plan, events: Iterable[Event]) -> State:
     return state
 
 
-def close_interrupted(engine: Engine, now: float) -> list[Answer]:
+def close_interrupted(
+    engine: Engine, now: float, detail: str = "bootorch was away while this was under way"
+) -> list[Answer]:
     """Answers for the effects that were under way: interrupted, so their result is unknown and will be read back."""
     answers = []
     for intent in list(engine.state.open.values()):
         verdicts = dict.fromkeys(intent.hosts, (Reason.INTERRUPTED.value, ""))
         durable = intent.durable
         answer = Answer(
-            now, intent.id, intent.kind, intent.target, Reason.INTERRUPTED,
-            "bootorch was away while this was under way", {}, verdicts, durable,
+            now, intent.id, intent.kind, intent.target, Reason.INTERRUPTED, detail, {}, verdicts, durable,
         )  # fmt: skip
         engine.apply(answer)
         answers.append(answer)

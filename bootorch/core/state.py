@@ -12,38 +12,45 @@ from datetime import datetime
 from heapq import heappush
 from typing import Any
 
-from bootorch.core import answers, change
+from bootorch.core import answers, change, steering
 from bootorch.core.clusters import Clusters, subnet
 from bootorch.core.dependencies import Dependencies
 from bootorch.core.diagnosis import FOUND
 from bootorch.core.events import (
     READ_ONLY,
+    Aborted,
     Adapted,
     Admitted,
     Answer,
     BootFailed,
+    BreakerReset,
     Chosen,
+    Continued,
     Event,
     FeedLost,
     FeedReturned,
     GateOpened,
     Intent,
     Kind,
+    Lifted,
     LimitSet,
     MirrorBack,
     MirrorLost,
     Paused,
+    Quarantined,
+    Retried,
     RunEnded,
     RunResumed,
     RunStarted,
     ScopeAdded,
     Settled,
+    Skipped,
     TailCut,
     TierSet,
     Tripped,
 )
 from bootorch.core.hoststate import METERS, GroupState, HostState
-from bootorch.core.limits import OFF, STEADY, Draw, Feeds, Resource
+from bootorch.core.limits import OFF, Draw, Feeds, Resource
 from bootorch.core.members import (
     K_BOOT_DEVICE,
     K_FEED_METER,
@@ -58,6 +65,7 @@ from bootorch.core.members import (
     R_NETBOOT_FAILED,
     R_NEVER_REACHED,
     R_NO_BOOT,
+    R_OPERATOR,
     R_STALE_BOOT,
     S_BMC,
     S_BOOT,
@@ -87,7 +95,9 @@ class State:
         self.seed = 0
         self.started = False
         self.ended = ""
-        self.paused = ""
+        self.paused = ""  # by whom
+        self.paused_t = 0.0
+        self.aborted = ""  # by whom
         self.limit: frozenset[str] | None = None
         self.wall: tuple[float, datetime] | None = None  # a run time and the wall clock's word for it
         self.dependencies = Dependencies(plan)
@@ -154,7 +164,14 @@ class State:
             RunEnded: self._run_ended,
             GateOpened: self._gate_opened,
             Tripped: self._was_tripped,
-            Paused: self._was_paused,
+            Paused: lambda event: steering.paused(self, event),
+            Continued: lambda event: steering.continued(self, event),
+            Aborted: lambda event: steering.aborted(self, event),
+            Quarantined: lambda event: steering.ended(self, event, Outcome.QUARANTINED),
+            Skipped: lambda event: steering.ended(self, event, Outcome.SKIPPED),
+            Lifted: lambda event: steering.lifted(self, event),
+            Retried: lambda event: steering.retried(self, event),
+            BreakerReset: lambda event: steering.breaker_reset(self, event),
             Admitted: self._admitted,
             Chosen: lambda event: change.chosen(self, event),
             LimitSet: lambda event: change.limit_set(self, event),
@@ -230,9 +247,6 @@ class State:
     def _was_tripped(self, event: Tripped) -> None:
         self.tripped[event.scope] = event.detail
 
-    def _was_paused(self, event: Paused) -> None:
-        self.paused = event.by
-
     def _boot_failed(self, event: BootFailed) -> None:
         host = self.hosts[event.host]
         host.unbooted = True
@@ -260,35 +274,17 @@ class State:
         self.gap_s += event.gap_s
         if event.told_by == "wall":
             self.unsure_t = event.t
-        if not event.asleep:
-            self.paused = ""
         self.ended = ""
         self._told(event.t, event.wall)
         if event.reset_breakers:
-            for group in self.groups.values():
-                group.failed_base = group.failed
-            self.model_failed.clear()
-            self.clusters.forgive()
-            for scope in self.tripped:
-                self.freed["breaker", scope] = None
-            self.tripped.clear()
-        for host in self.hosts.values():
-            host.next_t = 0.0
-            host.tries = 0
-            host.parked = None
-            host.asked_t = None
-            # Nobody looked while bootorch was away: the off reading before a power-on has to stand for the down.
-            host.saw_down = host.saw_down or (host.on_t is not None and not host.cycled)
-            # An off reading from before the gap is no longer fresh. The next word is news, even if it says the same.
-            host.read_off_t = None
-            host.answer = host.watched = ()
+            steering.forgive_all(self)
+        steering.look_again(self, event.t, still_paused=event.asleep)
         self.suspects.clear()
         self.overloads.clear()
         self.grown.clear()
         self.gate_next_t.clear()
         self.meter_timers = sum(1 for _, name in self.timers if name == METERS)
         self.meter_next_t.clear()
-        self.wake_all()
 
     # -- intents ---------------------------------------------------------------------
 
@@ -404,8 +400,8 @@ class State:
         if host.held:
             self.give_back(host)
         if event.outcome is not O_READY:
-            # At the level STEADY without our doing: found on, perhaps before it was blocked for the first time.
-            never_on = host.on_t is None and host.draw.level != STEADY
+            # Who draws without watts reserved was found on, or was switched on before it was retried: it still counts.
+            never_on = host.on_t is None and host.reserved
             if never_on or host.read_off_t is not None:
                 self.release(host)
             if host.draw.keeps:
@@ -414,15 +410,27 @@ class State:
         group = self.groups[host.group.name]
         group.settled += 1
         self.dirty_groups[host.group.name] = None
-        if event.outcome is O_QUARANTINED:
+        failed = event.outcome is O_QUARANTINED and event.reason is not R_OPERATOR
+        if failed:
+            host.blamed = True
             group.failed += 1
             if host.host.model:
                 self.model_failed[host.host.model] = self.model_failed.get(host.host.model, 0) + 1
             self.suspects.append(event.host)
-        if self.plan.limits.breaker.cluster_failures and event.outcome in (O_QUARANTINED, O_READY):
-            self.clusters.settle(host.host, event.outcome is O_QUARANTINED)
+        if self.plan.limits.breaker.cluster_failures and (failed or event.outcome is O_READY):
+            self.clusters.settle(host.host, failed)
         for wait, changed in self.dependencies.settle(host.host, event.outcome):
             change.waits_change(self, wait, changed)
+
+    def retract(self, host: HostState) -> None:
+        """The host is tried again: its failure, if it had one, is none for breakers until it fails again."""
+        if host.blamed:
+            host.blamed = False
+            self.groups[host.group.name].failed -= 1
+            if host.host.model:
+                self.model_failed[host.host.model] -= 1
+            if self.plan.limits.breaker.cluster_failures:
+                self.clusters.retract(host.host)
 
     # -- helpers ---------------------------------------------------------------------
 
@@ -506,4 +514,5 @@ class State:
         for name, h in self.hosts.items():
             yield (name, h.stage, h.outcome, h.reason, h.detail, h.adopted, h.power, h.on_attempts, h.boots)
             yield (h.playbook, h.redeploy_attempts, h.dark_count, h.retries, h.proven, h.unbooted, h.examined)
+            yield (h.ending, h.blamed, h.switched_on)
             yield (dict(h.symptoms), h.reserved, h.dark, h.metered, h.waits, round(h.draw.level, 6))

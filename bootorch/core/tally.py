@@ -14,6 +14,7 @@ from bootorch.core.events import (
     Admitted,
     Answer,
     BootFailed,
+    Continued,
     Event,
     GateOpened,
     Intent,
@@ -105,6 +106,8 @@ class Tally:
                 self.paused_why = ""
             case Paused():
                 self.paused_why = event.why
+            case Continued():
+                self.paused_why = ""
             case Tripped():
                 self.tripped_t[event.scope] = event.t
             case _:

@@ -25,6 +25,7 @@ from bootorch.core.events import (
     Intent,
     Kind,
     LimitSet,
+    OfHosts,
     Paused,
     RunEnded,
     RunResumed,
@@ -85,7 +86,7 @@ def touched(event: Event) -> tuple[str, ...]:
             return (event.target,)
         case Settled() | BootFailed() | Admitted():
             return (event.host,)
-        case ScopeAdded():
+        case ScopeAdded() | OfHosts():
             return event.hosts
         case _:
             return ()

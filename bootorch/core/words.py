@@ -12,12 +12,30 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from bootorch.core import hostwords
 from bootorch.core.changes import Change, Changes, describe, under
 from bootorch.core.errors import InvalidInput, Problem
-from bootorch.core.events import Chosen, FeedLost, FeedReturned, LimitSet, ScopeAdded, TierSet
+from bootorch.core.events import (
+    Aborted,
+    BreakerReset,
+    Chosen,
+    Continued,
+    FeedLost,
+    FeedReturned,
+    GateOpened,
+    Lifted,
+    LimitSet,
+    OfHosts,
+    Paused,
+    Quarantined,
+    Retried,
+    ScopeAdded,
+    Skipped,
+    TierSet,
+)
 from bootorch.core.limits import feed_path
 from bootorch.core.slots import PLAIN, kind_of
-from bootorch.core.state import subnet
+from bootorch.core.state import State, subnet
 from bootorch.core.units import quantity, title, watts
 
 Select = Callable[[str], tuple[str, ...]]  # an Ansible host pattern -> the inventory's hosts; InvalidInput for none
@@ -33,13 +51,28 @@ _FORMS: Mapping[str, tuple[str, int, int]] = {  # first word -> how it is writte
     "scope": ("scope add PATTERN", 1, 1),
     "tier": ("tier set GROUP N", 2, 2),
     "choose": ("choose GROUP HOST", 2, 2),
+    "gate": ("gate approve RUN NAME --by PERSON", 1, 1),
+    "breaker": ("breaker reset, or breaker reset NAME", 0, 1),
+    "pause": ("pause RUN", 0, 0),
+    "continue": ("resume RUN", 0, 0),
+    "abort": ("abort RUN, or abort RUN --now", 0, 1),
+    "quarantine": ("quarantine HOSTS --reason TEXT", 1, 1),
+    "skip": ("skip HOSTS", 1, 1),
+    "lift": ("lift HOSTS", 1, 1),
+    "retry": ("retry, or retry HOSTS", 0, 1),
 }
+_OF_HOSTS: Mapping[str, type[Quarantined | Skipped | Lifted | Retried]] = {
+    "quarantine": Quarantined, "skip": Skipped, "lift": Lifted, "retry": Retried,
+}  # fmt: skip
+_SETS = ("limit", "tier", "scope", "choose", "breaker", *_OF_HOSTS)  # what --set takes
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """A command as typed. ``words`` begin with ``limit`` (``feed`` or ``slot``, name, value), ``lost``, ``returned``
-    (feed), ``scope`` (pattern), ``tier`` (group, number) or ``choose`` (group, host)."""
+    (feed), ``scope`` (pattern), ``tier`` (group, number), ``choose`` (group, host), ``gate`` (name), ``breaker`` (its
+    name, or nothing for all), ``pause``, ``continue``, ``abort`` (``now``), or ``quarantine``, ``skip``, ``lift`` and
+    ``retry`` (pattern)."""
 
     words: tuple[str, ...]
     ramp: str = ""
@@ -51,13 +84,18 @@ class Order:
         """What follows ``bootorch`` on a command line that says the same."""
         verb, *rest = self.words
         spelt = {"limit": ["limit", "set"], "lost": ["feed", "lost"], "returned": ["feed", "returned"]}
-        spelt |= {"scope": ["scope", "add"], "tier": ["tier", "set"], "choose": ["choose"]}
+        spelt |= {"scope": ["scope", "add"], "tier": ["tier", "set"], "breaker": ["breaker", "reset"]}
+        spelt |= {"gate": ["gate", "approve"], "continue": ["resume"]}
         options = [part for name in ("ramp", "inrush") if (text := getattr(self, name)) for part in (f"--{name}", text)]
-        return shlex.join([*spelt[verb], *rest, *options])
+        return shlex.join([*spelt.get(verb, [verb]), *rest, *options])
 
     def option(self) -> str:
-        """The option of ``bootorch resume`` that says the same."""
+        """The option of ``bootorch resume`` that says the same; empty for ``pause``, ``continue`` and ``abort``."""
         verb, *rest = self.words
+        if verb in ("pause", "continue", "abort"):
+            return ""
+        if verb == "gate":
+            return shlex.join(["--approve", f"{rest[0]}={self.by}"])
         if verb in ("lost", "returned"):
             return shlex.join([f"--{verb}", *rest])
         inside = rest if verb == "limit" else list(self.words)
@@ -67,7 +105,7 @@ class Order:
 
 def parse(text: str, by: str = "", why: str = "") -> Order:
     """The order in the text of ``--set``: ``feed hall-a 300kW ramp=60kW``, ``slot image_server 100``, ``tier web 0``,
-    ``scope PATTERN``, ``choose GROUP HOST``. Raises InvalidInput."""
+    ``scope PATTERN``, ``choose GROUP HOST``, ``retry HOSTS``, ``breaker NAME``. Raises InvalidInput."""
     try:
         words = shlex.split(text)
     except ValueError:
@@ -82,8 +120,8 @@ def parse(text: str, by: str = "", why: str = "") -> Order:
             plain.append(word)
     if plain and plain[0] in ("feed", "slot"):
         plain.insert(0, "limit")
-    if not plain or plain[0] not in ("limit", "tier", "scope", "choose"):
-        remedy = "write --set 'feed hall-a 300kW', --set 'slot image_server 100' or --set 'tier web 0'"
+    if not plain or plain[0] not in _SETS:
+        remedy = "write --set 'feed hall-a 300kW', --set 'slot image_server 100', --set 'tier web 0' or --set retry"
         raise InvalidInput(Problem(f"{text!r} sets nothing", "--set", remedy))
     return Order(tuple(plain), options["ramp"], options["inrush"], by, why)
 
@@ -110,8 +148,22 @@ def event(order: Order, changes: Changes, select: Select) -> Change:
             found = _scope(rest[0], changes, select, by, why)
         case "tier":
             found = TierSet(0.0, rest[0], _whole(rest[1], "tier", MOST_TIER), by, why)
-        case _:
+        case "choose":
             found = Chosen(0.0, rest[0], rest[1], by, why)
+        case "gate":
+            found = GateOpened(0.0, rest[0], by, why)
+        case "breaker":
+            found = BreakerReset(0.0, rest[0] if rest else "", by, why)
+        case "pause":
+            found = Paused(0.0, by, why)
+        case "continue":
+            found = Continued(0.0, by, why)
+        case "abort":
+            if rest not in ([], ["now"]):
+                raise InvalidInput(Problem(f"{rest[0]!r} is no way to abort", "abort", f"write {form}"))
+            found = Aborted(0.0, by, why, at_once=bool(rest))
+        case _:
+            found = _of_hosts(verb, rest, changes, select, by, why)
     check(found, changes)
     return found
 
@@ -176,13 +228,29 @@ def _whole(text: str, where: str, most: int) -> int:
     raise InvalidInput(Problem(f"{text[:20]!r} is no number from 0 to {most:,}", where, "write a whole number"))
 
 
-def _scope(pattern: str, changes: Changes, select: Select, by: str, why: str) -> ScopeAdded:
+def _meant(pattern: str, changes: Changes, select: Select) -> tuple[str, ...]:
+    """Hosts of the plan: of one of its groups, or of a pattern of the inventory's."""
     plan = changes.plan
     group = plan.groups.get(pattern)
     meant = group.hosts if group is not None else select(pattern)
     hosts = tuple(name for name in meant if name in plan.hosts)
     if not hosts:
         raise InvalidInput(_unknown("group", pattern, plan.groups, "means no host of the plan"))
+    return hosts
+
+
+def _of_hosts(verb: str, rest: list[str], changes: Changes, select: Select, by: str, why: str) -> Change:
+    """``retry`` alone means all that failed; everything else names its hosts."""
+    hosts = _meant(rest[0], changes, select) if rest else ()
+    inside = hosts if changes.scope is None else tuple(name for name in hosts if name in changes.scope)
+    if hosts and not inside:
+        remedy = f"bootorch scope add {shlex.quote(rest[0])} takes them in"
+        raise InvalidInput(Problem("outside --limit: they are no part of this run", rest[0], remedy, hosts))
+    return _OF_HOSTS[verb](0.0, inside, rest[0] if rest else "", by, why)
+
+
+def _scope(pattern: str, changes: Changes, select: Select, by: str, why: str) -> ScopeAdded:
+    hosts = _meant(pattern, changes, select)
     new = () if changes.scope is None else tuple(name for name in hosts if name not in changes.scope)
     return ScopeAdded(0.0, pattern, new, by, why)
 
@@ -221,6 +289,34 @@ def check(event: Change, changes: Changes) -> str:
             return f"group {event.group} has tier {event.tier} already" if same else ""
         case Chosen():
             return _check_chosen(event, changes)
+        case GateOpened():
+            if event.gate not in changes.plan.gates:
+                raise InvalidInput(_unknown("gate", event.gate, changes.plan.gates))
+            by = changes.gates.get(event.gate)
+            return f"gate {event.gate} is open already, by {by}" if by is not None else ""
+        case OfHosts():
+            if strange := [name for name in event.hosts if name not in changes.plan.hosts]:
+                raise InvalidInput(Problem("hosts that the plan does not have", event.pattern, hosts=tuple(strange)))
+            return ""
+        case _:
+            return ""  # of the run as a whole: only the running process knows
+
+
+def consider(event: Change, changes: Changes, state: State) -> tuple[Change, str]:
+    """As ``check``, with all that the run knows at this moment. The event as it is to be folded: of hosts, only those
+    for which it makes a difference; and why it is so already, if it is. Raises InvalidInput where it cannot be."""
+    if already := check(event, changes):
+        return event, already
+    match event:
+        case OfHosts():
+            return hostwords.narrow(event, state)
+        case Paused() | Continued() | Aborted() | BreakerReset():
+            return event, hostwords.check_run(event, state)
+        case GateOpened() if event.gate in state.gates_open:
+            return event, f"gate {event.gate} is open already, by {state.gates_open[event.gate]}"
+        case ScopeAdded():
+            hostwords.refuse_while_aborting(event, state)
+    return event, ""
 
 
 def _check_feed_limit(event: LimitSet, changes: Changes) -> str:
@@ -318,6 +414,18 @@ def _by(by: str, why: str) -> str:
 # -- what has come of it ---------------------------------------------------------------------
 
 
+def told(event: Change, changes: Changes, state: State, reopened: int) -> str:
+    """What the running process answers; ``changes`` and ``state`` have the event folded. ``reopened``: hosts that have
+    lost their outcome by it."""
+    match event:
+        case OfHosts():
+            return hostwords.effect(event, state, reopened)
+        case Paused() | Continued() | Aborted() | BreakerReset():
+            return hostwords.run_effect(event, state)
+        case _:
+            return effect(event, changes, state.feeds.draw_watts())
+
+
 def effect(event: Change, changes: Changes, draws: Mapping[str, float]) -> str:
     """What holds from now on. ``changes`` has the event folded; ``draws``: what limited feeds draw."""
     match event:
@@ -346,6 +454,8 @@ def effect(event: Change, changes: Changes, draws: Mapping[str, float]) -> str:
             return f"{describe(event)} now; what runs goes on"
         case Chosen():
             return f"{describe(event)}; the others follow when it is ready"
+        case _:
+            return describe(event)
 
 
 def _below(feed: str, changes: Changes) -> tuple[int, int]:

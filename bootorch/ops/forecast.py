@@ -275,7 +275,7 @@ class _Trial(Simulation):
         """What happens as it begins comes before the first decision."""
         self._choose()
         while self._script and self._script[-1].t <= self.now:
-            self._happens(self._script.pop())
+            self.say(self._script.pop())
 
     def _choose(self) -> bool:
         """Where a person names the first member: the first by name that is still to come. False: nobody was asked."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from bootorch.core.engine import FATAL
+from bootorch.core.acting import FATAL
 from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.hostfacts import is_name
 from bootorch.core.model import BootDevice, Check, Console, Group, Host, SshCheck, describe

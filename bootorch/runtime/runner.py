@@ -22,8 +22,8 @@ from bootorch.core import words
 from bootorch.core.changes import CHANGES, choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
-from bootorch.core.events import Event, EventError, GateOpened, Intent, Paused, decode
-from bootorch.core.recovery import resume
+from bootorch.core.events import Aborted, Event, EventError, Intent, Paused, decode
+from bootorch.core.recovery import close_interrupted, resume
 from bootorch.core.state import State
 from bootorch.runtime.awake import AwakeClock
 from bootorch.runtime.executor import Executor, Result
@@ -42,7 +42,7 @@ class Observer(Protocol):
 
 
 class Runner:
-    """Drives one run to its verdict: ``done``, ``stopped``, ``paused`` or ``interrupted``."""
+    """Drives one run to its verdict: ``done``, ``aborted``, ``stopped``, ``paused`` or ``interrupted``."""
 
     def __init__(
         self,
@@ -55,12 +55,13 @@ class Runner:
         keeper: Keeper,
         *,
         wait_gates: bool,
+        stay: bool,
         by: str,
         news: Callable[[float], Sequence[Event]] = lambda _: (),
     ) -> None:
         """``clock`` gives run time in seconds, continuing where the state stands. The executor asks the same lease.
-        ``news`` is asked with every look for commands what else happened, such as to the journal's mirror: events of
-        the time that it is given."""
+        ``stay``: a paused run waits for the word to go on, instead of ending resumable. ``news`` is asked with every
+        look for commands what else happened, such as to the journal's mirror: events of the time that it is given."""
         self._engine = engine
         self._journal = journal
         self._executor = executor
@@ -68,12 +69,14 @@ class Runner:
         self._clock = clock
         self._lease = lease
         self._wait_gates = wait_gates
+        self._stay = stay
         self._by = by
         self._news = news
         self._ended: asyncio.Queue[tuple[Intent, Result]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
-        self._words: list[Event] = []
+        self._abandon = False  # what is under way is not waited for any more
+        self._words: list[Event] = []  # of a signal: they have their turn with the answers
         self._keeper = keeper
         self._changes = keeper.changes
         self._taken: dict[int, dict[str, str]] = {}  # command -> what is said to it, with the next commit
@@ -101,14 +104,17 @@ class Runner:
                 await self._woken(now)
             now = self._clock()
             events = self._answers(now)
+            if self._abandon:
+                self._abandon = False
+                events += close_interrupted(engine, now, "left under way by bootorch abort --now")
+            for word in self._words:
+                self._fold(word, events)
+            self._words.clear()
             if now - heard_t >= COMMAND_POLL_S:
                 heard_t = now
-                self._hear(now)
-                self._words += self._news(now)
-            for word in self._words:
-                engine.apply(word)
-                events.append(word)
-            self._words.clear()
+                self._hear(now, events)
+                for word in self._news(now):
+                    self._fold(word, events)
             decided = engine.decide(now)
             for event in decided:
                 self._changes.fold(event)
@@ -123,11 +129,16 @@ class Runner:
             for event in events:
                 if isinstance(event, Intent):
                     self._start(event)
-            if self._leave:
-                return "interrupted"
             verdict = engine.verdict()
-            if verdict and self._ended.empty() and not (verdict == "stopped" and self._gate_may_open()):
+            if self._leave:
+                return "paused" if verdict == "paused" else "interrupted"
+            if verdict and self._ended.empty() and not self._waits_for_a_word(verdict):
                 return verdict
+            if any(isinstance(event, Aborted) and event.at_once for event in events):
+                # The word is on disk and answered; playbooks and their hosts' sessions end before the rest is settled.
+                await self._cancel_all()
+                self._abandon = True
+                continue
             await self._sleep(now)
 
     def _answers(self, now: float) -> list[Event]:
@@ -177,19 +188,26 @@ class Runner:
             await asyncio.sleep(0)
         self._wake.clear()
 
-    def _gate_may_open(self) -> bool:
-        """Hosts wait for a person's word (a gate, a first member to choose), and the operator waits with them."""
+    def _waits_for_a_word(self, verdict: str) -> bool:
+        """A person's word is all that is missing (go on, a gate, a first member), and the operator waits with us."""
         state = self._engine.state
-        if not self._wait_gates or state.paused:
+        if verdict == "paused":
+            return self._stay
+        if verdict != "stopped" or not self._wait_gates:
             return False
         asked = any(kind == "gate" for kind, _ in self._engine.admission.waiting())
         return asked or next(choices(state), None) is not None
 
-    def _hear(self, now: float) -> None:
+    def _fold(self, word: Event, events: list[Event]) -> None:
+        self._engine.apply(word)
+        self._changes.fold(word)
+        events.append(word)
+
+    def _hear(self, now: float, events: list[Event]) -> None:
         """Take the commands of other processes: each becomes an event of this turn, or is told why not."""
         for ident, command in self._journal.heard():
             try:
-                status, said = self._obey(command, now)
+                status, said = self._obey(command, now, events)
             except InvalidInput as error:
                 status = "refused"
                 said = "; ".join(f"{problem.message}: {problem.remedy}" for problem in error.problems)
@@ -198,34 +216,25 @@ class Runner:
                 status, said = "refused", str(error)
             self._taken[ident] = {"status": status, "said": said}
 
-    def _obey(self, command: Mapping[str, str], now: float) -> tuple[str, str]:
+    def _obey(self, command: Mapping[str, str], now: float, events: list[Event]) -> tuple[str, str]:
         """``effective`` with what holds now, or ``already``. Raises where the command cannot be obeyed."""
-        match command["command"]:
-            case "pause":
-                self._words.append(Paused(now, command["by"], command.get("why", "")))
-                return "effective", "the run pauses"
-            case "gate":
-                gate = command["gate"]
-                if gate in self._engine.state.gates_open:
-                    return "already", f"gate {gate} is open already"
-                self._words.append(GateOpened(now, gate, command["by"], command.get("why", "")))
-                return "effective", f"gate {gate} is open"
-            case "change":
-                event = decode(command["event"])
-                if not isinstance(event, CHANGES):
-                    raise EventError(f"{event.type} is nothing that a person may say to a run")
-                if why := words.check(event, self._changes):
-                    return "already", why
-                event = replace(event, t=now)
-                self._changes.fold(event)
-                self._words.append(event)
-                return "effective", words.effect(event, self._changes, self._engine.state.feeds.draw_watts())
-            case word:
-                raise EventError(f"unknown command {word!r}: said by a newer bootorch?")
+        if command["command"] != "change":
+            raise EventError(f"unknown command {command['command']!r}: said by another bootorch?")
+        said = decode(command["event"])
+        if not isinstance(said, CHANGES):
+            raise EventError(f"{said.type} is nothing that a person may say to a run")
+        state = self._engine.state
+        event, already = words.consider(replace(said, t=now), self._changes, state)
+        if already:
+            return "already", already
+        unsettled = state.unsettled
+        self._fold(event, events)
+        return "effective", words.told(event, self._changes, state, state.unsettled - unsettled)
 
     def _signalled(self, number: int) -> None:
         """First: finish what is under way and start nothing. Second, or SIGTERM: leave at once, resumable."""
-        if number == signal.SIGTERM or self._engine.state.paused or self._words:
+        state = self._engine.state
+        if number == signal.SIGTERM or state.paused or state.aborted or self._words:
             self._leave = True
         else:
             self._words.append(Paused(self._clock(), self._by, "Ctrl-C"))

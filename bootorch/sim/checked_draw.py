@@ -170,6 +170,8 @@ class Electricity:
 
     def measured(self, name: str, watts: float) -> None:
         self._measured[name] = watts
+        for feed, peak, steady in self.shares(name):
+            self._surge[feed] = max(self._surge.get(feed, 0.0), peak - steady)
         if name in self.level:
             self.set_level(name, self.level[name])
 

@@ -11,23 +11,31 @@ from collections.abc import Iterable, Iterator
 from bootorch.core.clusters import subnet
 from bootorch.core.dependencies import Dependencies
 from bootorch.core.events import (
+    Aborted,
     Adapted,
     Admitted,
     Answer,
     BootFailed,
+    BreakerReset,
     Chosen,
+    Continued,
     Event,
     FeedLost,
     FeedReturned,
     GateOpened,
     Intent,
     Kind,
+    Lifted,
     LimitSet,
+    Paused,
+    Quarantined,
+    Retried,
     RunEnded,
     RunResumed,
     RunStarted,
     ScopeAdded,
     Settled,
+    Skipped,
     TierSet,
     Tripped,
 )
@@ -72,6 +80,10 @@ class Checker:
         self._busy: dict[str, int] = {}  # host -> effect under way
         self._void: dict[str, int] = {}  # host -> effects before this one began before the electricity went or came
         self._latest = 0
+        self._reserved: set[str] = set()  # hosts that hold watts for a power-on; who draws without was found on
+        self._paused = False
+        self._aborted = False
+        self._said: dict[str, tuple[Outcome, bool]] = {}  # how a person said that a host ends; whether of all of them
         self._limit: frozenset[str] | None = None
         self._required: frozenset[str] = frozenset()  # hosts outside the limit that somebody inside needs
         self._settled_once: set[str] = set()  # groups all of whose members have settled
@@ -137,6 +149,22 @@ class Checker:
                 self._off_read.discard(event.host)
             case Tripped():
                 self._tripped.add(event.scope)
+            case BreakerReset():
+                self._tripped = self._tripped - {event.scope} if event.scope else set()
+            case Paused():
+                self._paused = True
+            case Continued():
+                self._nobody_looked()
+            case Aborted():
+                self._was_aborted()
+            case Quarantined():
+                self._set_aside(event, Outcome.QUARANTINED)
+            case Skipped():
+                self._set_aside(event, Outcome.SKIPPED)
+            case Lifted():
+                self._lifted(event)
+            case Retried():
+                self._again(event.hosts)
             case RunStarted():
                 self._limit = frozenset(event.selected) if event.selected else None
                 self._scope()
@@ -161,7 +189,7 @@ class Checker:
             case TierSet():
                 self._tiers[event.group] = event.tier
                 self._order()
-            case RunEnded(verdict="done"):
+            case RunEnded(verdict="done" | "aborted"):
                 if self.outcome.keys() != self._plan.hosts.keys():
                     raise InvariantBroken("hosts without an outcome at the end (invariant 6)")
             case _:
@@ -175,12 +203,20 @@ class Checker:
         self._latest = event.id
         self._open[event.id] = event
         kind = event.kind
+        if self._paused:
+            raise InvariantBroken(f"the run is paused: {event}")
+        if self._aborted and kind in (*_ACTING, Kind.REDEPLOY):
+            raise InvariantBroken(f"the run was aborted: {event}")
         if kind is Kind.GATE_CHECK or kind is Kind.FEED_METER:
             return
         survey = kind is Kind.POWER_READ and "survey" in event.args
         for name in event.hosts or (event.target,):
             if name in self.outcome:
                 raise InvariantBroken(f"effect for {name}, which has settled: {event}")
+            if not self._said.get(name, (None, True))[1]:
+                raise InvariantBroken(f"effect for {name}, which a person has set aside: {event}")
+            if self._aborted and kind is Kind.POWER_READ and name not in self._asked:
+                raise InvariantBroken(f"{name} is begun with although the run was aborted: {event}")
             if name in self._busy:
                 raise InvariantBroken(f"two effects at once for {name}: {event}")
             self._busy[name] = event.id
@@ -300,6 +336,7 @@ class Checker:
                 raise InvariantBroken(f"breaker {scope} has tripped, which {name} belongs to: {event}")
             for why in self.power.short(name, self.tier.get(name, 0), self._t):
                 raise InvariantBroken(f"{why} (invariant 2): {event}")
+        self._reserved.add(name)
         for resource in self._boot_slots(name):
             self._count(resource, name, event)
             self._held.setdefault(name, set()).add(resource)
@@ -372,7 +409,7 @@ class Checker:
 
     def _power_read(self, name: str, event: Answer, ok: bool) -> None:
         if not ok:
-            if name not in self._asked:
+            if name not in self._asked and name in self._reserved:
                 self._release(name)  # admitted, but not switched on
             return
         if event.data["power"] == "on":
@@ -381,8 +418,10 @@ class Checker:
             self._on_read.add(name)
             self._off_read.discard(name)
             if name not in self._asked:
-                self._release(name)
-                self.power.set_level(name, 0.0)
+                if name in self._reserved or name not in self.power.level:
+                    self._release(name)
+                    self.power.set_level(name, 0.0)
+                # else: a boot of ours that was given up may still go on, and counts until it is proven
                 self._comes(name)
             elif name not in self._lit:
                 self._lit.add(name)
@@ -390,8 +429,8 @@ class Checker:
             return
         self._on_read.discard(name)
         self._off_read.add(name)
-        if name not in self._asked and self.power.level.get(name) == 0.0:
-            self._release(name)  # it ran when it was first looked at
+        if name not in self._asked and name not in self._reserved:
+            self._release(name)  # it ran when it was first looked at, or may have before it was retried
         if name in self._unbooted and self._boots.get(name, 1) < self._plan.group_of(name).attempts.boot:
             self._boots[name] = self._boots.get(name, 1) + 1
             self._unbooted.discard(name)
@@ -419,9 +458,15 @@ class Checker:
         host = self._plan.hosts[name]
         if name in self._busy:
             raise InvariantBroken(f"{name} settles while an effect is under way: {event}")
-        if event.outcome is Outcome.SKIPPED and self.in_scope(name):
+        said, for_all = self._said.get(name, (None, True))
+        by_person = event.reason is Reason.OPERATOR
+        if by_person and event.outcome is not said:
+            raise InvariantBroken(f"nobody has said so: {event}")
+        if not by_person and not for_all:
+            raise InvariantBroken(f"a person has said that {name} is {said}: {event}")
+        if event.outcome is Outcome.SKIPPED and self.in_scope(name) and not by_person:
             raise InvariantBroken(f"{name} is inside the limit: {event}")
-        if event.outcome is Outcome.SKIPPED and name in self._required and name not in self._touched:
+        if event.outcome is Outcome.SKIPPED and name in self._required and name not in self._touched and not by_person:
             raise InvariantBroken(f"{name} is needed inside the limit, and nobody looked whether it is up: {event}")
         if event.outcome is Outcome.BLOCKED and not self.impossible(name):
             raise InvariantBroken(f"{name} is blocked, and what it needs may still come: {event}")
@@ -432,8 +477,11 @@ class Checker:
         self._left[host.group] -= 1
         if not self._left[host.group]:
             self._settled_once.add(host.group)
-        if name in self._off_read or (name not in self._asked and self.power.level.get(name) != 0.0):
+        if event.outcome is not Outcome.READY and (
+            name in self._off_read or (name not in self._asked and name in self._reserved)
+        ):
             self.power.off(name)  # no power flowed
+            self._reserved.discard(name)
         self._give_back(name)
         self._comes(name)
         group = host.group
@@ -445,8 +493,10 @@ class Checker:
 
     def _chosen(self, event: Chosen) -> None:
         group, before = event.group, self.turn.get(event.group)
-        if before is None or group in self._led or event.host in self.outcome or self.impossible(event.host):
+        if before is None or group in self._led or event.host in self.outcome:
             return
+        if self.impossible(event.host) and not self.dark(event.host):
+            return  # about to be blocked; one in the dark is told so when its feed is back
         self.turn[group] = event.host
         if before not in ("", event.host) and before not in self._asked and self.power.level.get(before) != 0.0:
             self._release(before)  # it was not switched on yet, and waits like the others
@@ -524,6 +574,7 @@ class Checker:
 
     def _release(self, name: str) -> None:
         self.power.off(name)
+        self._reserved.discard(name)
         self._give_back(name)
         self._comes(name)
 
@@ -615,7 +666,10 @@ class Checker:
         self._scope()
         given_up = (Outcome.SKIPPED, Outcome.BLOCKED)
         unseen = [name for name in self._required if name not in self._touched]
-        again = [name for name in (*new, *unseen) if self.outcome.get(name) in given_up]
+        self._reopen([name for name in (*new, *unseen) if self.outcome.get(name) in given_up])
+
+    def _reopen(self, again: list[str]) -> None:
+        """Hosts that were given up have their turn again, and whoever was blocked by that alone."""
         while again:
             for name in again:
                 del self.outcome[name]
@@ -635,6 +689,50 @@ class Checker:
         for name in self._plan.hosts:
             self._comes(name)
 
+    # -- what people say ---------------------------------------------------------------------
+
+    def _nobody_looked(self) -> None:
+        self._paused = False
+        self._down.update(self._asked)
+        self._off_read.clear()  # no longer fresh
+
+    def _was_aborted(self) -> None:
+        if self._paused:
+            self._nobody_looked()
+        self._aborted = True
+        for name in self._plan.hosts:
+            self._said.setdefault(name, (Outcome.SKIPPED, True))
+
+    def _set_aside(self, event: Quarantined | Skipped, outcome: Outcome) -> None:
+        for name in event.hosts:
+            self._said[name] = outcome, False
+            if self.outcome.get(name) in _UP:
+                self._unsettled(name)
+
+    def _unsettled(self, name: str) -> None:
+        group = self._plan.hosts[name].group
+        del self.outcome[name]
+        self._left[group] += 1
+        self._news[group] += 1
+
+    def _lifted(self, event: Lifted) -> None:
+        ended = [name for name in event.hosts if self.outcome.get(name, Outcome.BLOCKED) is not Outcome.BLOCKED]
+        for name in event.hosts:
+            self._said.pop(name, None)
+        self._again(ended)
+
+    def _again(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self.outcome.get(name) in (None, Outcome.BLOCKED, *_UP):
+                raise InvariantBroken(f"{name} is {self.outcome.get(name)}, and is begun with anew")
+            self._said.pop(name, None)
+        if self._aborted:
+            self._aborted = False
+            for name, (_, for_all) in list(self._said.items()):
+                if for_all and self.outcome.get(name) is not Outcome.SKIPPED:
+                    del self._said[name]
+        self._reopen(list(names))
+
     # -- electricity ---------------------------------------------------------------------
 
     def dark(self, name: str) -> bool:
@@ -650,6 +748,7 @@ class Checker:
             self._lit,
             self._examined,
             self._begun,
+            self._reserved,
         ):
             known.discard(name)
         for facts in (self._asked, self._real_t):
@@ -669,13 +768,12 @@ class Checker:
                 self._comes(name)
                 continue
             self.power.off(name)
+            self._reserved.discard(name)
             self._give_back(name)
             outcome = self.outcome.get(name)
             if outcome is None or outcome in _UP:
                 if outcome is not None:
-                    del self.outcome[name]
-                    self._left[host.group] += 1
-                    self._news[host.group] += 1
+                    self._unsettled(name)
                 self._afresh(name)
                 self._void[name] = self._latest + 1
             self._comes(name)
@@ -691,13 +789,15 @@ class Checker:
 
     def _resumed(self, event: RunResumed) -> None:
         self._gap_s += event.gap_s
-        self._down.update(self._asked)
-        self._off_read.clear()  # no longer fresh
+        paused = self._paused
+        self._nobody_looked()
+        self._paused = paused and event.asleep
         if event.reset_breakers:
             self._tripped.clear()
         # Effects whose intents were not journalled are gone with the process.
         self._open.clear()
         self._busy.clear()
+        self._void.clear()
         self._surveys = self._forks = 0
         self._serving.clear()
         for resource, holders in self._holders.items():

@@ -6,8 +6,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 
+from bootorch.core import hostwords
 from bootorch.core.engine import Engine
-from bootorch.core.events import Event, FeedLost, FeedReturned, GateOpened, Intent, RunEnded, RunStarted
+from bootorch.core.errors import InvalidInput
+from bootorch.core.events import (
+    Aborted,
+    BreakerReset,
+    Continued,
+    Event,
+    FeedLost,
+    FeedReturned,
+    GateOpened,
+    Intent,
+    Kind,
+    OfHosts,
+    Paused,
+    RunEnded,
+    RunStarted,
+    ScopeAdded,
+)
+from bootorch.core.recovery import close_interrupted
 from bootorch.sim.world import World
 
 Listener = Callable[[Sequence[Event]], None]
@@ -22,7 +40,7 @@ class Simulation:
         self.world = world
         self.now = engine.state.t
         self._under_way: list[tuple[float, int, Intent]] = []
-        self._script = sorted(script, key=lambda event: -event.t)
+        self._script = sorted(script, key=lambda event: event.t)[::-1]  # what comes next is last
 
     def start(
         self, seed: int, limit: str = "", selected: tuple[str, ...] = (), *, wall: str = "", open_gates: bool = True
@@ -49,7 +67,7 @@ class Simulation:
             if type(event) is Intent:
                 heappush(under_way, (world.ends_at(event, now), event.id, event))
         state = engine.state
-        timers = state.timers
+        timers = state.timers if not state.paused else ()
         if engine.unfinished:
             moment = now
         elif under_way:
@@ -62,7 +80,7 @@ class Simulation:
             moment = self._script[-1].t
         else:
             return events
-        if not state.unsettled or (state.paused and not state.open):
+        if not state.unsettled:
             return events
         if self._script and self._script[-1].t < moment:
             moment = self._script[-1].t
@@ -74,17 +92,41 @@ class Simulation:
             state.fold(answer)
             events.append(answer)
         while self._script and self._script[-1].t <= now:
-            events.append(self._happens(replace(self._script.pop(), t=now)))
+            events += self.say(self._script.pop())
         return events
 
-    def _happens(self, event: Event) -> Event:
-        """Somebody, or the electricity company, did something."""
-        self.engine.apply(event)
-        if isinstance(event, FeedLost):
-            self.world.power_lost(event.feed, self.now)
-        elif isinstance(event, FeedReturned):
-            self.world.power_returned(event.feed, self.now)
-        return event
+    def say(self, event: Event) -> list[Event]:
+        """Somebody, or the electricity company, does something now. As in a real run, what cannot be said has no
+        effect, and an abort at once leaves what is under way; every other effect of it had already happened."""
+        said, now = self._taken(replace(event, t=self.now)), self.now
+        if said is None:
+            return []
+        self.engine.apply(said)
+        if isinstance(said, FeedLost):
+            self.world.power_lost(said.feed, now)
+        elif isinstance(said, FeedReturned):
+            self.world.power_returned(said.feed, now)
+        elif isinstance(said, Aborted) and said.at_once:
+            for _, ident, intent in self._under_way:
+                if ident % 2 and intent.kind in (Kind.POWER_ON, Kind.POWER_CYCLE):
+                    self.world.finish(intent, now)
+            self._under_way.clear()
+            return [said, *close_interrupted(self.engine, now)]
+        return [said]
+
+    def _taken(self, event: Event) -> Event | None:
+        """The event as a running process would fold it; None where it would refuse it, or it is so already."""
+        state, already = self.engine.state, ""
+        try:
+            if isinstance(event, OfHosts):
+                event, already = hostwords.narrow(event, state)
+            elif isinstance(event, Paused | Continued | Aborted | BreakerReset):
+                already = hostwords.check_run(event, state)
+            elif isinstance(event, ScopeAdded):
+                hostwords.refuse_while_aborting(event, state)
+        except InvalidInput:
+            return None
+        return None if already else event
 
     def interrupted(self) -> list[Intent]:
         """What is under way at this moment: lost when the process ends here."""
@@ -97,7 +139,7 @@ class Simulation:
     def verdict(self) -> str:
         """As the engine's, but that a script may still change what stands still."""
         verdict = self.engine.verdict()
-        return "" if verdict == "stopped" and self._script else verdict
+        return "" if verdict in ("stopped", "paused") and self._script else verdict
 
     def finish(self, listener: Listener) -> RunEnded:
         """To the end, keeping nothing: each turn's events are told and forgotten."""

@@ -14,15 +14,23 @@ from ipaddress import ip_network
 
 from bootorch.core.engine import Engine
 from bootorch.core.events import (
+    Aborted,
+    BreakerReset,
     Chosen,
+    Continued,
     Event,
     FeedLost,
     FeedReturned,
     GateOpened,
     Kind,
+    Lifted,
     LimitSet,
+    Paused,
+    Quarantined,
+    Retried,
     RunEnded,
     ScopeAdded,
+    Skipped,
     TierSet,
     decode,
     encode,
@@ -67,13 +75,16 @@ FEATURES = (
     "adaptive", "adopted", "after", "bmc_slots", "boots", "breakers", "budget", "clusters", "control", "cords", "cycle",
     "dark", "devices", "evenly", "faults", "field", "first", "forks", "gates", "image_server", "inrush", "kills",
     "limit", "logins", "measure", "meter", "on", "per_host", "profiles", "quorums", "racks", "ramp", "redeploy",
-    "requires", "rows", "say_chosen", "say_feeds", "say_gates", "say_limits", "say_scope", "say_tiers", "storms",
-    "supplies", "tiers", "verify",
+    "reopened", "requires", "rows", "say_abort", "say_breakers", "say_chosen", "say_feeds", "say_gates", "say_hosts",
+    "say_limits", "say_pause", "say_scope", "say_tiers", "storms", "supplies", "tiers", "verify",
 )  # fmt: skip
 
 ROUGH = Parameters(
     silent_power_share=0.2, no_post_share=0.1, dead_bmc_share=0.1, task_failed_share=0.2, dark_share=0.05,
     busy_share=0.05, loss_share=0.02, netboot_loss_share=0.3, pxe_boots=2,
+)  # fmt: skip
+_OF_HOSTS: tuple[type[Quarantined | Skipped | Lifted | Retried], ...] = (
+    Quarantined, Quarantined, Skipped, Lifted, Lifted, Retried, Retried,
 )  # fmt: skip
 MOST_STEPS = 40_000
 MOST_AT_ONCE = 2_000  # steps without any virtual time between them
@@ -97,6 +108,7 @@ class Case:
     selected: tuple[str, ...] = ()
     stops: tuple[int, ...] = ()
     applied: int = 0
+    reopened: bool = False  # what failed is tried again after the end
 
 
 def case_of(seed: int) -> Case:
@@ -111,7 +123,7 @@ def make_case(rng: random.Random, seed: int, features: Sequence[str] | None = No
     stops = tuple(rng.randint(1, 80) for _ in range(rng.randint(1, 3))) if "kills" in on else ()
     selected = maker.selected(plan)
     script = tuple(sorted(maker.script(plan, selected), key=lambda event: event.t))
-    return Case(plan, maker.parameters(), seed, on, script, selected, stops, rng.randint(0, 7))
+    return Case(plan, maker.parameters(), seed, on, script, selected, stops, rng.randint(0, 7), "reopened" in on)
 
 
 class _Maker:
@@ -377,6 +389,17 @@ class _Maker:
                 for _ in range(rng.randint(1, 2)):
                     host = rng.choice(group.first.candidates or group.hosts)
                     found.append(Chosen(when(), group.name, host, "kim"))
+        for _ in times("say_pause", 2):
+            paused_t = when()
+            found += [Paused(paused_t, "kim"), Continued(paused_t + rng.choice([0.0, 5.0, 300.0, 3000.0]), "lee")]
+        found += [BreakerReset(when(), "", "kim") for _ in times("say_breakers", 2)]
+        for _ in times("say_hosts", 8):
+            some = tuple(name for name in plan.hosts if rng.random() < 0.3)
+            word = rng.choice(_OF_HOSTS)
+            if some or word is Retried:
+                found.append(word(when(), some, "some", "kim"))
+        if "say_abort" in on and rng.random() < 0.4:
+            found += [Aborted(when(), "kim", at_once=rng.random() < 0.4) for _ in range(rng.randint(1, 2))]
         return found
 
 
@@ -414,6 +437,7 @@ def play(case: Case, *, kills: bool = True, check: Callable[[Event], None] | Non
 
     tell(simulation.start(case.seed, "x" if case.selected else "", case.selected, wall=_WALL, open_gates=False))
     stops = list(case.stops) if kills else []
+    reopens = case.reopened
     steps = at_once = 0
     while True:
         if stops and steps >= stops[0]:
@@ -421,7 +445,14 @@ def play(case: Case, *, kills: bool = True, check: Callable[[Event], None] | Non
             steps = 0
             simulation = _killed(case, simulation, world, journal, tell)
         if verdict := simulation.verdict():
-            break
+            if not reopens or verdict not in ("done", "aborted"):
+                break
+            reopens = False
+            end = RunEnded(simulation.now, verdict, "")
+            simulation.engine.apply(end)
+            tell([end])
+            simulation = _killed(case, simulation, world, journal, tell, Retried(simulation.now, (), "", "kim"))
+            continue
         before = simulation.now
         tell(simulation.step())
         steps += 1
@@ -440,9 +471,15 @@ _WALL = "2026-01-10T06:00:00+00:00"
 
 
 def _killed(
-    case: Case, simulation: Simulation, world: World, journal: list[str], tell: Callable[[Sequence[Event]], None]
+    case: Case,
+    simulation: Simulation,
+    world: World,
+    journal: list[str],
+    tell: Callable[[Sequence[Event]], None],
+    *words: Event,
 ) -> Simulation:
-    """The process ends here, and another goes on. Of what was under way some had its effect and some had not."""
+    """The process ends here, and another goes on, with ``words`` to it. Of what was under way some had its effect and
+    some had not."""
     for number, intent in enumerate(simulation.interrupted()):
         if intent.kind in (Kind.POWER_ON, Kind.POWER_CYCLE) and (case.applied >> (number % 3)) & 1:
             world.finish(intent, simulation.now)
@@ -458,6 +495,8 @@ def _killed(
     tell(resume(engine, simulation.now, 0.0, _WALL, "swarm"))
     again = Simulation(engine, world, simulation.to_come())
     again.now = simulation.now
+    for word in words:
+        tell(again.say(word))
     return again
 
 
@@ -484,7 +523,7 @@ def _judge(case: Case, played: Played, journal: list[str]) -> None:
         if unexplained := [name for name in left if not why_not(case.plan, checker, name, state.t)]:
             where = "; ".join(f"{n}: {state.hosts[n].stage} parked {state.hosts[n].parked}" for n in unexplained)
             raise CaseFailed(f"stopped, and could go on: {where}")
-    elif played.verdict != "done":
+    elif played.verdict not in ("done", "aborted"):
         raise CaseFailed(f"ends {played.verdict}")
     elif state.slots.used():
         raise CaseFailed(f"slots are held after the end: {state.slots.used()}")

@@ -52,6 +52,13 @@ World = Annotated[
     ),
 ]
 NoForecast = Annotated[bool, typer.Option("--no-forecast", help="Renew no estimate of the end while it goes on.")]
+Stay = Annotated[
+    bool | None,
+    typer.Option(
+        "--stay/--no-stay",
+        help="A paused run waits for `resume`, or ends with exit 5; waits at a terminal unless said otherwise.",
+    ),
+]
 Confirm = Annotated[
     str, typer.Option("--confirm", metavar="NAME", help="The plan's name: needed where power is production's.")
 ]
@@ -82,7 +89,6 @@ def build(services: Services, extras: Sequence[Extra] = ()) -> typer.Typer:
     _plan_commands(app, services)
     _run_commands(app, services)
     _record_commands(app, services)
-    _gate_commands(app, services)
     _change_commands(app, services)
     for extra in extras:
         extra(app)
@@ -202,6 +208,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             ),
         ] = None,
         no_wait_gates: NoWait = False,
+        stay: Stay = None,
         no_forecast: NoForecast = False,
         parameters: World = None,
         events: Events = "",
@@ -225,6 +232,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             approve=_approvals(approve),
             dark=tuple(dark or ()),
             wait_gates=not no_wait_gates,
+            stay=commands.at_terminal() if stay is None else stay,
             forecast=not no_forecast,
             parameters=parameters,
             by=by or commands.login_name(),
@@ -250,7 +258,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         setting: Annotated[
             list[str] | None,
             typer.Option(
-                "--set", metavar="WORDS", help="Change a limit: 'feed hall-a 300kW', 'slot image_server 100'."
+                "--set", metavar="WORDS", help="Said first: 'feed hall-a 300kW', 'slot image_server 100', 'retry web'."
             ),
         ] = None,
         returned: Annotated[
@@ -265,8 +273,9 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
                 "--take-over", help="From a process that may still live: one that hangs, or one of another machine."
             ),
         ] = False,
-        why: Annotated[str, typer.Option(help="Why, for --take-over, --set, --returned and --lost.")] = "",
+        why: Annotated[str, typer.Option(help="Why: of what is said with it, and of going on.")] = "",
         no_wait_gates: NoWait = False,
+        stay: Stay = None,
         no_forecast: NoForecast = False,
         parameters: World = None,
         events: Events = "",
@@ -274,7 +283,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
         by: By = "",
         vault_password_file: VaultFile = None,
     ) -> None:
-        """Go on with a run that was interrupted, paused or stopped."""
+        """Go on with a run that was paused, interrupted or stopped: in its own process where that still lives."""
         from bootorch.ui import changecommands, commands
         from bootorch.ui.services import ResumeRequest
 
@@ -289,6 +298,7 @@ def _run_commands(app: typer.Typer, services: Services) -> None:
             take_over=take_over,
             why=why,
             wait_gates=not no_wait_gates,
+            stay=commands.at_terminal() if stay is None else stay,
             forecast=not no_forecast,
             parameters=parameters,
             by=by or commands.login_name(),
@@ -316,28 +326,6 @@ def _record_commands(app: typer.Typer, services: Services) -> None:
         from bootorch.ui import commands
 
         commands.show_report(services, target, html=html, as_json=json)
-
-    @app.command()
-    def pause(target: Target, by: By = "", why: Annotated[str, typer.Option(help="Why.")] = "") -> None:
-        """Let what is under way finish and start nothing new; `resume` goes on."""
-        from bootorch.ui import commands
-
-        typer.echo(services.pause(target, by or commands.login_name(), why), err=True)
-
-
-def _gate_commands(app: typer.Typer, services: Services) -> None:
-    gate = _typer("Named points where a person or a check must say yes.")
-    app.add_typer(gate, name="gate")
-
-    @gate.command()
-    def approve(
-        target: Target,
-        name: Annotated[str, typer.Argument(metavar="GATE", help="The gate's name.")],
-        by: Annotated[str, typer.Option("--by", metavar="PERSON", help="The person who attests.")],
-        why: Annotated[str, typer.Option(help="What the person saw.")] = "",
-    ) -> None:
-        """Open a gate, in the name of a person."""
-        typer.echo(services.approve(target, name, by, why), err=True)
 
 
 def _change_commands(app: typer.Typer, services: Services) -> None:

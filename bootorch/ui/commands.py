@@ -59,6 +59,11 @@ def login_name() -> str:
         return f"uid {os.getuid()}"
 
 
+def at_terminal() -> bool:
+    """A person sits there and sees what happens: a run may wait for a word."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 # -- plan ---------------------------------------------------------------------
 
 
@@ -120,6 +125,11 @@ def run(services: Services, request: RunRequest, *, events: str, as_json: bool) 
 
 
 def resume(services: Services, request: ResumeRequest, *, events: str, as_json: bool) -> int:
+    """A run that a process holds is told to go on; else this process goes on with it."""
+    if not request.take_over and (living := services.living(request.target)) is not None:
+        from bootorch.ui import changecommands
+
+        return changecommands.go_on(services, request, living, as_json=as_json)
     with _observer(events, quiet=False) as observer:
         result = services.resume(request, observer)
     return _finish(result, events=events, as_json=as_json)
@@ -127,7 +137,7 @@ def resume(services: Services, request: ResumeRequest, *, events: str, as_json: 
 
 def _confirm(services: Services, request: RunRequest) -> RunRequest:
     """Production's power needs the typed plan name. Asked for at a terminal; a script passes ``--confirm``."""
-    if request.confirm or not sys.stdin.isatty() or not sys.stderr.isatty():
+    if request.confirm or not at_terminal():
         return request
     plan = services.plan(request.load).plan
     if plan.environment is not Environment.PRODUCTION:
@@ -191,13 +201,15 @@ def next_command(result: RunResult, report: Report) -> str:
             return f"bootorch resume {where} --returned {feed}"
         if report.choices:
             return f"bootorch resume {where} --set 'choose {report.choices[0].group} HOST'"
-        if report.tripped:
+        if result.state.tripped:
             return f"bootorch resume {where} --reset-breakers"
         if closed:
             return f"bootorch resume {where} --approve {shlex.quote(closed[0])}=PERSON"
         return f"bootorch report {where}"
     if result.exit_code is Exit.INTERRUPTED:
         return f"bootorch resume {where}"
+    if report.verdict == "aborted":
+        return f"bootorch resume {where} --set retry"
     return f"bootorch report {where}"
 
 
@@ -240,6 +252,8 @@ def _next_for(history: History, report: Report) -> str:
     where = quoted(history.run_dir)
     if history.running:
         return f"bootorch status {where}"
+    if report.verdict == "aborted":
+        return f"bootorch resume {where} --set retry"
     if report.done:
         return f"bootorch report {where} --html report.html"
     feed = _waited_for(report)

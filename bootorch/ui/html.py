@@ -10,6 +10,7 @@ from bootorch import __version__
 from bootorch.core.advice import advice
 from bootorch.core.critical import where_time_went
 from bootorch.core.model import Outcome
+from bootorch.core.reasons import Reason
 from bootorch.core.report import SCHEMA, HostReport, Report
 from bootorch.core.timeline import SITE, Phase
 from bootorch.ui import charts, evidence
@@ -124,7 +125,7 @@ def _header(report: Report) -> str:
 
 def _verdict(report: Report) -> str:
     open_hosts = sum(report.in_progress.values())
-    left_out = report.totals[Outcome.SKIPPED]
+    left_out = sum(1 for h in report.hosts if h.outcome is Outcome.SKIPPED and h.reason is Reason.LIMIT)
     if open_hosts:
         cls, word = "open", f"{hosts(open_hosts)} without an outcome"
     elif report.ready + left_out == report.size:

@@ -104,7 +104,8 @@ class LiveProgress(Ticking):
             f"  {state.plan.environment}  run {state.run_id}  ",
             (clock(now), "bold"),
             f"  {settled_share(state)}",
-            ("  paused" if state.paused else "", "yellow"),
+            (f"  paused by {state.paused}" if state.paused else "", "bold yellow"),
+            (f"  aborted by {state.aborted}" if state.aborted else "", "bold red"),
             (f"  {self.outlook}" if self.outlook and not state.ended else "", "bold"),
         )
         yield _groups(state, tally, now)

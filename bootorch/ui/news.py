@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bootorch.core.changes import choices, describe
+from bootorch.core.changes import Change, choices, describe
 from bootorch.core.events import (
+    Aborted,
     Adapted,
     Answer,
     BootFailed,
+    BreakerReset,
     Chosen,
+    Continued,
     Event,
     FeedLost,
     FeedReturned,
@@ -23,6 +26,7 @@ from bootorch.core.events import (
     LimitSet,
     MirrorBack,
     MirrorLost,
+    OfHosts,
     Paused,
     RunEnded,
     RunResumed,
@@ -91,12 +95,23 @@ class News:
             case Settled():
                 self._settled(event, state)
             case GateOpened():
-                why = f": {event.why}" if event.why else ""
-                self._add(event.t, "green", f"gate {event.gate} opened by {event.by}{why}", event.gate)
+                self._add(event.t, "green", f"gate {event.gate} opened by {_who(event)}", event.gate)
             case Tripped():
                 self._add(event.t, "bold red", f"breaker of {event.scope} tripped: {event.detail}", event.scope)
             case Paused():
-                self._add(event.t, "yellow", f"paused by {event.by}: what is under way finishes", "paused")
+                more = "what is under way finishes; bootorch resume goes on, a second Ctrl-C leaves at once"
+                self._add(event.t, "bold yellow", f"paused by {_who(event)}; {more}", "paused")
+            case Continued():
+                self._add(event.t, "bold", f"goes on, said by {_who(event)}", "paused")
+            case Aborted():
+                what = "what is under way is left" if event.at_once else "no host begins another stage"
+                self._add(event.t, "bold red", f"aborted by {_who(event)}; {what}", "aborted")
+            case BreakerReset():
+                self._add(event.t, "bold yellow", f"{describe(event)}, said by {_who(event)}", "reset", event.scope)
+            case OfHosts():
+                self._done -= {state.hosts[name].group.name for name in event.hosts}
+                item = _Item(event.t, "bold yellow", f"{describe(event)}, said by {_who(event)}", "", [*event.hosts])
+                self._items[("said", str(event.t), event.type, event.pattern)] = item
             case RunStarted():
                 self._add(event.t, "bold", f"run {event.run_id}: {event.plan}, {hosts(event.hosts)}", "start")
             case RunResumed():
@@ -108,9 +123,8 @@ class News:
                 if isinstance(event, ScopeAdded):
                     self._done -= {state.hosts[name].group.name for name in event.hosts}
                 style = "bold red" if isinstance(event, FeedLost) else "bold yellow"
-                why = f": {event.why}" if event.why else ""
                 what = describe(event)
-                self._add(event.t, style, f"{what}, said by {event.by}{why}", event.type, what)
+                self._add(event.t, style, f"{what}, said by {_who(event)}", event.type, what)
             case Adapted():
                 self._add(event.t, "yellow", f"{describe(event)} by itself: {event.why}", event.type, event.slot)
             case TailCut() | MirrorLost() | MirrorBack():
@@ -154,6 +168,8 @@ class News:
             self._host(event.t, STYLES["quarantined"], "quarantined", event.host, detail, event.reason, name)
         elif event.outcome is Outcome.BLOCKED:
             self._host(event.t, STYLES["blocked"], "blocked", event.host, event.detail, event.detail)
+        elif event.outcome is Outcome.SKIPPED and event.reason is Reason.OPERATOR:
+            self._host(event.t, STYLES["skipped"], "skipped", event.host, event.detail, name)
         elif event.outcome is Outcome.ADOPTED:
             self._host(event.t, STYLES["adopted"], "adopted, was on already", event.host, "", name)
         if group.settled == group.size and name not in self._done:
@@ -173,6 +189,10 @@ class News:
     def _host(self, t: float, style: str, text: str, host: str, example: str, *key: str) -> None:
         item = self._items.setdefault((text, *key), _Item(t, style, text, example))
         item.hosts.append(host)
+
+
+def _who(event: Change) -> str:
+    return event.by + (f": {event.why}" if event.why else "")
 
 
 def _line(item: _Item) -> tuple[Piece, ...]:

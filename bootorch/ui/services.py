@@ -49,6 +49,7 @@ class RunRequest:
     approve: Mapping[str, str] = field(default_factory=dict)  # gate -> who attests
     dark: tuple[str, ...] = ()  # feeds without electricity as the run begins
     wait_gates: bool = True  # False: stop with exit 4 when only an unanswered gate is left
+    stay: bool = False  # a paused run waits for the word to go on; False: it ends with exit 5
     forecast: bool = True  # renew the estimate of its end while it goes on
     parameters: Path | None = None  # of the simulated world: of a dry run, and of that estimate
     by: str = ""
@@ -66,6 +67,7 @@ class ResumeRequest:
     take_over: bool = False  # from a process that has not provably ended
     why: str = ""
     wait_gates: bool = True
+    stay: bool = False
     forecast: bool = True
     parameters: Path | None = None
     by: str = ""
@@ -167,9 +169,9 @@ class Services(Protocol):
         """The journal that ``target`` means: a run's directory or journal, or a plan: its latest run."""
         ...
 
-    def approve(self, target: Path, gate: str, by: str, why: str) -> str: ...
-
-    def pause(self, target: Path, by: str, why: str) -> str: ...
+    def living(self, target: Path) -> Path | None:
+        """The directory of the run, if a process holds it at this moment. ``target`` as for ``resume``."""
+        ...
 
     def running(self, directory: Path) -> Sequence[Path]:
         """Directories of the runs that go on now, kept in ``directory`` or one below it."""

@@ -86,13 +86,19 @@ def next_command(status: Status) -> str:
     where = shlex.quote(str(status.run_dir))
     feed = next((shlex.quote(feed["feed"]) for feed in document["dark"] if feed["hosts"]), "")
     closed = [gate["name"] for gate in document["gates"] if gate["ask"] and not gate["opened_by"]]
+    if status.done and document["verdict"] == "aborted":
+        return f"bootorch resume {where} --set retry"
     if status.done:
         return f"bootorch report {where} --html report.html"
     if status.running:
+        if document["paused"]:
+            return f"bootorch resume {where}"
         if document["choices"]:
             return f"bootorch choose {document['choices'][0]['group']} HOST --run {where}"
         if closed:
             return f"bootorch gate approve {where} {shlex.quote(closed[0])} --by PERSON"
+        if document["tripped"]:
+            return f"bootorch breaker reset --run {where}"
         return f"bootorch feed returned {feed} --run {where}" if feed else f"bootorch pause {where}"
     more = ""
     if document["verdict"] == "stopped":

@@ -14,12 +14,15 @@ import pytest
 
 from bootorch.core.engine import Engine
 from bootorch.core.events import (
+    Aborted,
     Answer,
+    Continued,
     Event,
     FeedLost,
     Intent,
     Kind,
     LimitSet,
+    Paused,
     RunResumed,
     RunStarted,
     Settled,
@@ -40,6 +43,7 @@ from bootorch.core.model import (
 )
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
+from bootorch.core.recovery import replay
 from bootorch.core.state import State
 from bootorch.drivers.protocols import Reply, Scalar, Slice, SliceReply, Verdict
 from bootorch.drivers.redfish import RedfishDraw
@@ -140,26 +144,35 @@ def small_plan() -> Plan:
     )
 
 
-def prepare(tmp_path: Path, plan: Plan) -> tuple[Engine, Journal, Fleet, Runner, Seen]:
+def prepare(tmp_path: Path, plan: Plan, *, stay: bool = False) -> tuple[Engine, Journal, Fleet, Runner, Seen]:
     engine, fleet, seen = Engine(plan), Fleet(plan), Seen()
     journal = Journal.create(tmp_path / "journal.sqlite", {})
     first = RunStarted(0.0, "run", plan.name, plan.digest, len(plan.hosts), 1, "", "test")
     engine.apply(first)
     journal.append([first])
-    return engine, journal, fleet, follow(engine, journal, fleet, seen, [first]), seen
+    return engine, journal, fleet, follow(engine, journal, fleet, seen, [first], stay=stay), seen
 
 
-def follow(engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event]) -> Runner:
+def follow(
+    engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event], *, stay: bool = False
+) -> Runner:
     """A runner of what the journal has so far."""
-    return runner_with(engine, journal, fleet, seen, past, take(journal, "test", "", read(journal)))
+    return runner_with(engine, journal, fleet, seen, past, take(journal, "test", "", read(journal)), stay=stay)
 
 
 def runner_with(
-    engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event], lease: Lease
+    engine: Engine,
+    journal: Journal,
+    fleet: Fleet,
+    seen: Seen,
+    past: Sequence[Event],
+    lease: Lease,
+    *,
+    stay: bool = False,
 ) -> Runner:
     executor = Executor(engine.plan, Drivers({"ipmi": fleet}, fleet, fleet), "run", (), lease.holds)
     clock, keeper = AwakeClock(0.0), Keeper(engine.state, past)
-    return Runner(engine, journal, executor, seen, clock, lease, keeper, wait_gates=False, by="test")
+    return Runner(engine, journal, executor, seen, clock, lease, keeper, wait_gates=False, stay=stay, by="test")
 
 
 async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) -> None:
@@ -311,9 +324,60 @@ async def test_pause_from_another_process(tmp_path: Path) -> None:
     engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
     fleet.slow_s = 1.0
     with Journal.open(journal.path) as other:
-        asyncio.get_running_loop().call_later(0.1, other.say, {"command": "pause", "by": "kim", "why": "smoke"})
+        asyncio.get_running_loop().call_later(0.1, other.say, change(Paused(0.0, "kim", "smoke")))
         assert await runner.run() == "paused"
     assert engine.state.paused == "kim"
+    journal.close()
+
+
+async def test_a_paused_run_that_stays_goes_on_by_a_word_and_leaves_by_a_second_ctrl_c(tmp_path: Path) -> None:
+    _, journal, fleet, runner, _ = prepare(tmp_path, small_plan(), stay=True)
+    fleet.slow_s = 0.2
+    loop = asyncio.get_running_loop()
+    with Journal.open(journal.path) as other:
+        loop.call_later(0.1, other.say, change(Paused(0.0, "kim")))
+        loop.call_later(1.2, other.say, change(Continued(0.0, "lee")))
+        assert await runner.run() == "done"
+        told = [event for event in other.events() if isinstance(event, Paused | Continued)]
+        asked = [event for event in other.events() if isinstance(event, Intent) and told[0].t < event.t < told[1].t]
+    assert [event.by for event in told] == ["kim", "lee"]
+    assert asked == []
+    assert told[1].t - told[0].t > 0.5
+    journal.close()
+
+
+async def test_a_second_ctrl_c_in_a_pause_with_nothing_under_way_leaves_it_paused(tmp_path: Path) -> None:
+    engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan(), stay=True)
+    fleet.slow_s = 0.2
+    loop = asyncio.get_running_loop()
+    for delay in (0.1, 1.0):
+        loop.call_later(delay, os.kill, os.getpid(), signal.SIGINT)
+    assert await runner.run() == "paused"
+    assert not engine.state.open
+    journal.close()
+
+
+async def test_an_abort_at_once_waits_for_nothing_and_settles_everybody(tmp_path: Path) -> None:
+    engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
+    fleet.slow_s = 30.0
+    with Journal.open(journal.path) as other:
+        word = change(Aborted(0.0, "kim", "smoke", at_once=True))
+        asyncio.get_running_loop().call_later(0.3, lambda: said.append(other.say(word)))
+        said: list[int] = []
+        assert await runner.run() == "aborted"
+        (ident,) = said
+        answer = other.answer(ident)
+        kept = list(other.events())
+    assert answer is not None
+    assert answer["status"] == "effective"
+    left = [event for event in kept if isinstance(event, Answer)]
+    assert {event.reason for event in left} == {Reason.INTERRUPTED}
+    assert {event.detail for event in left} == {"left under way by bootorch abort --now"}
+    assert {host.outcome for host in engine.state.hosts.values()} == {Outcome.SKIPPED}
+    assert {host.detail for host in engine.state.hosts.values()} == {
+        "aborted, said by kim: smoke", "aborted, said by kim: smoke; was in stage bmc",
+    }  # fmt: skip
+    assert list(replay(engine.plan, kept).durable()) == list(engine.state.durable())
     journal.close()
 
 

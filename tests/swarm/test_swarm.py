@@ -73,12 +73,13 @@ def test_the_features_do_what_they_are_for() -> None:
     """A swarm that never sees a feature at work tests nothing of it."""
     seen: set[str] = set()
     kinds: set[Kind] = set()
-    for seed in range(80):
+    for seed in range(200):
         played = play(case_of(seed))
         seen.update(event.type for event in played.events)
         kinds.update(getattr(event, "kind", None) for event in played.events)  # type: ignore[arg-type]
     assert {
         "first.chosen", "admitted", "limit.set", "feed.lost", "feed.returned", "scope.added", "tier.set",
-        "slot.adapted", "breaker.tripped", "gate.opened", "boot.failed", "run.resumed",
+        "slot.adapted", "breaker.tripped", "gate.opened", "boot.failed", "run.resumed", "paused", "continued",
+        "aborted", "hosts.quarantined", "hosts.skipped", "hosts.lifted", "hosts.retried", "breaker.reset",
     } <= seen  # fmt: skip
     assert set(Kind) - {Kind.BOOT_DEVICE} <= kinds, "that one is in older journals only"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -109,13 +110,8 @@ class WorldServices:
     def journal(self, target: Path) -> Path:
         return target
 
-    def approve(self, target: Path, gate: str, by: str, why: str) -> str:
-        self.asked.append((target, gate, by, why))
-        return f"gate {gate} opened by {by}"
-
-    def pause(self, target: Path, by: str, why: str) -> str:
-        self.asked.append((target, by, why))
-        return f"paused by {by}"
+    def living(self, target: Path) -> Path | None:
+        return self.directory / self.going_on[0] if self.going_on else None
 
     def running(self, directory: Path) -> Sequence[Path]:
         return [directory / name for name in self.going_on]
@@ -124,7 +120,7 @@ class WorldServices:
         """As the real one, with a running process that takes what it hears at once, or never."""
         self.asked.append((target, order))
         changes = Changes.of(self._plan, self.said)
-        event = words.event(order, changes, lambda pattern: (pattern,))
+        event = words.event(order, changes, lambda pattern: fnmatch.filter(self._plan.hosts, pattern))
         if already := words.check(event, changes):
             return Answered(target, "already", already)
         if self.deaf:

@@ -129,6 +129,7 @@ def test_limit_show_tells_the_limits_as_they_are_now(shell: Shell, tmp_path: Pat
 
 def test_run_and_resume_take_the_same_words(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "plan.yml").write_text("name: x\n")
+    shell.services.going_on = ()
     shell("run", "plan.yml", "--dark", "hall-a", "--dark", "hall-b")
     request = next(asked for asked in shell.services.asked if isinstance(asked, RunRequest))
     assert request.dark == ("hall-a", "hall-b")
@@ -147,6 +148,58 @@ def test_run_and_resume_take_the_same_words(shell: Shell, tmp_path: Path) -> Non
     wrong = shell("resume", "runs/one", "--set", "the world on fire")
     assert wrong.code == 2
     assert "--set 'feed hall-a 300kW'" in wrong.err
+
+
+def test_a_run_that_a_process_holds_is_told_to_go_on_after_what_else_is_said(shell: Shell, tmp_path: Path) -> None:
+    said = shell(
+        "resume", "runs/one", "--returned", "hall-a", "--set", "retry web*", "--approve", "stable-power=lee",
+        "--reset-breakers", "--by", "kim", "--why", "fixed", "--json",
+    )  # fmt: skip
+    run = tmp_path / "runs/one"
+    orders = [asked[1] for asked in shell.services.asked if isinstance(asked, tuple) and asked[0] == run]
+    assert orders[:3] == [
+        Order(("breaker",), by="kim"),
+        Order(("gate", "stable-power"), by="lee"),
+        Order(("returned", "hall-a"), by="kim", why="fixed"),
+    ]
+    # The feed was not lost: what is so already stops nothing.
+    assert said.code == 0
+    assert said.json["event"] == {"e": "continued", "v": 1, "t": 0.0, "by": "kim", "why": "fixed"}
+    assert [document["status"] for document in said.json["before"]] == [
+        "effective", "effective", "already", "effective",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "order"),
+    [
+        (("pause",), ("pause",)),
+        (("abort", "--reason", "smoke"), ("abort",)),
+        (("abort", "--now"), ("abort", "now")),
+        (("retry",), ("retry",)),
+        (("retry", "web"), ("retry", "web")),
+        (("quarantine", "web", "--reason", "smoke"), ("quarantine", "web")),
+        (("lift", "web"), ("lift", "web")),
+        (("skip", "web"), ("skip", "web")),
+        (("breaker", "reset"), ("breaker",)),
+        (("breaker", "reset", "model:x"), ("breaker", "model:x")),
+    ],
+)
+def test_each_word_becomes_one_order(
+    shell: Shell, tmp_path: Path, words: tuple[str, ...], order: tuple[str, ...]
+) -> None:
+    document = shell(*words, "--by", "kim", "--json").json
+    assert document["schema"] == "bootorch.change/1"
+    assert document["status"] == "effective"
+    why = "smoke" if "--reason" in words else ""
+    assert shell.services.asked[-1] == (tmp_path / "runs/one", Order(order, by="kim", why=why))
+    assert shell.services.said[-1].by == "kim"  # type: ignore[union-attr]
+
+
+def test_a_quarantine_says_why(shell: Shell) -> None:
+    said = shell("quarantine", "web")
+    assert said.code == 2
+    assert "--reason" in said.err
 
 
 # -- which run goes on ---------------------------------------------------------------------

@@ -18,6 +18,7 @@ from bootorch import __version__
 from bootorch.core.errors import Problem
 from bootorch.core.events import decode
 from bootorch.core.model import Environment
+from bootorch.core.words import Order
 from bootorch.ui import cli
 from bootorch.ui.services import ResumeRequest, RunRequest
 from tests.ui.example import demo_world
@@ -251,8 +252,13 @@ def test_a_run_that_stops_at_a_gate_says_how_to_open_it(
 def test_gate_and_pause(shell: Shell, plan_file: str) -> None:
     assert shell("gate", "approve", plan_file, "stable-power", "--by", "kim", "--why", "seen").code == 0
     assert shell("gate", "approve", plan_file, "stable-power").code == 2  # a gate is opened in somebody's name
-    assert shell("pause", plan_file, "--by", "lee").err == "paused by lee\n"
-    assert shell.services.asked[0] == (Path(plan_file), "stable-power", "kim", "seen")
+    assert shell("pause", plan_file, "--by", "lee").err == "effective: paused\n"
+    assert shell.services.asked == [
+        (Path(plan_file), Order(("gate", "stable-power"), by="kim", why="seen")),
+        (Path(plan_file), Order(("pause",), by="lee")),
+    ]
+    again = shell("gate", "approve", plan_file, "stable-power", "--by", "lee", "--json").json
+    assert (again["status"], again["said"]) == ("already", "gate stable-power is open already, by kim")
 
 
 def test_schema_and_snapshot(shell: Shell, plan_file: str, tmp_path: Path) -> None:
