@@ -216,8 +216,7 @@ def sample(scenario: Scenario, index: int) -> Sample:
     wanted = scenario.options.bounds
     wanted = usual_bounds(len(plan.hosts), scenario.options.samples) if wanted is None else wanted
     bound = _bound(scenario, world) if index < wanted else None
-    # A script is taken from its end: of what happens at the same time, the first as written goes first.
-    trial = _Trial(engine, world, happenings(scenario.what, scenario.now)[::-1])
+    trial = _Trial(engine, world, happenings(scenario.what, scenario.now))
     held = held_gates(scenario.what)
     if running:
         trial.go_on(scenario.now, held)
