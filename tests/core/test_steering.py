@@ -253,10 +253,11 @@ def test_a_host_that_was_never_switched_on_gives_its_watts_back_when_it_is_quara
     world = World(Engine(make_plan({"g": (4, group())}, limits)))
     hosts = world.engine.state.hosts
     admitted: list[str] = []
-    while not admitted:
-        world.run(until=world.now + 0.05)
+    for step in range(200):
+        world.run(until=step * 0.05)
         admitted = [name for name, host in hosts.items() if host.reserved and host.on_t is None and not host.inflight]
-        assert world.now < 10.0
+        if admitted:
+            break
     name = admitted[0]
     say(world, Quarantined(0.0, (name,), name, "kim"))
     assert world.run() == "done"
