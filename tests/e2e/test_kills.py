@@ -16,8 +16,8 @@ from tests.e2e.kills import at_boundary, at_random
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_ten_times_at_random_moments(lab: LabFactory, seed: int) -> None:
-    info = lab(100, silent_power=1, already_on=1, dead_bmc=1, seed=seed + 1, boot_seconds=(1.0, 4.0))
-    killed = at_random(info, random.Random(seed), 10, 2.0)
+    info = lab(100, silent_power=1, already_on=1, seed=seed + 1)
+    killed = at_random(info, random.Random(seed), 10, 1.5)
     assert killed.faults == []
     assert killed.kills > 0
 
@@ -25,12 +25,12 @@ def test_killed_ten_times_at_random_moments(lab: LabFactory, seed: int) -> None:
 @pytest.mark.slow
 def test_killed_under_its_playbooks(lab: LabFactory) -> None:
     info = lab(8, redeploy=True, playbook_fails_once=1)
-    killed = at_random(info, random.Random(9), 6, 6.0)
+    killed = at_random(info, random.Random(9), 4, 5.0)
     assert killed.faults == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [2, 5, 8, 13, 20, 30])
+@pytest.mark.parametrize("number", [2, 4, 7, 12])
 @pytest.mark.parametrize("moment", ["after", "before"])
 def test_killed_around_a_commit(lab: LabFactory, moment: str, number: int) -> None:
     """Right after it, before its effects have left; or before it, with all that was answered since the one before."""

@@ -49,6 +49,9 @@ def clock(tmp_path: Path) -> Callable[[str], dict[str, str]]:
 
 
 def start(info: LabInfo, verb: str, env: dict[str, str], err: Path) -> subprocess.Popen[str]:
+    """A run of a snapshot: libfaketime's semaphores, which children share, can hang an ansible-inventory."""
+    if verb == "run":
+        assert bootorch("inventory", "snapshot", info.plan).returncode == 0
     with err.open("a") as file:
         return subprocess.Popen(command(verb, info.plan), stdout=subprocess.DEVNULL, stderr=file, text=True, env=env)
 

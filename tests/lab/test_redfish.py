@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bootorch.core.errors import Problem, ToolError
-from bootorch.core.model import Host, RedfishMeter
+from bootorch.core.model import BootDevice, Host, RedfishMeter
 from bootorch.core.secret import Secret
 from bootorch.drivers.power_ipmi import IpmiPower
 from bootorch.drivers.redfish import RedfishDraw
@@ -44,7 +44,7 @@ async def test_a_server_draws_over_redfish_what_it_draws_over_ipmi(start: Start)
     try:
         both = [await redfish.host(hosts[living], 10), await power.meter(lab.host(living), 10)]
         assert [reply.data["watts"] for reply in both] == [8.0, 8.0]
-        assert (await power.on(lab.host(living), 10)).ok
+        assert (await power.on(lab.host(living), BootDevice.NONE, 10)).ok
         both = [await redfish.host(hosts[living], 10), await power.meter(lab.host(living), 10)]
         assert both[0].data["watts"] == both[1].data["watts"] != 8.0
         assert not (await redfish.host(hosts[dead], 2)).ok, "a BMC that is dead is dead for Redfish as well"
@@ -62,7 +62,7 @@ async def test_the_pdu_tells_what_its_servers_draw(start: Start) -> None:
     on_it = [host.name for host in lab.lab.hosts if host.feed == "hall/b"]
     try:
         assert (await redfish.feed(meter.redfish, 10)).data["watts"] == 8.0 * len(on_it)
-        assert (await power.on(lab.host(on_it[0]), 10)).ok
+        assert (await power.on(lab.host(on_it[0]), BootDevice.NONE, 10)).ok
         assert float((await redfish.feed(meter.redfish, 10)).data["watts"]) > 8.0 * len(on_it)
         mains = replace(meter.redfish, url=meter.redfish.url + "/Mains")
         assert (await redfish.feed(mains, 10)).data["source"] == f"{PDU}/b/Mains: 1 × PowerWatts"
