@@ -40,13 +40,6 @@ class Both:
                 observer.on_outlook(words)
 
 
-class Silent:
-    """Shows nothing."""
-
-    def on_events(self, events: Sequence[Event], state: State) -> None:
-        return
-
-
 class EventStream:
     """One JSON object per event and line (``core.events``), as the events are committed."""
 

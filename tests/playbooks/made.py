@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -18,6 +20,8 @@ from cryptography.x509.oid import NameOID
 
 def certificate(path: Path, begins_days: float = -30, ends_days: float = 300, *, form: Encoding = Encoding.PEM) -> None:
     """A certificate that is signed by its own key; a PEM file may have several. Days are from now."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the Debian package openssl, which reads it")
     key = generate_private_key(SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path.stem)])
     now = datetime.now(UTC)
