@@ -580,10 +580,10 @@ def _mirror(journal: Journal, directory: Path | None, lease: Lease) -> Mirror | 
 def _check_ansible(plan: Plan, spec: PlanSpec) -> None:
     from importlib.util import find_spec
 
-    if any(group.redeploy for group in plan.groups.values()) and find_spec("ansible_runner") is None:
+    if any(group.redeploy for group in plan.groups.values()) and find_spec("ansible") is None:
         groups = ", ".join(name for name, group in plan.groups.items() if group.redeploy)
         remedy = "pip install 'bootorch[ansible]'"
-        raise InvalidInput(Problem(f"groups {groups} have playbooks, and ansible-runner is not installed", "", remedy))
+        raise InvalidInput(Problem(f"groups {groups} have playbooks, and Ansible is not installed", "", remedy))
     if spec.mitogen and find_spec("ansible_mitogen") is None:
         remedy = "pip install mitogen, or remove the key: playbooks run without it too"
         where = spec.where("ansible", "mitogen")

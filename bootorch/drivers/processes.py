@@ -1,8 +1,8 @@
 """Ending everything that a piece of work (a slice, a command on a lab host) started, in whatever session it is now.
 
-A process group is not enough: pexpect gives ansible-playbook a session of its own, ansible-core gives each of its
-forks one (``WorkerProcess._detach``), and ssh's connection masters detach themselves. What all of them keep is the
-environment they were started with, so the work is marked there (proc(5), ``/proc/PID/environ``). Linux only.
+A process group is not enough: ansible-core gives each of its forks a session (``WorkerProcess._detach``), and ssh's
+connection masters detach themselves. What all of them keep is the environment they were started with, so the work is
+marked there (proc(5), ``/proc/PID/environ``). Linux only.
 """
 
 from __future__ import annotations

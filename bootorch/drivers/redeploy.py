@@ -56,7 +56,7 @@ class _Place:
 
 
 class AnsibleRedeploy:
-    """``RedeployDriver`` over ansible-runner.
+    """``RedeployDriver`` over ansible-playbook.
 
     ``inventory_vars`` are the variables of each host as ``ansible-inventory --list`` gives them (vaulted values still
     encrypted), ``groups`` the hosts of each inventory group. ``run_dir`` takes a private directory per slice while it

@@ -138,6 +138,8 @@ def ssh_arguments(known_hosts: Path | None) -> str:
 # 1 ms, a slice that waits for its hosts takes a tenth of a core, with 20 ms a hundredth; four slices run at a time.
 ANSIBLE_CFG = "[defaults]\ninternal_poll_interval = 0.02\n"
 
+_CALLBACK = Path(__file__).parent / "callback" / "bootorch_events.py"
+
 # Of the operator's environment, what finding programs, keys, roles and a language takes. ANSIBLE_* is not among it:
 # ANSIBLE_HOST_KEY_CHECKING=False in a forgotten profile must not reach a recovery.
 _KEPT = (
@@ -176,7 +178,7 @@ def environment(
     config = next((path for path in _config_places(playbook) if path.is_file()), directory / "ansible.cfg")
     settings = {
         "CONFIG": str(config),
-        "HOST_KEY_CHECKING": "True",  # ansible-runner sets False where nothing is said
+        "HOST_KEY_CHECKING": "True",
         "PIPELINING": "True",  # 5 x the wall time without
         "SSH_ARGS": ssh_arguments(known_hosts),
         "SSH_CONTROL_PATH_DIR": str(control_directory),
@@ -193,6 +195,8 @@ def environment(
         "VERBOSITY": "0",  # more of it shows arguments and results of every task
         "DEBUG": "False",
         "LOG_PATH": "/dev/null",  # what ansible says is read here, and kept nowhere else
+        "CALLBACK_PLUGINS": str(_CALLBACK.parent),
+        "STDOUT_CALLBACK": _CALLBACK.stem,
         "DEPRECATION_WARNINGS": "False",
     }
     if mitogen:
@@ -203,7 +207,6 @@ def environment(
         **{name: base[name] for name in _KEPT if name in base},
         "PATH": f"{programs}:{base.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
         "LC_ALL": "C.UTF-8",  # ansible refuses to start without UTF-8
-        "MAX_EVENT_RES": "262144",  # characters; ansible-runner drops a larger result from its event
         MARK: str(directory),
         **{f"ANSIBLE_{name}": value for name, value in settings.items()},
     }

@@ -1,10 +1,10 @@
 """The process of one slice: ``python -m bootorch.drivers.redeploy_worker``, started by ``drivers.redeploy``.
 
-It reads one JSON line (``Order``) from stdin, runs ansible-playbook with ansible-runner, prints one ``SliceReport`` on
-stdout, and ends. Stdin stays open as the leash: when it closes, the driver is gone or has changed its mind, by whatever
-way it went (kill -9 included), and everything below this process is killed at once. The same when nothing comes over it
-for ``leash_s``: then the driver is stopped, and another one may have taken the run. Nothing of a run stays behind: no
-process, no file.
+It reads one JSON line (``Order``) from stdin, runs ansible-playbook, prints one ``SliceReport`` on stdout, and ends.
+What ansible-playbook has to tell comes from a callback plugin of ours (``callback.bootorch_events``) over a pipe. Stdin
+stays open as the leash: when it closes, the driver is gone or has changed its mind, by whatever way it went (kill -9
+included), and everything below this process is killed at once. The same when nothing comes over it for ``leash_s``:
+then the driver is stopped, and another one may have taken the run. Nothing of a run stays behind: no process, no file.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import json
 import os
 import select
 import shutil
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, BinaryIO, TypedDict
 
 from bootorch.drivers import processes
 from bootorch.drivers.redaction import redactor, secrets_in, vaulted, vaulted_files
-from bootorch.drivers.redeploy_failures import Failure, failure_of, one_line, told
+from bootorch.drivers.redeploy_failures import Failure, one_line, told
 from bootorch.drivers.redeploy_slice import MARK, SliceReport
 
 ORDER_S = 15.0  # a driver that was stopped before it gave its order is waited for no longer
-_STATS = ("changed", "dark", "failures", "processed", "rescued")
+_LINE_BYTES = 1 << 20  # of a message; the largest is a failure of some 20 KiB, the statistics of 250 hosts have 30
+_DRAIN_S = 5.0  # for what is still in a pipe whose writers are gone
 
 
 class Order(TypedDict):
@@ -40,8 +42,7 @@ class Order(TypedDict):
 
 
 class Collector:
-    """Keeps of the events what the report needs. The handler does nothing slow: ansible-runner calls it between two
-    reads of ansible-playbook's output, and unread output ends in a timeout of pexpect (ansible-runner #1343)."""
+    """Keeps of what ansible-playbook tells what the report needs."""
 
     def __init__(self) -> None:
         self.stats: dict[str, dict[str, int]] | None = None
@@ -49,26 +50,26 @@ class Collector:
         self.task = ""
         self.error = ""
 
-    def __call__(self, event: dict[str, Any]) -> bool:
-        """False: no file for this event (ansible-runner writes one for each by default)."""
-        data = event.get("event_data") or {}
-        match event.get("event"):
-            case "playbook_on_stats" if data:
-                self.stats = {name: data.get(name) or {} for name in _STATS}
-            case "playbook_on_task_start":
-                self.task = str(data.get("task") or "")
-            case "runner_on_failed" if not data.get("ignore_errors"):
-                self.failures[data["host"]] = failure_of(data)
-            case "runner_on_unreachable":
-                self.failures[data["host"]] = failure_of(data)
-            case "verbose" | "error" | "system_warning" | None:
-                self._error(str(event.get("stdout") or ""))
-        return False
+    def told(self, line: bytes) -> None:
+        """A message of ``callback.bootorch_events``."""
+        try:
+            kind, *rest = json.loads(line)
+        except ValueError:  # a part of one: ansible-playbook was killed while it wrote
+            return
+        match kind:
+            case "task":
+                (self.task,) = rest
+            case "failure":
+                host, fields = rest
+                self.failures[host] = Failure(**fields)
+            case "stats":
+                (self.stats,) = rest
 
-    def _error(self, text: str) -> None:
-        for line in text.splitlines():
-            if line.startswith(("ERROR", "[ERROR]")):
-                self.error = line
+    def complained(self, line: bytes) -> None:
+        """A line of stderr: where a playbook cannot be read, or a plugin not be loaded, all there is."""
+        text = line.decode(errors="replace")
+        if text.startswith(("ERROR", "[ERROR]")):
+            self.error = text
 
     def report(self, end: str, redact: Callable[[str], str]) -> SliceReport:
         """All that may leave this process."""
@@ -123,8 +124,8 @@ def _decrypted(texts: set[str]) -> list[str]:
 
 
 class Leash(threading.Thread):
-    """Kills what is below when the driver lets go of stdin or the deadline passes. A thread, for the main one sits in
-    ansible-runner; polling the parent's id covers a descriptor that another child of the driver inherited."""
+    """Kills what is below when the driver lets go of stdin or the deadline passes. A thread, for the main one waits
+    for ansible-playbook; polling the parent's id covers a descriptor that another child of the driver inherited."""
 
     def __init__(self, order: Order) -> None:
         super().__init__(name="leash", daemon=True)
@@ -159,26 +160,42 @@ def clean(order: Order) -> None:
         shutil.rmtree(order[name], ignore_errors=True)
 
 
-def run(order: Order, collector: Collector) -> None:
-    """ansible-playbook in a pseudo-terminal of ansible-runner, until it ends or is killed."""
-    import ansible_runner
-
+def run(program: str, order: Order, collector: Collector) -> None:
+    """ansible-playbook, until it ends or is killed."""
     directory = Path(order["directory"])
-    path = directory / "inventory.json"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    inventory = directory / "inventory.json"
+    with os.fdopen(os.open(inventory, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump(order["inventory"], file)
-    ansible_runner.run(
-        private_data_dir=str(directory),
-        ident="run",
-        playbook=order["playbook"],
-        inventory=str(path),
-        forks=order["forks"],
-        event_handler=collector,
-        quiet=True,
-        # Not only_failed_event_data, which would be less to write: it empties the statistics too (ansible-runner 2.4).
-        settings={"suppress_output_file": True, "suppress_ansible_output": True},
-        fact_cache_type="memory",
+    events, pipe = os.pipe()
+    playbook = subprocess.Popen(  # noqa: S603 - what the plan names, read on the laptop that it lies on
+        [program, "--inventory", inventory, "--forks", str(order["forks"]), order["playbook"]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # its display; messages of its plugins, which are nobody's
+        stderr=subprocess.PIPE,
+        pass_fds=(pipe,),
+        cwd=directory,
+        env=os.environ | {"BOOTORCH_EVENTS_FD": str(pipe)},
     )
+    os.close(pipe)
+    assert playbook.stderr is not None
+    readers = [
+        threading.Thread(target=_read, args=(os.fdopen(events, "rb"), collector.told), daemon=True),
+        threading.Thread(target=_read, args=(playbook.stderr, collector.complained), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    playbook.wait()
+    processes.kill_marked(
+        MARK, {order["directory"]}
+    )  # forks of a killed one, connection masters of ssh: they hold pipes
+    for reader in readers:
+        reader.join(_DRAIN_S)
+
+
+def _read(file: BinaryIO, take: Callable[[bytes], None]) -> None:
+    with file:
+        while line := file.readline(_LINE_BYTES):
+            take(line)
 
 
 def main() -> int:
@@ -189,22 +206,16 @@ def main() -> int:
         return 1
     order: Order = json.loads(line)
     collector = Collector()
-    try:
-        import ansible_runner  # noqa: F401 - is it there?
-    except ImportError:
-        installed = False
-    else:
-        installed = shutil.which("ansible-playbook") is not None
+    program = shutil.which("ansible-playbook")
     leash = Leash(order)
     leash.start()
     end = "not_installed"
     try:
-        if installed:
-            run(order, collector)
+        if program:
+            run(program, order, collector)
             end = "deadline" if leash.deadline_passed else "finished"
         report = collector.report(end, redaction(order, collector))
     finally:
-        processes.kill_marked(MARK, {order["directory"]})  # ssh's connection masters outlive ansible-playbook
         clean(order)
     with os.fdopen(report_fd, "w", encoding="utf-8") as out:
         json.dump(report, out)

@@ -52,15 +52,15 @@ class Bench:
     def left_behind(self) -> list[str]:
         return [str(path) for path in self.run_dir.rglob("*")] if self.run_dir.exists() else []
 
-    def marked(self) -> list[int]:
-        """Processes of any slice of this bench."""
+    def marked(self, program: bytes = b"") -> list[int]:
+        """Processes of any slice of this bench, of those with ``program`` in their command line."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                environment = (entry / "environ").read_bytes()
+                environment, command = (entry / "environ").read_bytes(), (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if f"{MARK}={self.run_dir}".encode() in environment:
+            if f"{MARK}={self.run_dir}".encode() in environment and program in command:
                 found.append(int(entry.name))
         return found
 

@@ -223,9 +223,8 @@ async def test_closing_the_driver_ends_its_slices(bench: Bench) -> None:
     assert (await task).reason is Reason.SLICE_LOST
 
 
-async def test_a_killed_driver_leaves_no_process_and_no_file(bench: Bench) -> None:
-    """kill -9 of the process that drives: its worker notices, and ends ansible-playbook and all its forks."""
-    playbook = bench.playbook("- ansible.builtin.command: sleep 875\n")
+async def driving(bench: Bench, playbook: str) -> asyncio.subprocess.Process:
+    """A process that drives a slice of three hosts."""
     code = f"""
 import asyncio, sys
 from ipaddress import ip_network
@@ -240,15 +239,37 @@ driver = AnsibleRedeploy(Site((), (ip_network("127.0.0.0/8"),)), {{h.name: varia
                          Path({str(bench.run_dir)!r}), None, None)
 asyncio.run(driver.run(Slice("slice", {playbook!r}, hosts, 3), 60))
 """
-    driving = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+
+
+async def test_a_killed_driver_leaves_no_process_and_no_file(bench: Bench) -> None:
+    """kill -9 of the process that drives: its worker notices, and ends ansible-playbook and all its forks."""
+    driver = await driving(bench, bench.playbook("- ansible.builtin.command: sleep 875\n"))
     await until(lambda: len(running("875")) >= 3)
     assert len(bench.marked()) >= 5  # worker, ansible-playbook, forks, commands
-    driving.kill()
-    await driving.wait()
+    driver.kill()
+    await driver.wait()
     killed = time.monotonic()
     await until(lambda: not bench.marked() and not running("875"))
     assert time.monotonic() - killed < 5
     await until(lambda: not bench.left_behind(), 5)
+
+
+async def test_driver_and_worker_killed_at_once_leave_no_playbook(bench: Bench) -> None:
+    """kill -9 of both, as by `pkill -9 bootorch`: what was begun on a host ends, and nothing follows it."""
+    after = bench.directory / "after"
+    playbook = bench.playbook(f"- ansible.builtin.command: sleep 3\n- ansible.builtin.command: touch {after}\n")
+    driver = await driving(bench, playbook)
+    await until(lambda: len(running("3")) >= 3)
+    for pid in (driver.pid, *bench.marked(b"redeploy_worker")):
+        os.kill(pid, signal.SIGKILL)
+    await driver.wait()
+    killed = time.monotonic()
+    await until(lambda: not bench.marked(b"ansible-playbook"))
+    assert time.monotonic() - killed < 5
+    await until(lambda: not bench.marked())
+    assert not after.exists()
+    redeploy.end_leftovers(bench.run_dir)  # by whoever resumes: what they could not remove any more
 
 
 async def test_a_driver_that_lost_its_lease_keeps_no_playbook_alive(
@@ -286,9 +307,8 @@ async def test_a_killed_worker_takes_everything_with_it(bench: Bench) -> None:
     driver = bench.driver({"a": LOCAL})
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
     await until(lambda: bool(running("876")))
-    for pid in bench.marked():
-        if b"redeploy_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    for pid in bench.marked(b"redeploy_worker"):
+        os.kill(pid, signal.SIGKILL)
     reply = await task
     assert reply.reason is Reason.SLICE_LOST
     assert reply.verdicts["a"].reason is Reason.SLICE_LOST
@@ -300,9 +320,8 @@ async def test_a_killed_ansible_playbook_loses_the_slice(bench: Bench) -> None:
     driver = bench.driver({"a": LOCAL})
     task = asyncio.create_task(driver.run(Slice("slice", playbook, (host("a"),), 1), 60))
     await until(lambda: bool(running("877")))
-    for pid in bench.marked():
-        if b"ansible-playbook" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    for pid in bench.marked(b"ansible-playbook"):
+        os.kill(pid, signal.SIGKILL)
     reply = await task
     assert reply.reason is Reason.SLICE_LOST
     assert "Be killed" in reply.detail
@@ -340,7 +359,7 @@ async def test_one_host_outside_the_site_and_nothing_is_started(bench: Bench) ->
 
 
 async def test_without_ansible_the_remedy_is_said(bench: Bench, tmp_path: Path) -> None:
-    """In a virtual environment that has neither ansible-runner nor ansible-playbook."""
+    """In a virtual environment that has no ansible-playbook."""
     playbook = bench.playbook("- ansible.builtin.command: 'true'\n")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     code = f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -13,12 +14,18 @@ from hypothesis import strategies as st
 from bootorch.core.reasons import Reason
 from bootorch.drivers.protocols import Slice
 from bootorch.drivers.redaction import LEAST_CHARS, TAKEN_OUT, redactor, secrets_in, vaulted, vaulted_files
-from bootorch.drivers.redeploy_failures import OUTPUT_CHARS, OUTPUT_LINES, failure_of, told
+from bootorch.drivers.redeploy_failures import OUTPUT_CHARS, OUTPUT_LINES, Failure, told
 from tests.drivers.slices import LOCAL, PROGRAMS, Bench, host, needs_ansible, run
 
 SECRET = "hunter2 it's & more"  # what shells, JSON and URLs write otherwise
 GROUP_SECRET = "correct-horse"
 FILE_SECRET = "battery-staple"
+
+
+def failure(task: str, result: dict[str, Any]) -> Failure:
+    reason = "no ansible: pip install 'bootorch[ansible]'"
+    events = pytest.importorskip("bootorch.drivers.callback.bootorch_events", reason=reason)
+    return Failure(**events.failure_of(task, result))
 
 
 def vault(bench: Bench, clear: str) -> str:
@@ -49,6 +56,19 @@ async def test_the_output_of_a_failing_task_is_bounded_and_useful(bench: Bench) 
     lines = verdict.output.splitlines()
     assert lines[0] == "return code 7"
     assert lines[1:] == [f"line {n} of stderr" for n in range(501 - OUTPUT_LINES, 501)]
+
+
+@needs_ansible
+async def test_of_an_output_without_end_the_end_is_told(bench: Bench) -> None:
+    playbook = bench.playbook(
+        """
+        - name: Dump
+          ansible.builtin.command: sh -c 'seq -s. 1 1000000; echo; echo the disk is full; exit 1'
+        """
+    )
+    verdict = (await run(bench, playbook, "a")).verdicts["a"]
+    assert verdict.detail == "Dump: non-zero return code (the disk is full)"
+    assert verdict.output.splitlines()[-1] == "the disk is full"
 
 
 @needs_ansible
@@ -154,20 +174,12 @@ def test_a_secret_in_any_text_is_taken_out(secret: str, before: str, after: str)
 
 def test_a_long_text_shows_no_half_of_a_secret_where_it_was_cut() -> None:
     secret = "s" * 300
-    failure = failure_of({"task": "T", "res": {"msg": "m", "rc": 1, "stderr": secret * 100 + "end"}})
-    _, output = told(failure, redactor([secret]))
+    _, output = told(failure("T", {"msg": "m", "rc": 1, "stderr": secret * 100 + "end"}), redactor([secret]))
     assert "sss" not in output
     assert all(len(line) <= OUTPUT_CHARS for line in output.splitlines())
 
 
 def test_what_a_task_writes_cannot_steer_a_terminal() -> None:
-    line, output = told(
-        failure_of({"task": "T\x1b[2J", "res": {"msg": "\x1b]0;x\x07m", "stderr": "a\x1b[31mb\r\nc"}}), str
-    )
+    line, output = told(failure("T\x1b[2J", {"msg": "\x1b]0;x\x07m", "stderr": "a\x1b[31mb\r\nc"}), str)
     assert "\x1b" not in line + output
     assert "\x07" not in line + output
-
-
-def test_a_result_that_the_runner_dropped_is_told_as_such() -> None:
-    line, output = told(failure_of({"task": "T", "res": {}}), str)
-    assert (line, output) == ("T: failed, and wrote too much to be kept", "")

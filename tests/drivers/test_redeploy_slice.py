@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from ipaddress import ip_network
 from pathlib import Path
@@ -138,19 +139,16 @@ def test_statistics_that_come_with_a_passed_deadline_are_not_trusted() -> None:
     assert reply.detail == "stopped after 60 s in task 'T'"
 
 
-def test_the_collector_keeps_the_last_failure_and_no_ignored_one() -> None:
+def test_the_collector_keeps_the_last_failure_and_no_torn_statistics() -> None:
     collector = Collector()
-    failed = {"host": "a", "task": "T", "res": {"msg": "first\nline"}, "ignore_errors": None}
-    for event in (
-        {"event": "runner_on_failed", "event_data": failed},
-        {"event": "runner_on_failed", "event_data": failed | {"res": {"msg": "ignored"}, "ignore_errors": True}},
-        {"event": "playbook_on_stats", "event_data": {}},  # emptied by the runner: lost, not "nobody ran"
-        {"event": "EOF"},
-    ):
-        assert collector(event) is False
+    failure = {"task": "T", "message": "first", "rc": None, "stderr": "", "stdout": ""}
+    for message in (["task", "T"], ["failure", "a", failure], ["failure", "a", failure | {"message": "last\nline"}]):
+        collector.told(json.dumps(message).encode() + b"\n")
+    collector.told(b'["stats", {"changed": {"a": 1}, "da')
     report = collector.report("finished", lambda text: text)
-    assert report["trouble"] == {"a": "T: first line"}
+    assert report["trouble"] == {"a": "T: last line"}
     assert report["stats"] is None
+    assert report["task"] == "T"
 
 
 def test_a_message_is_one_short_line() -> None:

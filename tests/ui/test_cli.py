@@ -306,7 +306,7 @@ from bootorch.ui import cli
 from bootorch.lab.commands import add_to
 code = cli.main(None, ["run", "--help"], [add_to])
 # pydantic is not among them: typer itself loads it, since it checks parameters with it.
-heavy = {"rich", "structlog", "asyncssh", "aiohttp", "ansible_runner", "yaml", "ClusterShell", "asyncio"}
+heavy = {"rich", "structlog", "asyncssh", "aiohttp", "ansible", "yaml", "ClusterShell", "asyncio"}
 print("LOADED", sorted(heavy & set(sys.modules)))
 sys.exit(code)
 """
