@@ -138,8 +138,6 @@ def ssh_arguments(known_hosts: Path | None) -> str:
 # 1 ms, a slice that waits for its hosts takes a tenth of a core, with 20 ms a hundredth; four slices run at a time.
 ANSIBLE_CFG = "[defaults]\ninternal_poll_interval = 0.02\n"
 
-_CALLBACK = Path(__file__).parent / "callback" / "bootorch_events.py"
-
 # Of the operator's environment, what finding programs, keys, roles and a language takes. ANSIBLE_* is not among it:
 # ANSIBLE_HOST_KEY_CHECKING=False in a forgotten profile must not reach a recovery.
 _KEPT = (
@@ -195,8 +193,6 @@ def environment(
         "VERBOSITY": "0",  # more of it shows arguments and results of every task
         "DEBUG": "False",
         "LOG_PATH": "/dev/null",  # what ansible says is read here, and kept nowhere else
-        "CALLBACK_PLUGINS": str(_CALLBACK.parent),
-        "STDOUT_CALLBACK": _CALLBACK.stem,
         "DEPRECATION_WARNINGS": "False",
     }
     if mitogen:

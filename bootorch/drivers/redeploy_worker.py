@@ -27,6 +27,7 @@ from bootorch.drivers.redeploy_failures import Failure, one_line, told
 from bootorch.drivers.redeploy_slice import MARK, SliceReport
 
 ORDER_S = 15.0  # a driver that was stopped before it gave its order is waited for no longer
+_CALLBACK = Path(__file__).parent / "callback" / "bootorch_events.py"
 _LINE_BYTES = 1 << 20  # of a message; the largest is a failure of some 20 KiB, the statistics of 250 hosts have 30
 _DRAIN_S = 5.0  # for what is still in a pipe whose writers are gone
 
@@ -174,7 +175,12 @@ def run(program: str, order: Order, collector: Collector) -> None:
         stderr=subprocess.PIPE,
         pass_fds=(pipe,),
         cwd=directory,
-        env=os.environ | {"BOOTORCH_EVENTS_FD": str(pipe)},
+        env=os.environ
+        | {
+            "BOOTORCH_EVENTS_FD": str(pipe),
+            "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACK.parent),
+            "ANSIBLE_STDOUT_CALLBACK": _CALLBACK.stem,
+        },
     )
     os.close(pipe)
     assert playbook.stderr is not None
