@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, ClassVar, get_origin, get_type_hints
 
 from bootorch.core.model import Outcome
 from bootorch.core.reasons import Reason
+from bootorch.core.values import value
 
 Scalar = str | int | float | bool
 
@@ -48,7 +49,7 @@ READ_ONLY = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunStarted:
     type: ClassVar[str] = "run.started"
     version: ClassVar[int] = 1
@@ -64,7 +65,7 @@ class RunStarted:
     selected: tuple[str, ...] = ()  # the hosts that the pattern meant; empty without a limit
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunResumed:
     """``gap_s``: how long bootorch was away in real time; evidence ages by it, deadlines do not.
 
@@ -86,7 +87,7 @@ class RunResumed:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunEnded:
     """``verdict`` is the exit code's word; the run cannot be resumed after ``done``."""
 
@@ -97,7 +98,7 @@ class RunEnded:
     wall: str
 
 
-@dataclass(slots=True)  # not frozen: a forecast makes millions, at half the cost; nobody changes one
+@value(frozen=True, slots=True)
 class Intent:
     """An effect is about to leave. On disk before the packet does (but for repeats of a watch, see ``READ_ONLY``)."""
 
@@ -113,7 +114,7 @@ class Intent:
     durable: bool = True
 
 
-@dataclass(slots=True)  # not frozen: a forecast makes millions, at half the cost; nobody changes one
+@value(frozen=True, slots=True)
 class Answer:
     """An effect has ended: the reason code, a line for people, and evidence."""
 
@@ -130,7 +131,7 @@ class Answer:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Settled:
     """A host has its outcome."""
 
@@ -143,7 +144,7 @@ class Settled:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class BootFailed:
     """The boot stage gave up on this boot; another is allowed (``attempts.boot``) if the power state permits."""
 
@@ -155,7 +156,7 @@ class BootFailed:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Tripped:
     """A breaker: power-ons and redeploys of ``scope`` (``group:NAME`` or ``model:NAME``) stop until reset."""
 
@@ -166,7 +167,7 @@ class Tripped:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class GateOpened:
     type: ClassVar[str] = "gate.opened"
     version: ClassVar[int] = 1
@@ -176,7 +177,7 @@ class GateOpened:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Paused:
     """What is in flight finishes; nothing new starts."""
 
@@ -187,7 +188,7 @@ class Paused:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Continued:
     """A run that was paused goes on in the same process. Deadlines do not count the time in between."""
 
@@ -198,7 +199,7 @@ class Continued:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Aborted:
     """A person ends the run: no host begins another stage. ``at_once``: not even what is under way is waited for."""
 
@@ -210,7 +211,7 @@ class Aborted:
     at_once: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class OfHosts:
     """What a person says about some hosts. ``pattern`` is what was typed, ``hosts`` those for which it makes a
     difference."""
@@ -222,7 +223,7 @@ class OfHosts:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Quarantined(OfHosts):
     """Nothing more is sent to the hosts; what is under way ends first."""
 
@@ -230,7 +231,7 @@ class Quarantined(OfHosts):
     version: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Skipped(OfHosts):
     """The run leaves the hosts out from now on; what is under way ends first."""
 
@@ -238,7 +239,7 @@ class Skipped(OfHosts):
     version: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Lifted(OfHosts):
     """Hosts that were quarantined or skipped belong to the run again, and nothing is assumed of them."""
 
@@ -246,7 +247,7 @@ class Lifted(OfHosts):
     version: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Retried(OfHosts):
     """Hosts that failed are tried again from their state read on, and so is who was blocked because of them."""
 
@@ -254,7 +255,7 @@ class Retried(OfHosts):
     version: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class BreakerReset:
     """A person has seen the failures that tripped the breaker of ``scope``: only new ones count."""
 
@@ -266,7 +267,7 @@ class BreakerReset:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Chosen:
     """A person named the member of ``group`` that starts first (``model.First``)."""
 
@@ -279,7 +280,7 @@ class Chosen:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Admitted:
     """Watts and slots are given to ``host``, and only its BMC's subnet is busy: nobody else takes them meanwhile.
 
@@ -292,7 +293,7 @@ class Admitted:
     withdrawn: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class LimitSet:
     """A limit has another value from now on. ``kind``: ``feed`` (budget in ``value``, ramp and inrush where given; a
     supply other than electricity by its full name) or ``slot``. What runs already goes on: nothing is switched off."""
@@ -309,7 +310,7 @@ class LimitSet:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class FeedLost:
     """A feed (or a part of the tree below one) is without electricity. Hosts that hang on it alone are dark."""
 
@@ -321,7 +322,7 @@ class FeedLost:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class FeedReturned:
     """A feed has electricity again: its hosts are looked at anew, and nothing is assumed of them."""
 
@@ -333,7 +334,7 @@ class FeedReturned:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ScopeAdded:
     """``hosts``, outside ``--limit`` until now, belong to the run from now on; ``pattern`` is what was asked for."""
 
@@ -346,7 +347,7 @@ class ScopeAdded:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TierSet:
     """A group has another tier from now on: who goes first changes, what runs does not."""
 
@@ -359,7 +360,7 @@ class TierSet:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Adapted:
     """An adaptive slot shrank because of overload, or grew again. ``slot``: the resource's name, such as
     ``image_server:pxe-1``."""
@@ -372,7 +373,7 @@ class Adapted:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TailCut:
     """The journal's end was damaged, and a person cut it off: what happened from event number ``first`` on is lost."""
 
@@ -387,7 +388,7 @@ class TailCut:
     kept: str = ""  # the file that holds the damaged journal
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class MirrorLost:
     """The copy beside (``--mirror``) cannot be kept up to date; the run goes on without it."""
 
@@ -398,7 +399,7 @@ class MirrorLost:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class MirrorBack:
     """The copy beside is up to date again."""
 
@@ -490,7 +491,7 @@ _CHUNKS = _MAKE and _MAKE(
 _PARSE = json.JSONDecoder().raw_decode
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class _Shape:
     """How a class of events is written and read. ``get`` takes all values at once, in the order of ``names``."""
 

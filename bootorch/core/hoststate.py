@@ -10,13 +10,14 @@ from bootorch.core.limits import Draw, Resource
 from bootorch.core.model import AdoptedPolicy, Group, Host, Outcome, Stage
 from bootorch.core.reasons import Reason
 from bootorch.core.urgency import Priority
+from bootorch.core.values import value
 
 METERS = "\n"  # in place of a host's name: a timer for meters
 NO_ANSWER: tuple[Reason, str] = (Reason.OK, "")
 _NOTHING: Mapping[str, Scalar] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ending:
     """How a host ends because a person said so. Carried out as soon as nothing is under way for the host; it stays
     as the record of who ended it.

@@ -8,6 +8,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from bootorch.core.secret import SecretRef
+from bootorch.core.values import value
 
 
 class Environment(StrEnum):
@@ -68,7 +69,7 @@ class AdoptedPolicy(StrEnum):
     REDEPLOY = "redeploy"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Endpoint:
     """An address literal and a port, so that no DNS is needed in the dark; a name only where the plan says which of its
     own groups answers for names (``Plan.dns_group``). Such a name is resolved before a driver sees it."""
@@ -280,7 +281,7 @@ class Load:
     steady: float
 
 
-@dataclass(slots=True, unsafe_hash=True)  # not frozen: tens of thousands, at a third of the cost; nobody changes one
+@value(frozen=True, slots=True)
 class Host:
     """A server: how to reach its BMC and itself, and the facts that limits and dependencies use."""
 

@@ -4,18 +4,19 @@ remote trouble. A cancelled call must leave no socket, session or process behind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from bootorch.core.errors import Problem
 from bootorch.core.model import BootDevice, Check, Host, RedfishMeter
 from bootorch.core.reasons import Reason
 from bootorch.core.secret import Secret
+from bootorch.core.values import value
 
 Scalar = str | int | float | bool
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Reply:
     """The end of one exchange. ``detail`` is for people and holds no secret; ``data`` is evidence for the engine."""
 
@@ -126,7 +127,7 @@ class ReachDriver(Protocol):
     async def aclose(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Slice:
     """One ansible-playbook process: hosts of one group, one playbook. ``ident`` names slice and attempt."""
 
@@ -136,7 +137,7 @@ class Slice:
     forks: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Verdict:
     """What the playbook did to one host, from statistics and never from the exit code."""
 
@@ -146,7 +147,7 @@ class Verdict:
     output: str = ""  # what the failing task wrote: its return code and a few lines, no secret among them
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SliceReply:
     """Verdicts for every host of the slice. ``reason`` is OK when the process ended and gave its statistics."""
 

@@ -11,7 +11,6 @@ it, drawn evenly from the time between two looks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from zlib import crc32
 
@@ -21,6 +20,7 @@ from bootorch.core.model import BootDevice, Console, Host, SecondBoot
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import look_s, poll_s
+from bootorch.core.values import value
 from bootorch.sim import symptoms
 from bootorch.sim.distributions import Distribution, Lognormal
 from bootorch.sim.draw_meter import FeedMeters
@@ -55,7 +55,7 @@ _METER = Kind.METER
 Finished = tuple[Reason, str, dict[str, Scalar], dict[str, tuple[str, str]]]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class HostTimes:
     """What the world has drawn for one host, in seconds. For whoever reckons without running anything.
 
