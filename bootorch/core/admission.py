@@ -8,6 +8,7 @@ one watt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from bootorch.core.clusters import scopes_of
@@ -67,12 +68,16 @@ class Admission:
 
     def parked(self) -> list[HostState]:
         """Hosts that wait for electricity or for a slot of their boot, most urgent first."""
-        waiting = [
-            host
-            for host in self._state.hosts.values()
-            if host.parked is not None and host.parked[0] in _COUNTED and host.outcome is None and not host.dark
-        ]
+        waiting = [host for host, resource in self.queued() if resource[0] in _COUNTED and not host.dark]
         return sorted(waiting, key=lambda host: host.priority)
+
+    def queued(self) -> Iterator[tuple[HostState, Resource]]:
+        """Every host that waits for a resource, and which. Costs what waits, not what there is."""
+        hosts = self._state.hosts
+        for name in dict.fromkeys(name for waiting in self._waiting.values() for _, name in waiting):
+            host = hosts[name]
+            if host.parked is not None and host.outcome is None:
+                yield host, host.parked
 
     def _gate(self, group: str) -> str:
         """A closed gate before the group's power-ons."""
@@ -154,9 +159,8 @@ class Admission:
     def waiting(self) -> dict[Resource, int]:
         """How many hosts each resource holds back: what an operator wants to know first."""
         counts: dict[Resource, int] = {}
-        for host in self._state.hosts.values():
-            if host.parked is not None and host.outcome is None:
-                counts[host.parked] = counts.get(host.parked, 0) + 1
+        for _, resource in self.queued():
+            counts[resource] = counts.get(resource, 0) + 1
         return counts
 
     def _prune(self, queue: Resource) -> list[tuple[Priority, str]]:

@@ -165,6 +165,14 @@ def _class(name: str) -> Any:
     return found
 
 
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
 class _Writer:
     def __init__(self) -> None:
         self.pool: list[Any] = []
@@ -179,7 +187,7 @@ class _Writer:
             return [word, *map(self.value, sorted(value) if kind is set else value)]
         if kind is dict:
             return ["dict", *(self.value(part) for item in value.items() for part in item)]
-        if is_dataclass(kind) and getattr(kind, "__hash__", None) is None:  # one that changes
+        if is_dataclass(kind) and not _hashable(value):  # one that changes, or holds a mapping
             return self._object(value)
         return [self._place(value)]
 

@@ -22,7 +22,7 @@ The rules, in the order in which a host meets them (invariants of docs/architect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 
@@ -148,6 +148,13 @@ class Engine(Booting):
             return True  # a success ends the watch, so it is always worth a line
         host = self.state.hosts[intent.target]
         return self.state.answer_key(host, kind, reason, data.get("power")) != host.answer
+
+    def held_back(self) -> Iterator[tuple[HostState, Resource]]:
+        """Every host that waits for a resource, and which: a queue for forks too."""
+        yield from self.admission.queued()
+        forks = FORKS if "redeploy_forks" in self.plan.limits.slots else ("slice", "")
+        for host in self._slices.queued():
+            yield host, forks
 
     def decide(self, now: float) -> list[Event]:
         """All that can be decided at ``now``: intents to commit and start, and outcomes. Already folded."""

@@ -175,15 +175,21 @@ def quorums(plan: Plan) -> Mapping[str, int]:
 class Gauge:
     """Call ``look`` after every decision of the engine, ``measure`` at the end."""
 
-    def __init__(self, state: State, feeds: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        held_back: Callable[[], Iterable[tuple[HostState, Resource]]],
+        feeds: Sequence[str] | None = None,
+    ) -> None:
+        """``held_back``: the engine's."""
         self._state = state
+        self._held_back = held_back
         self._began_s = state.t
         self._feeds = tuple(followed_feeds(state.plan) if feeds is None else feeds)
         self._series = {name: Series() for name in self._feeds}
         self._exact = len(state.plan.limits.feeds) <= EXACT_FEEDS
         self._held: dict[Resource, list[float]] = {}  # host seconds, most at once
         self._parked: dict[str, list[tuple[float, Resource]]] = {}  # host -> since when, by what
-        self._active: list[HostState] = list(state.hosts.values())
         self._every_s = FIRST_LOOK_S
         self._looks = 0
         self._looked_s = self._next_s = self._draw_s = state.t
@@ -212,20 +218,8 @@ class Gauge:
         seconds = now - self._looked_s
         counts: dict[Resource, int] = {}
         parked = self._parked
-        if not self._looks % 4:  # who has settled meanwhile is passed over below
-            self._active = [host for host in self._active if host.outcome is None]
-        queued = ("slot", "forks") if "redeploy_forks" in self._state.plan.limits.slots else ("slice", "")
-        redeploy = Stage.REDEPLOY
-        waiting = [h for h in self._active if h.parked is not None or (h.stage is redeploy and not h.inflight)]
-        for host in waiting:
-            if host.outcome is not None:
-                continue
-            resource = host.parked
-            if resource is None:
-                if host.next_t > now:
-                    continue  # pauses after a failure
-                resource = queued
-            elif resource == SURVEY:
+        for host, resource in self._held_back():
+            if resource == SURVEY:
                 continue  # looked at ahead of its turn: that holds nobody back
             counts[resource] = counts.get(resource, 0) + 1
             before = parked.get(host.host.name)

@@ -89,6 +89,15 @@ class Slices:
     def waiting_groups(self) -> Iterator[str]:
         return (group for group, queues in self._queues.items() if any(queue.hosts for queue in queues.values()))
 
+    def queued(self) -> Iterator[HostState]:
+        """Every host that waits for a slice."""
+        for queues in self._queues.values():
+            for (playbook, _), queue in queues.items():
+                for name in queue.hosts:
+                    host = self._state.hosts[name]
+                    if host.playbook == playbook and self._waits(host):
+                        yield host
+
     def form(self, groups: Iterable[str], now: float) -> Iterator[SliceOrder]:
         """Slices of ``groups``, and of those that found no fork before, that may leave now.
 
@@ -174,15 +183,19 @@ class Slices:
         free = [self._state.slots.free(server) for server in servers]
         return max(0, min((count for count in free if count is not None), default=SLICE_FORKS))
 
+    @staticmethod
+    def _waits(host: HostState) -> bool:
+        return host.stage is Stage.REDEPLOY and not host.inflight and host.outcome is None and not host.dark
+
     def _waiting(self, queue: dict[str, None], playbook: int) -> list[str]:
         """The hosts of the queue that still wait for the playbook. Who does not any more is dropped from it. A tripped
         breaker keeps its own."""
         found = []
         for name in list(queue):
             host = self._state.hosts[name]
-            waits = host.stage is Stage.REDEPLOY and host.playbook == playbook and not host.inflight
-            breaker = self._admission.breaker(host) if waits and host.outcome is None and not host.dark else None
-            if not waits or host.outcome is not None or host.dark or breaker is not None:
+            waits = host.playbook == playbook and self._waits(host)
+            breaker = self._admission.breaker(host) if waits else None
+            if not waits or breaker is not None:
                 del queue[name]
             else:
                 found.append(name)

@@ -231,7 +231,7 @@ class _Measured(Engine):
 
     def __init__(self, plan: Plan, state: State | None, feeds: Sequence[str]) -> None:
         super().__init__(plan, state)
-        self.gauge = Gauge(self.state, feeds)
+        self.gauge = Gauge(self.state, self.held_back, feeds)
 
     def decide(self, now: float) -> list[Event]:
         decided = super().decide(now)
