@@ -168,7 +168,7 @@ def _read_hosts(
         findings,
         where,
         spec.directory,
-        tuple(extra),
+        (*extra, *ENGINE_FACTS),
         names=spec.names,
         dns=spec.control.dns is not None or spec.to_read,
         supplies=spec.supplies,

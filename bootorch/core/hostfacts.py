@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from bootorch.core.errors import Problem
 from bootorch.core.inventory import Json, Unresolved, is_vaulted, resolve
@@ -30,6 +30,7 @@ BMC_FACTS = (  # how to talk to a host's BMC
     "boot_mode", "bmc_ipmi", "bmc_suites", "bmc_kg_file",
     "draw_by", "redfish_port", "redfish_tls", "redfish_name", "redfish_chassis",
 )  # fmt: skip
+_BMC_FACTS = frozenset(BMC_FACTS)
 DRAW_BY = ("ipmi", "redfish")  # what a host's own draw can be asked over
 ENGINE_FACTS = ("image_server",)  # facts that slots ask for, whatever the plan names
 WORLD_FACTS = ("age", "vendor", "netboot")  # what the simulated world asks for; forecasts do without what is missing
@@ -79,7 +80,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class HostReader:
-    """Reads hosts of one inventory. ``where`` names the inventory; ``facts``: the extra facts that the plan names.
+    """Reads hosts of one inventory. ``where`` names the inventory; ``facts``: those that plan and engine name.
 
     ``names``: addresses of names (hosts entries); ``dns``: other names are kept, to be resolved when it is time.
     Equal values of different hosts become one object: a million hosts share some thousand racks, feeds and models.
@@ -93,6 +94,7 @@ class HostReader:
     dns: bool = False
     supplies: Mapping[str, SupplySpec] = field(default_factory=dict)
     _pool: dict[Any, Any] = field(default_factory=dict)
+    _alike: dict[object, _Alike] = field(default_factory=dict)
 
     def shared(self, value: T) -> T:
         """The first value that equals this one."""
@@ -102,37 +104,62 @@ class HostReader:
     def read(self, name: str, group: str, variables: Mapping[str, Json], power: str) -> Host:
         """A host as complete as its variables allow; every gap is in ``findings``."""
         values = _Variables(self, name, variables)
-        peak, steady = self._watts(values, "boot_peak"), self._watts(values, "steady")
-        steady = steady or peak  # not stated: never less than what is known
+        alike = self._of_its_kind(values, power)
         return Host(
             name=name,
             group=group,
             bmc=self._bmc(values),
-            bmc_user=self.shared(values.needed_text("bmc_user", _BMC_USER)),
+            bmc_user=alike.bmc_user,
             bmc_password=self._password(values),
             address=values.address("ansible_host", "set ansible_host to the IP address of the host", default=name),
             ssh_port=values.port("ansible_port", SSH_PORT),
+            ssh_user=alike.ssh_user,
+            ssh_key=alike.ssh_key,
+            boot_evidence=alike.boot_evidence,
+            power=alike.power,
+            rack=self.shared(values.text("rack")),
+            feeds=self._feeds(values),
+            model=alike.model,
+            firmware=self.shared(values.text("firmware")),
+            watts_boot_peak=alike.watts_boot_peak,
+            watts_steady=alike.watts_steady,
+            watts_profile=alike.watts_profile,
+            inrush_amps=alike.inrush_amps,
+            loads=self._loads(values, alike.watts_boot_peak, alike.watts_steady) if self.supplies else (),
+            boot_s=alike.boot_s,
+            facts=self._shared_facts(
+                self._world_facts(values) | self._facts(values, self.facts) | self._bmc_facts(values)
+            ),
+        )
+
+    def _of_its_kind(self, values: _Variables, power: str) -> _Alike:
+        """What the host has in common with others whose variables are the same: read once, unless there is something to
+        say of it, or it refers to variables of the host's own."""
+        try:
+            key = (power, *map(values.variables.get, _ALIKE))
+            known = self._alike.get(key)
+        except TypeError:  # a list among them, as watts_profile is
+            return self._read_alike(values, power)
+        if known is None:
+            known = self._read_alike(values, power)
+            if not values.own:
+                self._alike[key] = known
+        return known
+
+    def _read_alike(self, values: _Variables, power: str) -> _Alike:
+        peak, steady = self._watts(values, "boot_peak"), self._watts(values, "steady")
+        return _Alike(
+            bmc_user=self.shared(values.needed_text("bmc_user", _BMC_USER)),
             ssh_user=self.shared(values.text("ansible_user")),
             ssh_key=self.shared(_from(self.directory, values.text("ansible_ssh_private_key_file"))),
             boot_evidence=self.shared(values.text("boot_evidence")),
             power=self.shared(values.text("power") or power),
-            rack=self.shared(values.text("rack")),
-            feeds=self._feeds(values),
             model=self.shared(values.text("model")),
-            firmware=self.shared(values.text("firmware")),
             watts_boot_peak=peak,
-            watts_steady=steady,
+            watts_steady=steady or peak,  # not stated: never less than what is known
             watts_profile=self._profile(values, peak),
             inrush_amps=values.number("inrush_amps", "write the amperes that it takes as it is switched on"),
-            loads=self._loads(values, peak, steady),
             boot_s=self._boot_s(values),
-            facts=self._shared_facts(
-                {
-                    **self._world_facts(values),
-                    **self._facts(values, (*self.facts, *ENGINE_FACTS)),
-                    **self._bmc_facts(values),
-                },
-            ),
         )
 
     def read_bmc(self, name: str, variables: Mapping[str, Json]) -> Host:
@@ -252,15 +279,15 @@ class HostReader:
 
     def _world_facts(self, values: _Variables) -> dict[str, str]:
         """Plain words only: where a site gives such a name to something else, or derives it, no run is refused."""
-        found = {name: values.variables.get(name) for name in WORLD_FACTS}
-        return {
-            name: self.shared(value.strip())
-            for name, value in found.items()
-            if isinstance(value, str) and value.strip() and "{" not in value
-        }
+        found = {}
+        for name in WORLD_FACTS:
+            value = values.variables.get(name)
+            if isinstance(value, str) and "{" not in value and (word := value.strip()):
+                found[name] = self.shared(word)
+        return found
 
     def _bmc_facts(self, values: _Variables) -> dict[str, str]:
-        if not any(name in values.variables for name in BMC_FACTS):
+        if _BMC_FACTS.isdisjoint(values.variables):
             return {}
         facts = self._facts(values, BMC_FACTS)
         if facts.get("bmc_ipmi", "2.0") not in ("1.5", "2.0"):
@@ -298,7 +325,11 @@ class HostReader:
             values.problem("bmc_password is in clear text", CLEAR_TEXT_REMEDY)
             return None
         if path := values.text("bmc_password_file"):
-            return self.shared(SecretRef(SecretKind.FILE, _from(self.directory, path)))
+            key = ("bmc_password_file", path)
+            known = self._pool.get(key)
+            if known is None:
+                known = self._pool[key] = SecretRef(SecretKind.FILE, _from(self.directory, path))
+            return cast("SecretRef", known)
         return _DEFAULT_CREDENTIAL
 
 
@@ -306,19 +337,44 @@ _DEFAULT_CREDENTIAL = SecretRef(SecretKind.CREDENTIAL, CREDENTIAL)
 CLEAR_TEXT_REMEDY = "encrypt it with `ansible-vault encrypt_string`, or use bmc_password_file or a systemd credential"
 
 
+class _Alike(NamedTuple):
+    """What hosts have in common whose variables named in ``_ALIKE`` are the same."""
+
+    bmc_user: str
+    ssh_user: str
+    ssh_key: str
+    boot_evidence: str
+    power: str
+    model: str
+    watts_boot_peak: float
+    watts_steady: float
+    watts_profile: tuple[tuple[float, float], ...]
+    inrush_amps: float
+    boot_s: float
+
+
+_ALIKE = (
+    "bmc_user", "ansible_user", "ansible_ssh_private_key_file", "boot_evidence", "power", "model", "watts_boot_peak",
+    "watts_steady", "amps_boot_peak", "amps_steady", "volts", "watts_profile", "inrush_amps", "boot_estimate",
+)  # fmt: skip
+
+
 @dataclass(slots=True)
 class _Variables:
     reader: HostReader
     host: str
     variables: Mapping[str, Json]
+    own: bool = False  # a problem was found, or a value that refers to others: no other host has the same
 
     def problem(self, message: str, remedy: str, example: str = "") -> None:
+        self.own = True
         self.reader.findings.host(self.host, message, self.reader.where, remedy, example)
 
     def get(self, name: str) -> Json:
         value = self.variables.get(name)
         if not isinstance(value, str) or "{" not in value:
             return value
+        self.own = True
         try:
             return resolve(self.host, self.variables, name)
         except Unresolved as error:
