@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from itertools import pairwise
+from textwrap import dedent
+from typing import Annotated, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from bootorch.core.model import ALL, Quorum
 from bootorch.core.units import seconds, watts
@@ -105,7 +120,32 @@ NetworkField = Annotated[
 
 
 class Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    """A mapping of the plan. A string below a field describes it in the JSON Schema.
+
+    Pydantic could do so too (``use_attribute_docstrings``), but would read the sources of all forms at every start.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for base in reversed(cls.__mro__[: cls.__mro__.index(Form)]):
+            for name, text in _described(base).items():
+                properties[cls.model_fields[name].alias or name]["description"] = text
+        return schema
+
+
+def _described(form: type) -> dict[str, str]:
+    """The string below each field of a class, by the field's name."""
+    body = cast("ast.ClassDef", ast.parse(dedent(inspect.getsource(form))).body[0]).body
+    found = {}
+    for field, text in pairwise(body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                found[name] = inspect.cleandoc(words)
+    return found
 
 
 TextOrList = Annotated[
