@@ -40,7 +40,7 @@ _GIVEN: Mapping[type, frozenset[str]] = {
     Feed: frozenset({"name"}),
     Feeds: frozenset({"_limits", "_feeds", "_shares", "steps"}),
     Slots: frozenset({"_now"}),
-    Clusters: frozenset({"_counts"}),
+    Clusters: frozenset({"_counts", "_alike"}),
     Count: frozenset(),
     Need: frozenset({"members", "children", "parent", "title"}),
     Order: frozenset({"members", "children", "parent", "title"}),

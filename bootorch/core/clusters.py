@@ -77,9 +77,10 @@ class Clusters:
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._counts: dict[Class, Count] = {}
+        self._alike: dict[tuple[object, ...], tuple[Count, ...]] = {}  # hosts of a rack are of few kinds
         for host in hosts.values():
-            for found in classes_of(host):
-                self._counts.setdefault(found, Count()).hosts += 1
+            for count in self._of(host):
+                count.hosts += 1
         self._tried = 0
         self._failed = 0
 
@@ -87,11 +88,19 @@ class Clusters:
         """Those of all classes."""
         return self._counts.values()
 
+    def _of(self, host: Host) -> tuple[Count, ...]:
+        """The counts of the host's classes."""
+        key = (host.model, host.firmware, host.rack, host.feeds, subnet(host.bmc.address))
+        known = self._alike.get(key)
+        if known is None:
+            known = tuple(self._counts.setdefault(found, Count()) for found in classes_of(host))
+            self._alike[key] = known
+        return known
+
     def settle(self, host: Host, failed: bool) -> None:
         self._tried += 1
         self._failed += failed
-        for found in classes_of(host):
-            count = self._counts[found]
+        for count in self._of(host):
             count.tried += 1
             count.failed += failed
 
@@ -99,8 +108,7 @@ class Clusters:
         """The failure of ``host`` counts no longer: it is tried again."""
         self._tried -= 1
         self._failed -= 1
-        for found in classes_of(host):
-            count = self._counts[found]
+        for count in self._of(host):
             count.tried -= 1
             count.failed -= 1
 

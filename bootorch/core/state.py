@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from heapq import heappush
 from typing import Any
 
@@ -156,7 +157,7 @@ class State:
                 change.lose(self, feed, "plan", 0.0)
         self._folds: dict[type[Any], Callable[[Any], None]] = {
             Intent: self._intent,
-            Answer: lambda event: answers.answer(self, event),
+            Answer: partial(answers.answer, self),
             Settled: self._settled,
             BootFailed: self._boot_failed,
             RunStarted: self._run_started,
@@ -164,22 +165,22 @@ class State:
             RunEnded: self._run_ended,
             GateOpened: self._gate_opened,
             Tripped: self._was_tripped,
-            Paused: lambda event: steering.paused(self, event),
-            Continued: lambda event: steering.continued(self, event),
-            Aborted: lambda event: steering.aborted(self, event),
+            Paused: partial(steering.paused, self),
+            Continued: partial(steering.continued, self),
+            Aborted: partial(steering.aborted, self),
             Quarantined: lambda event: steering.ended(self, event, Outcome.QUARANTINED),
             Skipped: lambda event: steering.ended(self, event, Outcome.SKIPPED),
-            Lifted: lambda event: steering.lifted(self, event),
-            Retried: lambda event: steering.retried(self, event),
-            BreakerReset: lambda event: steering.breaker_reset(self, event),
+            Lifted: partial(steering.lifted, self),
+            Retried: partial(steering.retried, self),
+            BreakerReset: partial(steering.breaker_reset, self),
             Admitted: self._admitted,
-            Chosen: lambda event: change.chosen(self, event),
-            LimitSet: lambda event: change.limit_set(self, event),
-            FeedLost: lambda event: change.feed_lost(self, event),
-            FeedReturned: lambda event: change.feed_returned(self, event),
-            ScopeAdded: lambda event: change.scope_added(self, event),
-            TierSet: lambda event: change.tier_set(self, event),
-            Adapted: lambda event: change.adapted(self, event),
+            Chosen: partial(change.chosen, self),
+            LimitSet: partial(change.limit_set, self),
+            FeedLost: partial(change.feed_lost, self),
+            FeedReturned: partial(change.feed_returned, self),
+            ScopeAdded: partial(change.scope_added, self),
+            TierSet: partial(change.tier_set, self),
+            Adapted: partial(change.adapted, self),
             # Of the journal itself: they change nothing in the world.
             TailCut: lambda event: None,
             MirrorLost: lambda event: None,

@@ -15,12 +15,15 @@ import hmac
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
+from typing import TYPE_CHECKING
 
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.secret import Secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CTR
+    from cryptography.hazmat.primitives.padding import PKCS7
 
 HEADER = "$ANSIBLE_VAULT;"
 _ROUNDS = 10_000
@@ -74,8 +77,8 @@ def decrypt(text: str, password: Secret) -> bytes:
     key, mac_key, counter = _keys(password, vault.salt)
     if not hmac.compare_digest(hmac.digest(mac_key, vault.ciphertext, "sha256"), vault.mac):
         raise VaultError("the vault password is not the one that it was encrypted with")
-    decryptor = Cipher(algorithms.AES(key), modes.CTR(counter)).decryptor()
-    unpadder = PKCS7(_BLOCK_BITS).unpadder()
+    cipher, padding = _primitives(key, counter)
+    decryptor, unpadder = cipher.decryptor(), padding.unpadder()
     try:
         return unpadder.update(decryptor.update(vault.ciphertext) + decryptor.finalize()) + unpadder.finalize()
     except ValueError as error:
@@ -86,13 +89,21 @@ def encrypt(clear: bytes, password: Secret, *, salt: bytes | None = None) -> str
     """A vault text of format 1.1. ``salt`` (32 bytes) only where the same input must give the same text."""
     salt = os.urandom(32) if salt is None else salt
     key, mac_key, counter = _keys(password, salt)
-    padder = PKCS7(_BLOCK_BITS).padder()
-    encryptor = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
+    cipher, padding = _primitives(key, counter)
+    encryptor, padder = cipher.encryptor(), padding.padder()
     ciphertext = encryptor.update(padder.update(clear) + padder.finalize()) + encryptor.finalize()
     mac = hmac.digest(mac_key, ciphertext, "sha256")
     body = b"\n".join(part.hex().encode() for part in (salt, mac, ciphertext)).hex()
     lines = [body[start : start + _LINE] for start in range(0, len(body), _LINE)]
     return "\n".join([f"{HEADER}1.1;AES256", *lines, ""])
+
+
+def _primitives(key: bytes, counter: bytes) -> tuple[Cipher[CTR], PKCS7]:
+    """AES-256-CTR and its padding. Loaded when a value is decrypted: most commands decrypt none."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.padding import PKCS7
+
+    return Cipher(algorithms.AES(key), modes.CTR(counter)), PKCS7(_BLOCK_BITS)
 
 
 def stable_salt_key(password: Secret) -> bytes:
