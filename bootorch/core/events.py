@@ -499,22 +499,27 @@ class _Shape:
     names: tuple[str, ...]
     defaults: tuple[Any, ...]
     get: Callable[[Event], tuple[Any, ...]]
-    members: tuple[tuple[str, Mapping[str, StrEnum]], ...]  # fields that hold a member, and the members by their word
-    tuples: tuple[str, ...]
+    read: tuple[tuple[str, Callable[[Any], Any]], ...]  # fields whose value JSON has otherwise, and how to make it
 
 
 def _shape(cls: type[Event]) -> _Shape:
     own = [f for f in fields(cls) if f.name != "durable"]
     names = tuple(f.name for f in own)
     types = get_type_hints(cls)
-    members = tuple(
-        (name, {str(member): member for member in types[name]})
-        for name in names
-        if isinstance(types[name], type) and issubclass(types[name], StrEnum)
-    )
-    tuples = tuple(name for name in names if get_origin(types[name]) is tuple)
+    read: list[tuple[str, Callable[[Any], Any]]] = []
+    for name in names:
+        if isinstance(types[name], type) and issubclass(types[name], StrEnum):
+            read.append((name, {str(member): member for member in types[name]}.__getitem__))
+        elif get_origin(types[name]) is tuple:
+            read.append((name, tuple))
+        elif name == "verdicts":
+            read.append((name, _verdicts))
     defaults: tuple[Any, ...] = tuple({} if f.default_factory is dict else f.default for f in own)
-    return _Shape(cls, names, defaults, attrgetter(*names), members, tuples)
+    return _Shape(cls, names, defaults, attrgetter(*names), tuple(read))
+
+
+def _verdicts(value: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    return {host: (pair[0], pair[1]) for host, pair in value.items()}
 
 
 _SHAPES: Mapping[str, _Shape] = {word: _shape(cls) for word, cls in TYPES.items()}
@@ -558,14 +563,9 @@ def decode(line: str) -> Event:
     if type(version) is not int or version > cls.version:
         raise EventError(f"event {word} has version {version}, this bootorch reads up to {cls.version}")
     try:
-        for name, members in shape.members:
+        for name, made_of in shape.read:
             if name in record:
-                record[name] = members[record[name]]
-        for name in shape.tuples:
-            if name in record:
-                record[name] = tuple(record[name])
-        if "verdicts" in record:
-            record["verdicts"] = {host: (pair[0], pair[1]) for host, pair in record["verdicts"].items()}
+                record[name] = made_of(record[name])
         return cls(**record)
     except KeyError as error:
         raise EventError(f"event {word}: {error.args[0]!r} is no word that this bootorch knows") from error
