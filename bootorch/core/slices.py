@@ -76,6 +76,8 @@ class Slices:
         self._admission = admission
         self._queues: dict[str, dict[Kind, _Queue]] = {}
         self._short: dict[str, None] = {}  # groups that have found no fork: nobody behind them passes by
+        self._head = ""  # the most urgent of them, and the limit and the free forks when it found too few
+        self._head_room: tuple[int | None, int | None] = (None, None)
 
     def add(self, host: HostState, now: float) -> None:
         group, name = host.group.name, host.host.name
@@ -87,7 +89,7 @@ class Slices:
         self._state.dirty_groups[group] = None
 
     def waiting_groups(self) -> Iterator[str]:
-        return (group for group, queues in self._queues.items() if any(queue.hosts for queue in queues.values()))
+        return (group for group in self._queues if self._queued(group))
 
     def queued(self) -> Iterator[HostState]:
         """Every host that waits for a slice."""
@@ -103,7 +105,10 @@ class Slices:
 
         The caller folds each order's intent before it asks for the next, so that forks are counted.
         """
-        turns = [(self._turn(name), name) for name in dict.fromkeys((*groups, *self._short))]
+        queued = [name for name in groups if self._queued(name)]
+        if (not queued and not self._short) or self._stuck(queued):
+            return
+        turns = [(self._turn(name), name) for name in dict.fromkeys((*queued, *self._short))]
         heapify(turns)
         self._short = {}
         shares: dict[tuple[str, Kind], _Share] = {}  # of the queues of which a slice has left at this moment
@@ -115,7 +120,28 @@ class Slices:
                 heappush(turns, (self._turn(name), name))
             elif name in self._short:
                 self._short.update((other, None) for _, other in turns)
+                self._head, self._head_room = name, self._room()
                 return
+
+    def _queued(self, group: str) -> bool:
+        return any(queue.hosts for queue in self._queues.get(group, {}).values())
+
+    def _room(self) -> tuple[int | None, int | None]:
+        return self._state.slots.limit("forks"), self._state.slots.free("forks")
+
+    def _stuck(self, queued: Iterable[str]) -> bool:
+        """There is no more room than when the most urgent group found too little, and none of ``queued`` goes before
+        it: they join those behind it, and nobody is looked at. (A thousand groups may wait behind it.)"""
+        if self._head not in self._short:
+            return False
+        (limit, free), (limit_then, free_then) = self._room(), self._head_room
+        if limit != limit_then or free is None or free_then is None or free > free_then:
+            return False
+        head = self._turn(self._head)
+        if any(self._turn(name) < head for name in queued):
+            return False
+        self._short.update(dict.fromkeys(queued))
+        return True
 
     def _turn(self, group: str) -> tuple[int, int, int, str]:
         return (self._state.tiers[group], self._state.groups[group].forks, self._plan.wave_of[group], group)
