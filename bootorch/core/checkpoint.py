@@ -28,11 +28,24 @@ from bootorch.core.hoststate import GroupState, HostState
 from bootorch.core.limits import Draw, Feed, Feeds
 from bootorch.core.slots import Slots
 from bootorch.core.state import State
+from bootorch.core.timers import Timers
 
 # References from part to part, what the plan alone determines, and caches: a fresh state has them already.
 _GIVEN: Mapping[type, frozenset[str]] = {
     State: frozenset(
-        {"plan", "dependencies", "feeds", "slots", "hosts", "groups", "by_cords", "clusters", "expected", "_folds"}
+        {
+            "plan",
+            "dependencies",
+            "feeds",
+            "slots",
+            "hosts",
+            "groups",
+            "by_cords",
+            "clusters",
+            "expected",
+            "timers",
+            "_folds",
+        }
     ),
     HostState: frozenset({"host", "group", "draw", "bmc_slot", "boot_slots"}),
     GroupState: frozenset({"group", "size"}),
@@ -41,6 +54,7 @@ _GIVEN: Mapping[type, frozenset[str]] = {
     Feeds: frozenset({"_limits", "_feeds", "_shares", "steps"}),
     Slots: frozenset({"_now"}),
     Clusters: frozenset({"_counts", "_alike"}),
+    Timers: frozenset(),
     Count: frozenset(),
     Need: frozenset({"members", "children", "parent", "title"}),
     Order: frozenset({"members", "children", "parent", "title"}),
@@ -107,6 +121,7 @@ def _parts(state: State) -> Iterator[Any]:
     yield state.feeds
     yield from state.feeds.all()
     yield state.slots
+    yield state.timers
     yield state.clusters
     yield from state.clusters.counts()
     yield from state.dependencies.all

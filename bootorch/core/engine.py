@@ -166,11 +166,11 @@ class Engine(Booting):
         if state.feeds.steps:
             state.advance(now)
         self._looks = MOST_LOOKS
-        timers = state.timers if not state.paused else []  # nobody looks during a pause, so no deadline passes in it
-        pops = 0
-        while timers and timers[0][0] <= now and pops < MOST_TIMERS:
+        timers = state.timers
+        pops = MOST_TIMERS if state.paused else 0  # nobody looks during a pause, so no deadline passes in it
+        while timers.first_t <= now and pops < MOST_TIMERS:
             pops += 1
-            name = heappop(timers)[1]
+            name = timers.pop()
             if name == METERS:
                 state.meter_timers -= 1  # oversight looks at them every time
             elif name:
@@ -276,7 +276,7 @@ class Engine(Booting):
         """Run time at which ``decide`` wants to look again without any event, or None."""
         if self.unfinished and not self.state.ended:
             return self._now
-        return self.state.timers[0][0] if self.state.timers and not self.state.paused else None
+        return self.state.timers.first_t if self.state.timers and not self.state.paused else None
 
     def verdict(self) -> str:
         """How the run ends if it ends now: ``done``, ``aborted``, ``paused``, ``stopped``; empty while it goes on."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from heapq import heappush
 from typing import Any
 
 from bootorch.core import answers, change, steering
@@ -77,6 +76,7 @@ from bootorch.core.model import Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.slots import BOOT, REDEPLOY, Slots, kind_of, kinds_during, slots_of
+from bootorch.core.timers import Timers
 from bootorch.core.urgency import expected_s, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
@@ -151,7 +151,7 @@ class State:
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
         self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed
-        self.timers: list[tuple[float, str]] = []  # (run time, host or "" for a look at groups, feeds and gates)
+        self.timers = Timers()  # of hosts; "": a look at groups, feeds and gates
         for feed, limit in plan.limits.feeds.items():
             if limit.dark:
                 change.lose(self, feed, "plan", 0.0)
@@ -437,7 +437,7 @@ class State:
 
     def wake_at(self, t: float, host: str) -> None:
         """Ask the engine for another look at ``host`` (empty: at groups, feeds and gates) at run time ``t``."""
-        heappush(self.timers, (t, host))
+        self.timers.push(t, host)
 
     def reserve(self, host: HostState, t: float) -> None:
         if host.admitted_t is None or not (host.reserved or host.on_t is not None or host.tries):

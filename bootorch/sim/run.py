@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
+from math import inf
 
 from bootorch.core import hostwords
 from bootorch.core.engine import Engine
@@ -67,15 +68,15 @@ class Simulation:
             if type(event) is Intent:
                 heappush(under_way, (world.ends_at(event, now), event.id, event))
         state = engine.state
-        timers = state.timers if not state.paused else ()
+        timer_t = state.timers.first_t if not state.paused else inf
         if engine.unfinished:
             moment = now
         elif under_way:
             moment = under_way[0][0]
-            if timers and timers[0][0] < moment:
-                moment = timers[0][0]
-        elif timers:
-            moment = timers[0][0]
+            if timer_t < moment:
+                moment = timer_t
+        elif timer_t < inf:
+            moment = timer_t
         elif self._script:
             moment = self._script[-1].t
         else:

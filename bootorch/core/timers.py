@@ -1,0 +1,70 @@
+"""Who wants a look when. Pure, and in the order of time whatever the order of asking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+from math import inf
+
+# A second far beyond every deadline, for what is to be looked at never: it must be a whole number.
+_NEVER = 1 << 40
+
+
+class Timers:
+    """Pairs of a run time in seconds and a name: the earliest first, of equal ones by name.
+
+    One heap of all pairs would touch twenty of them, far apart in memory, for each that goes in or out of a million.
+    Here only those of the present second are a heap; the others lie in a bucket for each second.
+    """
+
+    __slots__ = ("_buckets", "_count", "_due", "_edge", "_seconds", "first_t")
+
+    def __init__(self) -> None:
+        self.first_t = inf  # the earliest; infinite: there is none
+        self._due: list[tuple[float, str]] = []  # a heap: all before the second ``_edge``
+        self._edge: float = 0
+        self._buckets: dict[int, list[tuple[float, str]]] = {}
+        self._seconds: list[int] = []  # a heap: those of the buckets
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[float, str]]:
+        """All pairs, in no order."""
+        yield from self._due
+        for bucket in self._buckets.values():
+            yield from bucket
+
+    def push(self, t: float, name: str) -> None:
+        self._count += 1
+        if t < self.first_t:
+            self.first_t = t
+        if t < self._edge:
+            heappush(self._due, (t, name))
+            return
+        second = int(t) if t < _NEVER else _NEVER
+        bucket = self._buckets.get(second)
+        if bucket is None:
+            self._buckets[second] = [(t, name)]
+            heappush(self._seconds, second)
+        else:
+            bucket.append((t, name))
+
+    def pop(self) -> str:
+        """The name of the earliest pair, which is gone. Raises IndexError: there is none."""
+        if not self._due:  # on to the next second that has anything
+            second = heappop(self._seconds)
+            self._due = self._buckets.pop(second)
+            heapify(self._due)
+            self._edge = second + 1 if second < _NEVER else inf
+        due = self._due
+        name = heappop(due)[1]
+        self._count -= 1
+        if due:
+            self.first_t = due[0][0]
+        elif self._seconds:
+            self.first_t = min(self._buckets[self._seconds[0]])[0]  # earlier ones may come before it is turned to
+        else:
+            self.first_t = inf
+        return name
