@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
 from bootorch.core.model import Environment, Outcome
@@ -271,6 +271,7 @@ class Runs:
                     wait_gates=gates,
                     stay=request.stay,
                     by=by,
+                    select=_selecting(loaded),
                     **news,
                 )
                 return await runner.run(first)
@@ -357,28 +358,16 @@ class Runs:
 
     def change(self, target: Path, order: Order) -> Answered:
         from bootorch.core import words
-        from bootorch.core.changes import FOLDED, Changes
-        from bootorch.core.events import encode
+        from bootorch.core.events import decode
         from bootorch.runtime.journal import Journal
         from bootorch.runtime.rundir import is_held
 
         path = _journal(target)
-        with Journal.open(path, readonly=True) as journal:
-            loaded = _load_from(journal, to_read=True)
-            changes = Changes.of(loaded.plan, journal.events(*FOLDED))
-            finished = _has_ended(journal)
-        event = words.event(order, changes, _selecting(loaded))
-        if already := words.check(event, changes):
-            return Answered(path.parent, "already", already)
         if not is_held(path.parent):
-            again = f"bootorch resume {path.parent} {order.option()}".rstrip()
-            reopens = order.words[0] in ("retry", "lift")
-            remedy = "bootorch run --new begins another run" if finished and not reopens else again
-            raise InvalidInput(
-                Problem("no process runs this journal now; nothing was changed", str(path.parent), remedy)
-            )
+            return _nobody_hears(path, order)
+        # The running process has plan, inventory and state in memory: reading them here would take longer than it does.
         with Journal.open(path) as journal:
-            ident = journal.say({"command": "change", "event": encode(event)})
+            ident = journal.say({"order": words.pack(order)})
             give_up = time.monotonic() + ANSWER_S
             held = True
             while (answer := journal.answer(ident)) is None and held and time.monotonic() < give_up:
@@ -391,7 +380,10 @@ class Runs:
             )
         if answer is None:
             said = f"left for the process that runs {path.parent}, which has not taken it within {ANSWER_S:g} s"
-            return Answered(path.parent, "left", said, event)
+            return Answered(path.parent, "left", said)
+        if "problems" in answer:
+            raise InvalidInput(words.unpack_problems(answer["problems"]))
+        event = cast("Change", decode(answer["event"])) if "event" in answer else None
         return Answered(path.parent, answer["status"], answer["said"], event)
 
 
@@ -467,6 +459,25 @@ def _events_of(orders: Sequence[Order], loaded: LoadedPlan, past: Iterable[Event
     if problems:
         raise InvalidInput(problems)
     return found
+
+
+def _nobody_hears(path: Path, order: Order) -> Answered:
+    """What is to be said of an order where no process runs the journal: that it holds already. Raises InvalidInput with
+    what is wrong with it, or with how to say it."""
+    from bootorch.core import words
+    from bootorch.core.changes import FOLDED, Changes
+    from bootorch.runtime.journal import Journal
+
+    with Journal.open(path, readonly=True) as journal:
+        loaded = _load_from(journal, to_read=True)
+        changes = Changes.of(loaded.plan, journal.events(*FOLDED))
+        finished = _has_ended(journal)
+    if already := words.check(words.event(order, changes, _selecting(loaded)), changes):
+        return Answered(path.parent, "already", already)
+    again = f"bootorch resume {path.parent} {order.option()}".rstrip()
+    reopens = order.words[0] in ("retry", "lift")
+    remedy = "bootorch run --new begins another run" if finished and not reopens else again
+    raise InvalidInput(Problem("no process runs this journal now; nothing was changed", str(path.parent), remedy))
 
 
 def _journal(target: Path, *, unfinished: bool = False) -> Path:

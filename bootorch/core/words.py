@@ -1,15 +1,15 @@
 """The words of a command that changes a run under way, made into an event: checked against the plan and what holds now.
 
 ``event`` reads an ``Order`` as an operator typed it; ``check`` says whether an event changes anything; ``effect`` says
-what has come of it. The command line checks before it says anything, and the running process checks again, because
-something else may have been said in between. Every error names what was meant, and what the plan has instead.
+what has come of it. Every error names what was meant, and what the plan has instead.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 
 from bootorch.core import hostwords
@@ -124,6 +124,26 @@ def parse(text: str, by: str = "", why: str = "") -> Order:
         remedy = "write --set 'feed hall-a 300kW', --set 'slot image_server 100', --set 'tier web 0' or --set retry"
         raise InvalidInput(Problem(f"{text!r} sets nothing", "--set", remedy))
     return Order(tuple(plain), options["ramp"], options["inrush"], by, why)
+
+
+def pack(order: Order) -> str:
+    """The order as one process leaves it for another."""
+    return json.dumps(asdict(order))
+
+
+def unpack(text: str) -> Order:
+    """What ``pack`` made. Raises ValueError, KeyError or TypeError for anything else."""
+    given = json.loads(text)
+    return Order(tuple(map(str, given.pop("words"))), **given)
+
+
+def pack_problems(problems: Iterable[Problem]) -> str:
+    """Problems as one process tells them another."""
+    return json.dumps([asdict(problem) for problem in problems])
+
+
+def unpack_problems(text: str) -> list[Problem]:
+    return [Problem(**{**given, "hosts": tuple(given["hosts"])}) for given in json.loads(text)]
 
 
 # -- words to events ---------------------------------------------------------------------

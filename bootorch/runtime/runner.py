@@ -19,12 +19,13 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from bootorch.core import words
-from bootorch.core.changes import CHANGES, choices
+from bootorch.core.changes import choices
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
-from bootorch.core.events import Aborted, Event, EventError, Intent, Paused, decode
+from bootorch.core.events import Aborted, Event, Intent, Paused, encode
 from bootorch.core.recovery import close_interrupted, resume
 from bootorch.core.state import State
+from bootorch.core.words import Select
 from bootorch.runtime.awake import AwakeClock
 from bootorch.runtime.executor import Executor, Result
 from bootorch.runtime.journal import Journal
@@ -57,10 +58,12 @@ class Runner:
         wait_gates: bool,
         stay: bool,
         by: str,
+        select: Select,
         news: Callable[[float], Sequence[Event]] = lambda _: (),
     ) -> None:
         """``clock`` gives run time in seconds, continuing where the state stands. The executor asks the same lease.
-        ``stay``: a paused run waits for the word to go on, instead of ending resumable. ``news`` is asked with every
+        ``stay``: a paused run waits for the word to go on, instead of ending resumable. ``select`` reads the host
+        patterns of orders. ``news`` is asked with every
         look for commands what else happened, such as to the journal's mirror: events of the time that it is given."""
         self._engine = engine
         self._journal = journal
@@ -72,6 +75,7 @@ class Runner:
         self._stay = stay
         self._by = by
         self._news = news
+        self._select = select
         self._ended: asyncio.Queue[tuple[Intent, Result]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leave = False
@@ -207,29 +211,30 @@ class Runner:
         """Take the commands of other processes: each becomes an event of this turn, or is told why not."""
         for ident, command in self._journal.heard():
             try:
-                status, said = self._obey(command, now, events)
+                self._taken[ident] = self._obey(command, now, events)
             except InvalidInput as error:
-                status = "refused"
-                said = "; ".join(f"{problem.message}: {problem.remedy}" for problem in error.problems)
-            except (EventError, KeyError) as error:
+                self._taken[ident] = {"status": "invalid", "problems": words.pack_problems(error.problems)}
+            except (ValueError, KeyError, TypeError) as error:
                 # Another process's words, perhaps of another version: no reason to stop the run.
-                status, said = "refused", str(error)
-            self._taken[ident] = {"status": status, "said": said}
+                said = f"not understood ({error}): said by another bootorch?"
+                self._taken[ident] = {"status": "refused", "said": said}
 
-    def _obey(self, command: Mapping[str, str], now: float, events: list[Event]) -> tuple[str, str]:
-        """``effective`` with what holds now, or ``already``. Raises where the command cannot be obeyed."""
-        if command["command"] != "change":
-            raise EventError(f"unknown command {command['command']!r}: said by another bootorch?")
-        said = decode(command["event"])
-        if not isinstance(said, CHANGES):
-            raise EventError(f"{said.type} is nothing that a person may say to a run")
+    def _obey(self, command: Mapping[str, str], now: float, events: list[Event]) -> dict[str, str]:
+        """``effective`` with what holds now and the event, ``already``, or ``refused`` as the run stands. Raises where
+        it cannot be meant for this plan."""
         state = self._engine.state
-        event, already = words.consider(replace(said, t=now), self._changes, state)
+        said = words.event(words.unpack(command["order"]), self._changes, self._select)
+        try:
+            event, already = words.consider(replace(said, t=now), self._changes, state)
+        except InvalidInput as error:
+            why = "; ".join(f"{problem.message}: {problem.remedy}" for problem in error.problems)
+            return {"status": "refused", "said": why}
         if already:
-            return "already", already
+            return {"status": "already", "said": already}
         unsettled = state.unsettled
         self._fold(event, events)
-        return "effective", words.told(event, self._changes, state, state.unsettled - unsettled)
+        told = words.told(event, self._changes, state, state.unsettled - unsettled)
+        return {"status": "effective", "said": told, "event": encode(event)}
 
     def _signalled(self, number: int) -> None:
         """First: finish what is under way and start nothing. Second, or SIGTERM: leave at once, resumable."""

@@ -301,7 +301,7 @@ def say_all(services: Services, orders: Sequence[Order], target: Path, *, as_jso
 
 
 def to_json(answered: Answered, order: Order) -> dict[str, Any]:
-    """The document of a change. ``event`` is what was said to the run, as the journal has it but for its time."""
+    """The document of a change. ``event`` is what has come of it in the journal; null where nothing has (yet)."""
     import json
 
     from bootorch.core.events import encode

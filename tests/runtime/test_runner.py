@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from bootorch.core import words
 from bootorch.core.engine import Engine
 from bootorch.core.events import (
-    Aborted,
     Answer,
     Continued,
     Event,
-    FeedLost,
     Intent,
     Kind,
     LimitSet,
@@ -27,7 +26,7 @@ from bootorch.core.events import (
     RunStarted,
     Settled,
     TierSet,
-    encode,
+    decode,
 )
 from bootorch.core.model import (
     BootDevice,
@@ -153,6 +152,10 @@ def prepare(tmp_path: Path, plan: Plan, *, stay: bool = False) -> tuple[Engine, 
     return engine, journal, fleet, follow(engine, journal, fleet, seen, [first], stay=stay), seen
 
 
+def no_host(pattern: str) -> tuple[str, ...]:
+    return ()
+
+
 def follow(
     engine: Engine, journal: Journal, fleet: Fleet, seen: Seen, past: Sequence[Event], *, stay: bool = False
 ) -> Runner:
@@ -172,7 +175,9 @@ def runner_with(
 ) -> Runner:
     executor = Executor(engine.plan, Drivers({"ipmi": fleet}, fleet, fleet), "run", (), lease.holds)
     clock, keeper = AwakeClock(0.0), Keeper(engine.state, past)
-    return Runner(engine, journal, executor, seen, clock, lease, keeper, wait_gates=False, stay=stay, by="test")
+    return Runner(
+        engine, journal, executor, seen, clock, lease, keeper, wait_gates=False, stay=stay, by="test", select=no_host
+    )
 
 
 async def test_everything_acted_upon_was_in_the_journal_first(tmp_path: Path) -> None:
@@ -324,7 +329,7 @@ async def test_pause_from_another_process(tmp_path: Path) -> None:
     engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
     fleet.slow_s = 1.0
     with Journal.open(journal.path) as other:
-        asyncio.get_running_loop().call_later(0.1, other.say, change(Paused(0.0, "kim", "smoke")))
+        asyncio.get_running_loop().call_later(0.1, other.say, order("pause", why="smoke"))
         assert await runner.run() == "paused"
     assert engine.state.paused == "kim"
     journal.close()
@@ -335,8 +340,8 @@ async def test_a_paused_run_that_stays_goes_on_by_a_word_and_leaves_by_a_second_
     fleet.slow_s = 0.2
     loop = asyncio.get_running_loop()
     with Journal.open(journal.path) as other:
-        loop.call_later(0.1, other.say, change(Paused(0.0, "kim")))
-        loop.call_later(1.2, other.say, change(Continued(0.0, "lee")))
+        loop.call_later(0.1, other.say, order("pause"))
+        loop.call_later(1.2, other.say, order("continue", "lee"))
         assert await runner.run() == "done"
         told = [event for event in other.events() if isinstance(event, Paused | Continued)]
         asked = [event for event in other.events() if isinstance(event, Intent) and told[0].t < event.t < told[1].t]
@@ -361,7 +366,7 @@ async def test_an_abort_at_once_waits_for_nothing_and_settles_everybody(tmp_path
     engine, journal, fleet, runner, _ = prepare(tmp_path, small_plan())
     fleet.slow_s = 30.0
     with Journal.open(journal.path) as other:
-        word = change(Aborted(0.0, "kim", "smoke", at_once=True))
+        word = order("abort now", why="smoke")
         asyncio.get_running_loop().call_later(0.3, lambda: said.append(other.say(word)))
         said: list[int] = []
         assert await runner.run() == "aborted"
@@ -476,8 +481,8 @@ async def test_who_was_replaced_ends_and_commits_nothing_more(tmp_path: Path) ->
 # -- changes under way ---------------------------------------------------------------------
 
 
-def change(event: Event) -> dict[str, str]:
-    return {"command": "change", "event": encode(event)}
+def order(text: str, by: str = "kim", why: str = "") -> dict[str, str]:
+    return {"order": words.pack(words.Order(tuple(text.split()), by=by, why=why))}
 
 
 def two_rows() -> Plan:
@@ -492,22 +497,26 @@ async def test_words_under_way_are_journalled_with_who_and_why_and_answered(tmp_
     fleet.slow_s = 1.0
     with Journal.open(journal.path) as other:
         said = [
-            other.say(change(LimitSet(0.0, "feed", "hall", 1234.0, by="kim", why="chiller"))),
-            other.say(change(LimitSet(0.0, "feed", "hall", 1234.0, by="lee"))),
-            other.say(change(LimitSet(0.0, "feed", "attic", 1234.0, by="lee"))),
-            other.say(change(Settled(0.0, "web1", Outcome.READY))),
-            other.say({"command": "change", "event": "{}"}),
-            other.say({"command": "dance"}),
+            other.say(order("limit feed hall 1234", why="chiller")),
+            other.say(order("limit feed hall 1234", "lee")),
+            other.say(order("limit feed attic 1234", "lee")),
+            other.say(order("settle web1 ready")),
+            other.say(order("quarantine db*")),
+            other.say({"order": "{}"}),
+            other.say({"order": "dance"}),
             other.say({"word": "from another world"}),
-            other.say(change(TierSet(0.0, "web", 3, "kim"))),
+            other.say(order("tier web 3")),
         ]
         assert await runner.run() in ("done", "stopped")
         answers = [other.answer(ident) for ident in said]
         statuses = [answer and answer["status"] for answer in answers]
-        assert statuses == ["effective", "already", *["refused"] * 5, "effective"]
-        assert answers[0] == {"status": "effective", "said": "feed hall has 1.234 kW now (draws 0 W)"}
+        assert statuses == ["effective", "already", *["invalid"] * 3, *["refused"] * 3, "effective"]
+        assert answers[0] is not None
+        assert answers[0]["said"] == "feed hall has 1.234 kW now (draws 0 W)"
+        assert decode(answers[0]["event"]) == next(event for event in other.events() if isinstance(event, LimitSet))
         assert answers[2] is not None
-        assert "the plan has hall" in answers[2]["said"], "with the remedy"
+        (problem,) = words.unpack_problems(answers[2]["problems"])
+        assert "hall" in problem.remedy
         stored = [event for event in other.events() if isinstance(event, LimitSet | TierSet | Settled)]
     assert [(e.by, e.why) for e in stored if isinstance(e, LimitSet)] == [("kim", "chiller")]
     assert [e.tier for e in stored if isinstance(e, TierSet)] == [3]
@@ -523,7 +532,7 @@ async def test_a_feed_that_is_lost_under_way_gets_nothing_more_until_it_returns(
     _, journal, fleet, runner, _ = prepare(tmp_path, plan)
     dark = {name for name, host in plan.hosts.items() if host.feed == "hall/row-1"}
     with Journal.open(journal.path) as other:
-        other.say(change(FeedLost(0.0, "hall/row-1", "kim", "fire")))
+        other.say(order("lost hall/row-1", why="fire"))
         assert await runner.run() == "stopped"
         events = list(other.events())
     # Heard before the first packet: not even a look at the dark hosts.
@@ -542,7 +551,7 @@ async def test_what_was_said_before_counts_when_a_run_goes_on(tmp_path: Path) ->
     journal.append([said])
     runner = follow(engine, journal, fleet, seen, [*journal.events()])
     with Journal.open(journal.path) as other:
-        ident = other.say(change(LimitSet(0.0, "feed", "hall", 5000.0, by="lee")))
+        ident = other.say(order("limit feed hall 5000", "lee"))
         assert await runner.run() == "done"
         assert other.answer(ident) == {"status": "already", "said": "feed hall has 5 kW already"}
     journal.close()
