@@ -32,7 +32,11 @@ class Ending:
 
 @dataclass(slots=True, eq=False)
 class HostState:
-    """Where one host stands. Fields below ``soft`` a resumed run begins anew; the journal determines the others."""
+    """Where one host stands. Soft fields a resumed run begins anew; the journal determines the others.
+
+    Fields that most events of a host touch come first: of a million hosts, none is in the processor's caches when its
+    turn comes, and what lies apart takes a fetch more each (7 % of a forecast).
+    """
 
     host: Host
     group: Group
@@ -43,59 +47,58 @@ class HostState:
     control_waits: int  # those of them that the recovery itself needs to reach its BMC
     priority: Priority
     impossible: str = ""  # the dependency that never will hold
-    dark: str = ""  # the lost feed that all its electricity came from
-    stage: Stage = Stage.WAIT
-    stage_t: float = 0.0
-    started_t: float | None = None  # first effect
     outcome: Outcome | None = None
+    inflight: int = 0  # soft: id of the effect under way
+    stage: Stage = Stage.WAIT
+    ending: Ending | None = None
+    dark: str = ""  # the lost feed that all its electricity came from
+    read_off_t: float | None = None  # an off reading that no power-on has used up
+    next_t: float = 0.0  # soft: not before
+    parked: Resource | None = None  # soft: what it waits for
+    last: tuple[Reason, str] = NO_ANSWER  # latest answer of the present stage
+    tries: int = 0  # soft: consecutive failures in this stage
+    held: tuple[str, ...] = ()  # soft: slots taken
+    timer_t: float = -1.0  # soft: its latest timer
+    stage_t: float = 0.0
+    asked_t: float | None = None  # soft: first question to its BMC since there is electricity
+    surveyed: bool = False  # its power state was read while it waited for others
+    observed: bool = False  # a parent outside --limit: looked at, never switched on
+    void_id: int = 0  # answers to effects before this one are of no meaning: the electricity went or came since
+    answer: tuple[object, ...] = ()  # what makes the next equal answer not worth a journal line
+    watched: tuple[object, ...] = ()  # the watch whose intent is journalled already
+    reserved: bool = False  # watts and slots of a power-on are held
+    on_t: float | None = None  # latest power-on or cycle
+    adopted: bool = False
+    power: str = ""  # as last read: on, off, or empty for unknown
+    read_t: float = 0.0  # when the power state was last read
+    on_attempts: int = 0  # power-ons of the present boot
+    boots: int = 1
+    unbooted: bool = False  # this boot was given up; the power state decides what next
+    started_t: float | None = None  # first effect
+    admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
+    on_before: float | None = None  # the power-on or cycle before ``on_t``
+    on_real_t: float = 0.0  # first power-on of this boot, or its cycle, in real time, gaps included
+    proven: bool = False  # every check of the last stage holds
+    playbook: int = 0
+    redeploy_attempts: int = 0
     settled_t: float = 0.0
     reason: Reason = Reason.OK
     detail: str = ""
-    ending: Ending | None = None
     blamed: bool = False  # breakers count its failure
-    observed: bool = False  # a parent outside --limit: looked at, never switched on
-    adopted: bool = False
-    surveyed: bool = False  # its power state was read while it waited for others
-    power: str = ""  # as last read: on, off, or empty for unknown
-    read_t: float = 0.0  # when the power state was last read
-    read_off_t: float | None = None  # an off reading that no power-on has used up
-    reserved: bool = False  # watts and slots of a power-on are held
-    admitted_t: float | None = None  # watts and slots were given: the power deadline runs from here
-    on_attempts: int = 0  # power-ons of the present boot
-    on_t: float | None = None  # latest power-on or cycle
     switched_on: bool = False  # by this run, at any time: its playbooks are ours to run, however it is found later
-    cycled: bool = False  # that was a cycle: no reading said off before it
+    cycled: bool = False  # ``on_t`` was a cycle: no reading said off before it
     on_refused: tuple[Reason, str] | None = None  # why the latest power-on was not accepted
     resend_t: float = 0.0  # an off reading from then on allows another power-on
-    on_before: float | None = None  # the one before
-    on_real_t: float = 0.0  # first power-on of this boot, or its cycle, in real time, gaps included
-    boots: int = 1
-    unbooted: bool = False  # this boot was given up; the power state decides what next
     unbooted_reason: Reason = Reason.OK
     unbooted_detail: str = ""
     examined: bool = False  # evidence of this stage's failure was asked for
-    symptoms: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)  # that evidence; see core.evidence
+    symptoms: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)  # evidence of it; see core.evidence
     saw_down: bool = False
-    proven: bool = False  # every check of the last stage holds
     metered: bool = False  # its own draw was asked for
-    playbook: int = 0
-    redeploy_attempts: int = 0
     redeploy_t: float | None = None
     dark_count: int = 0  # times that a playbook lost it
     retries: int = 0  # actions that had to be repeated, for the report
     evidence: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)
-    last: tuple[Reason, str] = NO_ANSWER  # latest answer of the present stage
-    answer: tuple[object, ...] = ()  # what makes the next equal answer not worth a journal line
-    watched: tuple[object, ...] = ()  # the watch whose intent is journalled already
-    void_id: int = 0  # answers to effects before this one are of no meaning: the electricity went or came since
-    # soft
-    inflight: int = 0  # id of the effect under way
-    tries: int = 0  # consecutive failures in this stage
-    next_t: float = 0.0  # not before
-    asked_t: float | None = None  # first question to its BMC since there is electricity
-    timer_t: float = -1.0
-    parked: Resource | None = None
-    held: tuple[str, ...] = ()  # slots taken
 
     def enter(self, stage: Stage, t: float) -> None:
         self.stage = stage
