@@ -358,7 +358,7 @@ class Runs:
 
     def change(self, target: Path, order: Order) -> Answered:
         from bootorch.core import words
-        from bootorch.core.events import decode
+        from bootorch.core.codec import decode
         from bootorch.runtime.journal import Journal
         from bootorch.runtime.rundir import is_held
 

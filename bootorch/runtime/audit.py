@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bootorch.core.codec import encode
 from bootorch.core.errors import InvalidInput, OperatorError, Problem, SafetyRefusal, ToolError
-from bootorch.core.events import TailCut, encode
+from bootorch.core.events import TailCut
 from bootorch.runtime import lease
 from bootorch.runtime.chain import Head, Row, head_path, link
 from bootorch.runtime.journal import Journal, Moment

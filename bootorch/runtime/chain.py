@@ -23,7 +23,7 @@ _STAMPS = struct.Struct("<dd")
 
 
 class Row(NamedTuple):
-    """An event as the journal keeps it: ``body`` from ``core.events.encode``, stamps in seconds."""
+    """An event as the journal keeps it: ``body`` from ``core.codec.encode``, stamps in seconds."""
 
     seq: int
     body: str

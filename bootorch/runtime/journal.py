@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bootorch.core.codec import EventError, decode, encode
 from bootorch.core.errors import InvalidInput, Problem
-from bootorch.core.events import Event, EventError, Kind, decode, encode
+from bootorch.core.events import Event, Kind
 from bootorch.runtime import standing
 from bootorch.runtime.chain import Head, HeadFile, Row, follow, genesis, head_path, link
 from bootorch.runtime.journalfile import (

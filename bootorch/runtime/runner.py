@@ -20,9 +20,10 @@ from typing import Protocol
 
 from bootorch.core import words
 from bootorch.core.changes import choices
+from bootorch.core.codec import encode
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
-from bootorch.core.events import Aborted, Event, Intent, Paused, encode
+from bootorch.core.events import Aborted, Event, Intent, Paused
 from bootorch.core.recovery import close_interrupted, resume
 from bootorch.core.state import State
 from bootorch.core.words import Select

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
+from bootorch.core.codec import decode, encode
 from bootorch.core.engine import Engine
 from bootorch.core.events import (
     Aborted,
@@ -32,8 +33,6 @@ from bootorch.core.events import (
     ScopeAdded,
     Skipped,
     TierSet,
-    decode,
-    encode,
 )
 from bootorch.core.graph import waves
 from bootorch.core.limits import feed_path

@@ -304,7 +304,7 @@ def to_json(answered: Answered, order: Order) -> dict[str, Any]:
     """The document of a change. ``event`` is what has come of it in the journal; null where nothing has (yet)."""
     import json
 
-    from bootorch.core.events import encode
+    from bootorch.core.codec import encode
 
     return {
         "schema": "bootorch.change/1",

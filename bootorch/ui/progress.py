@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
-from bootorch.core.events import Event, encode
+from bootorch.core.codec import encode
+from bootorch.core.events import Event
 from bootorch.core.limits import Resource
 from bootorch.core.state import State
 from bootorch.core.timeline import phase_of
@@ -41,7 +42,7 @@ class Both:
 
 
 class EventStream:
-    """One JSON object per event and line (``core.events``), as the events are committed."""
+    """One JSON object per event and line (``core.codec``), as the events are committed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bootorch.core.checkpoint import capture, restore
+from bootorch.core.codec import encode
 from bootorch.core.engine import Engine
-from bootorch.core.events import Event, encode
+from bootorch.core.events import Event
 from bootorch.core.plan import Plan
 from bootorch.core.recovery import replay, resume
 from bootorch.core.state import State

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootorch.core.advice import ADVICE
+from bootorch.core.codec import decode, encode
 from bootorch.core.diagnosis import FOUND, diagnose
-from bootorch.core.events import Answer, Kind, decode, encode
+from bootorch.core.events import Answer, Kind
 from bootorch.core.evidence import MOST_CONSOLE, MOST_LINE, MOST_SEL, bounded, clean, parse_sel, tail
 from bootorch.core.reasons import Reason
 from bootorch.core.symptoms import CONSOLE, SEL

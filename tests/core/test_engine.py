@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from bootorch.core.codec import decode, encode
 from bootorch.core.engine import Engine
 from bootorch.core.events import (
     Answer,
@@ -23,8 +24,6 @@ from bootorch.core.events import (
     Scalar,
     Settled,
     Tripped,
-    decode,
-    encode,
 )
 from bootorch.core.model import (
     AdoptedPolicy,

@@ -9,8 +9,9 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bootorch.core.codec import decode, encode
 from bootorch.core.engine import Engine
-from bootorch.core.events import Event, Intent, Kind, RunEnded, decode, encode
+from bootorch.core.events import Event, Intent, Kind, RunEnded
 from bootorch.core.model import Breaker, Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.recovery import replay, resume

@@ -6,20 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from bootorch.core.codec import decode, encode
 from bootorch.core.engine import Engine
-from bootorch.core.events import (
-    Admitted,
-    Answer,
-    Event,
-    FeedLost,
-    FeedReturned,
-    Intent,
-    Kind,
-    LimitSet,
-    RunResumed,
-    decode,
-    encode,
-)
+from bootorch.core.events import Admitted, Answer, Event, FeedLost, FeedReturned, Intent, Kind, LimitSet, RunResumed
 from bootorch.core.model import FeedLimit, Gate, Limits, Load, Meter, Outcome, Requirement, SecondBoot
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason

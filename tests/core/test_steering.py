@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bootorch.core import words
 from bootorch.core.changes import Change, Changes
+from bootorch.core.codec import decode, encode
 from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import (
@@ -30,8 +31,6 @@ from bootorch.core.events import (
     Settled,
     Skipped,
     Tripped,
-    decode,
-    encode,
 )
 from bootorch.core.limits import OFF, PEAK, STEADY
 from bootorch.core.model import (

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bootorch.core import words
 from bootorch.core.changes import CHANGES, Change, Changes
+from bootorch.core.codec import decode, encode
 from bootorch.core.errors import InvalidInput
 from bootorch.core.events import (
     Adapted,
@@ -23,8 +24,6 @@ from bootorch.core.events import (
     RunStarted,
     ScopeAdded,
     TierSet,
-    decode,
-    encode,
 )
 from bootorch.core.model import FeedLimit, First, Limits, Load
 from bootorch.core.plan import Plan

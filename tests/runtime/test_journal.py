@@ -17,20 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bootorch.core.codec import EventError, decode, encode
 from bootorch.core.errors import Exit, InvalidInput
-from bootorch.core.events import (
-    TYPES,
-    Event,
-    EventError,
-    FeedLost,
-    Intent,
-    Kind,
-    LimitSet,
-    Scalar,
-    Settled,
-    decode,
-    encode,
-)
+from bootorch.core.events import TYPES, Event, FeedLost, Intent, Kind, LimitSet, Scalar, Settled
 from bootorch.core.model import Outcome
 from bootorch.core.reasons import Reason
 from bootorch.runtime.journal import DamagedJournal, Journal, JournalError

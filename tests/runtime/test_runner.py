@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bootorch.core import words
+from bootorch.core.codec import decode
 from bootorch.core.engine import Engine
 from bootorch.core.events import (
     Answer,
@@ -26,7 +27,6 @@ from bootorch.core.events import (
     RunStarted,
     Settled,
     TierSet,
-    decode,
 )
 from bootorch.core.model import (
     BootDevice,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootorch.core.codec import decode, encode
 from bootorch.core.engine import Engine
-from bootorch.core.events import Answer, Event, Intent, Kind, RunStarted, Settled, decode, encode
+from bootorch.core.events import Answer, Event, Intent, Kind, RunStarted, Settled
 from bootorch.core.model import Attempts, CommandCheck, Deadlines, Group, Outcome, Quorum, Requirement
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason

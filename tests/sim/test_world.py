@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bootorch.core.codec import encode
 from bootorch.core.engine import Engine
-from bootorch.core.events import Intent, Kind, Scalar, encode
+from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.model import BootDevice, Deadlines, FeedLimit, Group, Limits, Meter
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason

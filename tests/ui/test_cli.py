@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bootorch import __version__
+from bootorch.core.codec import decode
 from bootorch.core.errors import Problem
-from bootorch.core.events import decode
 from bootorch.core.model import Environment
 from bootorch.core.words import Order
 from bootorch.ui import cli

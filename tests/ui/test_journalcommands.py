@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bootorch.core.events import Paused, RunEnded, encode
+from bootorch.core.codec import encode
+from bootorch.core.events import Paused, RunEnded
 from bootorch.runs import Runs
 from bootorch.runtime.journal import Journal
 from bootorch.runtime.rundir import held

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from bootorch.core.events import Event, decode
+from bootorch.core.codec import decode
+from bootorch.core.events import Event
 from bootorch.core.state import State
 from bootorch.ui.live import LiveProgress
 from bootorch.ui.news import held_back
