@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bootorch.core.errors import Exit, InvalidInput, Problem, SafetyRefusal
+from bootorch.core.errors import Exit, InvalidInput, Problem
 from bootorch.core.model import Environment, Outcome
 from bootorch.core.reasons import Reason
+from bootorch.ops import refusals
 from bootorch.ui.services import (
     Answered,
     History,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from bootorch.core.engine import Engine
     from bootorch.core.events import Event
     from bootorch.core.plan import Plan
-    from bootorch.core.spec import PlanSpec
     from bootorch.core.state import State
     from bootorch.core.words import Order, Select
     from bootorch.runtime.executor import Drivers
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from bootorch.runtime.mirror import Mirror
     from bootorch.runtime.secrets import Secrets
 
-FINISHED = ("done", "aborted")  # verdicts after which only a retry goes on
 ANSWER_S = 3.0  # how long a command waits for the running process, which looks for words four times a second
 
 # What a journal keeps besides its events: enough to load the same plan on another machine.
@@ -120,11 +119,11 @@ class Runs:
         loaded = _load(request.load, require_snapshot=spec.environment is Environment.PRODUCTION)
         plan = loaded.plan
         selected = _select(loaded, request.limit)
-        _confirmed(plan, request.confirm)
-        _check_gates(plan, request.approve)
+        refusals.confirmed(plan, request.confirm)
+        refusals.check_gates(plan, request.approve)
         dark = _dark(loaded, request)
         _check_mirror(request.mirror)
-        _check_ansible(plan, loaded.spec)
+        refusals.check_ansible(plan, loaded.spec)
         _secrets(loaded, request.load.vault_password_file).require(plan)
         with ExitStack() as stack:
             directory = new_run_dir(request.load.plan, plan.name, request.run_dir)
@@ -132,7 +131,7 @@ class Runs:
             # By their BMCs: another plan, or another directory, may have the same hosts.
             stack.enter_context(_site(plan, directory, request.by))
             if not request.new:
-                _check_unfinished(request.load.plan, plan.name)
+                refusals.check_unfinished(request.load.plan, plan.name)
             meta = {
                 _PLAN: loaded.plan_text.encode(),
                 _PLAN_PATH: str(request.load.plan.absolute()).encode(),
@@ -183,19 +182,19 @@ class Runs:
             journal = stack.enter_context(Journal.open(path))
             loaded = _load_from(journal)
             plan = loaded.plan
-            _confirmed(plan, request.confirm)
-            _check_gates(plan, request.approve)
-            _check_ansible(plan, loaded.spec)
+            refusals.confirmed(plan, request.confirm)
+            refusals.check_gates(plan, request.approve)
+            refusals.check_ansible(plan, loaded.spec)
             _secrets(loaded, request.vault_password_file).require(plan)
             stack.enter_context(_site(plan, path.parent, request.by))
             lease, taken_from = stack.enter_context(
                 driving(journal, request.by, _wall(), take_over=request.take_over, waits=_waits)
             )
             end_leftovers(path.parent)
-            _same_plan(plan, journal)
+            refusals.same_plan(plan, journal)
             state = recover(journal, plan).state
             said = _events_of(request.orders, loaded, journal.events(*FOLDED), state)
-            if state.ended in FINISHED and not any(isinstance(event, Retried | Lifted) for event in said):
+            if state.ended in refusals.FINISHED and not any(isinstance(event, Retried | Lifted) for event in said):
                 where = path.parent
                 remedy = f"bootorch report {where}; bootorch resume {where} --set retry tries again what failed"
                 ended = "was aborted" if state.ended == "aborted" else "has ended, nothing is left to resume"
@@ -471,7 +470,7 @@ def _nobody_hears(path: Path, order: Order) -> Answered:
     with Journal.open(path, readonly=True) as journal:
         loaded = _load_from(journal, to_read=True)
         changes = Changes.of(loaded.plan, journal.events(*FOLDED))
-        finished = _has_ended(journal)
+        finished = refusals.has_ended(journal)
     if already := words.check(words.event(order, changes, _selecting(loaded)), changes):
         return Answered(path.parent, "already", already)
     again = f"bootorch resume {path.parent} {order.option()}".rstrip()
@@ -492,7 +491,7 @@ def _journal(target: Path, *, unfinished: bool = False) -> Path:
     spec, _ = read_plan(target)
     candidates = journals(target, spec.name)
     if unfinished:
-        candidates = [path for path in candidates if not _finished(path)] or candidates
+        candidates = [path for path in candidates if not refusals.finished(path)] or candidates
     if not candidates:
         remedy = f"bootorch run {target}, or give the directory of a run"
         raise InvalidInput(Problem(f"no run of plan {spec.name} is kept here", str(target), remedy))
@@ -526,44 +525,6 @@ def _status_of(history: History) -> Status:
     return Status(document, history.run_dir, history.running, len(history.events), 0, None)
 
 
-def _finished(journal: Path) -> bool:
-    from bootorch.runtime.journal import Journal
-
-    with Journal.open(journal, readonly=True) as opened:
-        return _has_ended(opened)
-
-
-def _has_ended(journal: Journal) -> bool:
-    from bootorch.core.events import RunEnded
-
-    last = journal.last_event()
-    return isinstance(last, RunEnded) and last.verdict in FINISHED
-
-
-# -- refusals -------------------------------------------------------------------------------
-
-
-def _confirmed(plan: Plan, confirm: str) -> None:
-    if plan.environment is not Environment.PRODUCTION or confirm == plan.name:
-        return
-    message = (
-        f"{confirm!r} is not the name of this plan"
-        if confirm
-        else f"production: this would switch on up to {len(plan.hosts):,} hosts"
-    )
-    remedy = f"say so by its name: --confirm {plan.name}"
-    raise SafetyRefusal(Problem(f"{message}; nothing was sent", f"plan {plan.name}", remedy))
-
-
-def _check_gates(plan: Plan, approve: Mapping[str, str]) -> None:
-    unknown = [gate for gate in approve if gate not in plan.gates]
-    if unknown:
-        known = ", ".join(plan.gates) or "none"
-        raise InvalidInput(
-            [Problem(f"no gate {gate!r} in the plan", "--approve", f"gates: {known}") for gate in unknown]
-        )
-
-
 def _wants(loaded: LoadedPlan) -> tuple[Problem, ...]:
     """What the playbooks want that will not be there."""
     from bootorch.runtime.playbookcheck import check_playbooks
@@ -586,40 +547,6 @@ def _mirror(journal: Journal, directory: Path | None, lease: Lease) -> Mirror | 
     from bootorch.runtime.mirror import Mirror
 
     return Mirror(journal, directory, lease.holds)
-
-
-def _check_ansible(plan: Plan, spec: PlanSpec) -> None:
-    from importlib.util import find_spec
-
-    if any(group.redeploy for group in plan.groups.values()) and find_spec("ansible") is None:
-        groups = ", ".join(name for name, group in plan.groups.items() if group.redeploy)
-        remedy = "pip install 'bootorch[ansible]'"
-        raise InvalidInput(Problem(f"groups {groups} have playbooks, and Ansible is not installed", "", remedy))
-    if spec.mitogen and find_spec("ansible_mitogen") is None:
-        remedy = "pip install mitogen, or remove the key: playbooks run without it too"
-        where = spec.where("ansible", "mitogen")
-        raise InvalidInput(Problem("the plan wants Mitogen, which is not installed; nothing was sent", where, remedy))
-
-
-def _check_unfinished(path: Path, name: str) -> None:
-    from bootorch.runtime.rundir import journals
-
-    found = journals(path, name)
-    if found and not _finished(found[-1]):
-        directory = found[-1].parent
-        remedy = f"bootorch resume {directory}, or bootorch run --new to begin anew"
-        raise SafetyRefusal(Problem("a run of this plan has not ended", str(directory), remedy))
-
-
-def _same_plan(plan: Plan, journal: Journal) -> None:
-    from bootorch.core.events import RunStarted
-
-    started = next(journal.events(RunStarted), None)
-    if not isinstance(started, RunStarted):
-        raise InvalidInput(Problem("the journal holds no run", str(journal.path), "bootorch run PLAN begins one"))
-    if started.plan_digest != plan.digest:
-        remedy = "resume with the bootorch that began the run"
-        raise SafetyRefusal(Problem("the journal's plan reads differently in this version", str(journal.path), remedy))
 
 
 # -- the real world ---------------------------------------------------------------------------
