@@ -20,7 +20,7 @@ _FIRST_RELEASE: Mapping[type, frozenset[str]] = {
     Gate: frozenset({"name", "ask", "check", "groups"}),
     Meter: frozenset({"command", "every_s"}),
     Requirement: frozenset({"group", "quorum", "across_racks", "per_host"}),
-    GroupSpec: frozenset(field.name for field in fields(GroupSpec)) - {"console", "first"},
+    GroupSpec: frozenset(field.name for field in fields(GroupSpec)) - {"console", "first", "together"},
 }
 
 

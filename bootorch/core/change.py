@@ -101,6 +101,7 @@ def feed_returned(state: State, event: FeedReturned) -> None:
 
 def _darken(state: State, host: HostState, feed: str, t: float) -> None:
     host.dark = feed
+    state.dirty_groups[host.group.name] = None  # nobody waits for it any more
     before = host.outcome
     if host.draw.level != OFF:
         state.feeds.hold(host.draw, OFF)

@@ -15,9 +15,11 @@ from bootorch.core.errors import InvalidInput, Problem, SafetyRefusal
 from bootorch.core.fence import check_fence, check_urls
 from bootorch.core.hostfacts import ENGINE_FACTS, OWN_FACTS, Findings, HostReader, is_missing
 from bootorch.core.inventory import Inventory, digest_of
-from bootorch.core.model import ALL, Group, Host, Requirement
+from bootorch.core.model import ALL, Group, Host, Limits, Requirement
 from bootorch.core.patterns import PatternError, match, no_match
 from bootorch.core.plan import Plan
+from bootorch.core.slices import SLICE_HOSTS
+from bootorch.core.slots import REDEPLOY, kinds_during, slots_of
 from bootorch.core.spec import NO_CONTROL, GroupSpec, PlanSpec
 
 POWER_DRIVERS = ("ipmi",)
@@ -52,6 +54,7 @@ def compile_plan(spec: PlanSpec, inventory: Inventory) -> Compiled:
                 _check_requirement(name, requirement, members, hosts, place, counts, findings, warnings)
     _check_cycles(spec, links, findings)
     limits = check_limits(spec, hosts, inventory, findings, warnings)
+    _check_together(spec, members, hosts, limits, findings)
     _check_endpoints(spec, hosts, findings)
     check_fence(spec, hosts, findings)
     check_urls(spec, findings)
@@ -105,6 +108,7 @@ def _group(name: str, spec: GroupSpec, hosts: tuple[str, ...], control: tuple[Re
         ready=spec.ready,
         verify=spec.verify,
         redeploy=spec.redeploy,
+        together=spec.together,
         boot_device=spec.boot_device,
         second_boot=spec.second_boot,
         console=spec.console,
@@ -135,6 +139,25 @@ def _members(spec: PlanSpec, inventory: Inventory, findings: Findings) -> dict[s
                 "correct the pattern, or remove the group from the plan",
             )
     return members
+
+
+def _check_together(
+    spec: PlanSpec,
+    members: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Host],
+    limits: Limits,
+    findings: Findings,
+) -> None:
+    kinds = kinds_during(limits, REDEPLOY)
+    for name, group in spec.groups.items():
+        where = spec.where("groups", name, "together")
+        if group.together and len(members[name]) > SLICE_HOSTS:
+            message = f"group {name} has {len(members[name])} hosts, too many to be together in one play"
+            findings.add(message, where, f"{SLICE_HOSTS} at most; make a group of each cluster")
+        if group.together and len({slots_of(hosts[member], kinds) for member in members[name]}) > 1:
+            facts = ", ".join(kinds)
+            message = f"group {name}: hosts of one play take the same servers, and these differ in {facts}"
+            findings.add(message, where, f"give them the same {facts}, or make a group of each cluster")
 
 
 def _check_overlaps(spec: PlanSpec, members: Mapping[str, Sequence[str]], findings: Findings) -> None:

@@ -233,6 +233,7 @@ class Engine(Booting):
         if not self._stands and state.unsettled and not state.paused and not goes_on:
             self._stands = True
             self._pass_by()
+            self._slices.let_go()
             if self._oversight.watches:
                 self._oversight.look(self._now)
 

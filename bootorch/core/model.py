@@ -256,6 +256,7 @@ class Group:
     ready: tuple[Check, ...] = (SshCheck(),)
     verify: tuple[Check, ...] = ()  # empty: the ready checks again
     redeploy: tuple[str, ...] = ()  # absolute paths of playbooks, run in this order
+    together: bool = False  # each playbook waits for all members that may still come, and has all of them in one play
     boot_device: BootDevice = BootDevice.NONE
     second_boot: SecondBoot = SecondBoot.NONE
     console: Console = Console.BOOT

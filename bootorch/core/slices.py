@@ -7,7 +7,8 @@ work of the others. Each takes its share of what waits, so that the last ones ar
 self-scheduling; Polychronopoulos and Kuck 1987). A short queue goes in one piece, a fork to each host.
 
 A slice is of one group and one playbook, of hosts that take the same counted servers, and as far as it can be of few
-racks: a rack that is lost then spoils few slices.
+racks: a rack that is lost then spoils few slices. Groups whose members belong ``together`` are never cut, and wait for
+whoever may still come.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from bootorch.core.admission import Admission
 from bootorch.core.hoststate import HostState
@@ -67,6 +69,9 @@ class _Share:
         return -(-self.forks // self.lanes)
 
 
+_BEFORE_REDEPLOY = frozenset((Stage.WAIT, Stage.BMC, Stage.POWER, Stage.BOOT, Stage.READY))
+
+
 class Slices:
     """Hosts that wait for a playbook, by group. A cache: a resumed run fills it again from the hosts' stages."""
 
@@ -99,6 +104,15 @@ class Slices:
                     host = self._state.hosts[name]
                     if host.playbook == playbook and self._waits(host):
                         yield host
+
+    def let_go(self) -> None:
+        """Nothing moves any more: nobody is waited for."""
+        for name, queues in self._queues.items():
+            if self._plan.groups[name].together:
+                for queue in queues.values():
+                    queue.oldest_t = -inf
+                if self._queued(name):
+                    self._state.dirty_groups[name] = None
 
     def form(self, groups: Iterable[str], now: float) -> Iterator[SliceOrder]:
         """Slices of ``groups``, and of those that found no fork before, that may leave now.
@@ -153,10 +167,11 @@ class Slices:
         queues = self._queues.get(name, {})
         for kind in sorted(queues, key=self._order_of):
             queue = queues[kind]
-            if not queue.hosts or not ((name, kind) in shares or self._leaves(name, queue, now)):
+            if not queue.hosts or not ((name, kind) in shares or self._leaves(name, kind, queue, now)):
                 continue
             playbook, servers = kind
-            share = shares.get((name, kind)) or self._share(len(queue.hosts))
+            together = self._plan.groups[name].together
+            share = shares.get((name, kind)) or (_Share(1, SLICE_FORKS) if together else self._share(len(queue.hosts)))
             forks = self._forks(len(queue.hosts), share)
             if forks < 1:
                 self._short[name] = None
@@ -165,7 +180,8 @@ class Slices:
             if forks >= 1 and (waiting := self._waiting(queue.hosts, playbook)):
                 shares[name, kind] = share
                 about = -(-len(waiting) * share.next // share.forks)
-                chosen = _cut([(self._state.hosts[host].host.rack, host) for host in waiting], about, forks)
+                racks = [(self._state.hosts[host].host.rack, host) for host in waiting]
+                chosen = tuple(sorted(waiting)) if together else _cut(racks, about, forks)
                 share.lanes, share.forks = max(1, share.lanes - 1), max(1, share.forks - share.next)
                 for host in chosen:
                     del queue.hosts[host]
@@ -178,8 +194,10 @@ class Slices:
         playbook, servers = kind
         return (-playbook, -self._free(servers), servers)
 
-    def _leaves(self, name: str, queue: _Queue, now: float) -> bool:
+    def _leaves(self, name: str, kind: Kind, queue: _Queue, now: float) -> bool:
         """Enough hosts came, nobody else is coming, or the oldest has waited long enough."""
+        if self._plan.groups[name].together:
+            return queue.oldest_t == -inf or not self._somebody_comes(name, kind[0])
         group = self._state.groups[name]
         leave_t = queue.oldest_t + SLICE_LINGER_S
         if len(queue.hosts) >= SLICE_HOSTS or now >= leave_t or not group.size - group.settled - len(queue.hosts):
@@ -187,6 +205,18 @@ class Slices:
         if queue.wake_t != leave_t:
             queue.wake_t = leave_t
             self._state.wake_at(leave_t, "")
+        return False
+
+    def _somebody_comes(self, group: str, playbook: int) -> bool:
+        """A member does not wait for the playbook yet, and may do so without anything being repaired."""
+        waiting = {name for kind, queue in self._queues[group].items() if kind[0] == playbook for name in queue.hosts}
+        for name in self._plan.groups[group].hosts:
+            host = self._state.hosts[name]
+            over = host.outcome is not None or host.dark or name in waiting or not self._state.in_scope(name)
+            if not over and (
+                host.stage in _BEFORE_REDEPLOY or (host.stage is Stage.REDEPLOY and host.playbook <= playbook)
+            ):
+                return True
         return False
 
     def _share(self, queued: int) -> _Share:

@@ -42,6 +42,7 @@ class GroupSpec:
     ready: tuple[Check, ...] = (SshCheck(),)
     verify: tuple[Check, ...] = ()
     redeploy: tuple[str, ...] = ()
+    together: bool = False
     power: str = "ipmi"
     boot_device: BootDevice = BootDevice.NONE
     second_boot: SecondBoot = SecondBoot.NONE

@@ -296,6 +296,7 @@ def _group(group: schema.GroupForm, defaults: schema.DefaultsForm, directory: Pa
         ready=(SshCheck(),) if group.ready is None else tuple(_check(check) for check in group.ready),
         verify=tuple(_check(check) for check in group.verify),
         redeploy=tuple(_path(directory, path) for path in group.redeploy),
+        together=group.together,
         power=group.power or defaults.power or "ipmi",
         boot_device=BootDevice(device) if device else BootDevice.NONE,
         second_boot=SecondBoot(group.second_boot),

@@ -209,6 +209,9 @@ class GroupForm(DefaultsForm):
     """What proves it again after the redeploy; by default the ready checks."""
     redeploy: list[Text] = []
     """Playbooks, in order; paths are relative to the plan file."""
+    together: bool = False
+    """Each playbook waits for all members that may still come, and has all of them in one play: for clusters whose
+    members must see each other, such as a database that starts with its newest copy."""
     second_boot: Literal["none", "cycle"] = "none"
     """What may be done to a host that is on and did not boot; `cycle` allows an automatic power cycle."""
     adopted: Literal["verify", "redeploy"] = "verify"

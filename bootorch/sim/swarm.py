@@ -75,7 +75,7 @@ FEATURES = (
     "dark", "devices", "evenly", "faults", "field", "first", "forks", "gates", "image_server", "inrush", "kills",
     "limit", "logins", "measure", "meter", "on", "per_host", "profiles", "quorums", "racks", "ramp", "redeploy",
     "reopened", "requires", "rows", "say_abort", "say_breakers", "say_chosen", "say_feeds", "say_gates", "say_hosts",
-    "say_limits", "say_pause", "say_scope", "say_tiers", "storms", "supplies", "tiers", "verify",
+    "say_limits", "say_pause", "say_scope", "say_tiers", "storms", "supplies", "tiers", "together", "verify",
 )  # fmt: skip
 
 ROUGH = Parameters(
@@ -230,6 +230,7 @@ class _Maker:
             boot_device=rng.choice(list(BootDevice)) if "devices" in self._on else BootDevice.NONE,
             second_boot=SecondBoot.CYCLE if self._some("cycle", 0.7) else SecondBoot.NONE,
             adopted=AdoptedPolicy.REDEPLOY if self._some("adopted") else AdoptedPolicy.VERIFY,
+            together=self._some("together", 0.7),
             deadlines=Deadlines(),
             attempts=Attempts(boot=rng.choice([1, 2, 3])) if "cycle" in self._on else Attempts(),
         )

@@ -12,7 +12,7 @@ from bootorch.core.errors import Problem
 from bootorch.core.inventory import Inventory
 from bootorch.core.model import FeedLimit, Host, Limits, Load
 from bootorch.core.plan import Plan
-from bootorch.core.spec import PlanSpec, SupplySpec
+from bootorch.core.spec import GroupSpec, PlanSpec, SupplySpec
 from tests.core.test_compile import GROUPS, HOSTS, SPEC, host, inventory, only
 
 
@@ -32,6 +32,20 @@ def web1(**variables: Any) -> Host:
 def warned(spec: PlanSpec, inv: Inventory) -> Problem:
     (warning,) = compile_plan(spec, inv).warnings
     return warning
+
+
+def test_who_belongs_together_fits_into_one_play() -> None:
+    many = {f"db{n}": host(n + 30) for n in range(201)}
+    hosts = Inventory({**HOSTS, **many}, {**GROUPS, "db": tuple(many)})
+    groups = {**SPEC.groups, "db": GroupSpec("db", redeploy=("/site/db.yml",), together=True)}
+    assert "group db has 201 hosts, too many" in only(replace(SPEC, groups=groups), hosts).message
+
+    spec = limited(slots={"artefact_server": 4}, during={"artefact_server": ("redeploy",)})
+    spec = replace(spec, groups={**spec.groups, "web": replace(spec.groups["web"], together=True)})
+    apart = inventory(web1=host(21, artefact_server="a"), web2=host(22, artefact_server="b"))
+    problem = only(spec, apart)
+    assert "these differ in artefact_server" in problem.message
+    assert compile_plan(spec, every(artefact_server="a")).plan.groups["web"].together
 
 
 TWO_CORDS = every(feeds=["hall/a", "hall/b"], watts_boot_peak=400, watts_steady=300)  # six hosts: 1,800 W

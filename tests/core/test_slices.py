@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootorch.core.engine import Engine
-from bootorch.core.events import Adapted, Answer, Intent, Kind, LimitSet, RunStarted
-from bootorch.core.model import AdoptedPolicy, Limits, Outcome
+from bootorch.core.events import Adapted, Answer, FeedLost, Intent, Kind, LimitSet, RunStarted
+from bootorch.core.model import AdoptedPolicy, Breaker, Limits, Outcome
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.recovery import replay, resume
 from bootorch.core.slices import LANES, SLICE_HOSTS, SLICE_ROUNDS
-from tests.core.test_engine import ON, Reply, World
+from tests.core.test_engine import OFF, ON, Reply, World
 from tests.plans import group, make_plan
 
 
@@ -121,6 +121,82 @@ def test_a_large_group_does_not_starve_a_small_one() -> None:
     )
     ends = sorted(end for begin, end, intent in spans if intent.target == "big" and end > came_t)
     assert late[0] <= ends[1], "within two ends of the large one's slices"
+
+
+TOGETHER = {"together": True, "redeploy": ("/a.yml", "/b.yml")}
+
+
+def late(world: World, host: str, looks: int) -> None:
+    """The host is seen booted after so many looks."""
+    world.script[host, Kind.BOOT_PROBE] = [
+        *[Reason.UNREACHABLE] * looks,
+        (Reason.OK, {"boot_id": "b", "uptime_s": 1.0}),
+    ]
+
+
+def test_members_that_belong_together_wait_for_each_other_before_every_playbook() -> None:
+    world = World(Engine(plan_of({"db": (3, group(**TOGETHER)), "web": (3, group(redeploy=("/w.yml",)))}, 50)))
+    for number in range(1, 4):
+        late(world, f"db{number}", 10 * number)
+        late(world, f"web{number}", 10 * number)
+    assert world.run() == "done"
+    slices = [e for e in world.events if isinstance(e, Intent) and e.kind is Kind.REDEPLOY]
+    assert [(e.args["playbook"], e.hosts) for e in slices if e.target == "db"] == [
+        (0, ("db1", "db2", "db3")),
+        (1, ("db1", "db2", "db3")),
+    ]
+    assert len([e for e in slices if e.target == "web"]) == 3, "others leave as they come"
+
+
+def test_who_failed_is_tried_again_before_the_others_go_on() -> None:
+    failed = {"db2": 1, "db3": 2}
+
+    def verdict(intent: Intent, host: str) -> tuple[str, str]:
+        if intent.args["playbook"] == 0 and failed.get(host, 0) > 0:
+            failed[host] -= 1
+            return ("task_failed", "no")
+        return ("ok", "")
+
+    world = World(Engine(plan_of({"db": (3, group(**TOGETHER))}, 50)), verdict=verdict)
+    assert world.run() == "done"
+    slices = [e for e in world.events if isinstance(e, Intent) and e.kind is Kind.REDEPLOY]
+    assert [(e.args["playbook"], e.hosts) for e in slices] == [
+        (0, ("db1", "db2", "db3")),
+        (0, ("db2", "db3")),
+        (0, ("db3",)),
+        (1, ("db1", "db2", "db3")),
+    ]
+
+
+def test_who_cannot_come_is_not_waited_for() -> None:
+    """One is quarantined, one loses its electricity: the others go as soon as that is known."""
+    facts = {"db4": {"feeds": ("attic",)}}
+    world = World(Engine(plan_of({"db": (4, group(**TOGETHER))}, 50, facts=facts)))
+    world.script["db3", Kind.POWER_READ] = [Reason.BMC_AUTH_FAILED]
+    world.script["db4", Kind.BOOT_PROBE] = [Reason.UNREACHABLE]
+    world.run(until=60.0)
+    assert not [e for e in world.events if isinstance(e, Intent) and e.kind is Kind.REDEPLOY]
+    world.tell(FeedLost(world.now, "attic", "kim"))
+    lost_t = world.now
+    world.run(until=70.0)
+    first = next(e for e in world.events if isinstance(e, Intent) and e.kind is Kind.REDEPLOY)
+    assert (first.hosts, first.t) == (("db1", "db2"), lost_t)
+
+
+def test_nobody_is_waited_for_when_nothing_moves_any_more() -> None:
+    """One member's model was stopped by a breaker, which waits for a person."""
+    facts = {"db3": {"model": "bad"}, "x1": {"model": "bad"}, "x2": {"model": "bad"}}
+    plan = plan_of(
+        {"db": (3, group(**TOGETHER)), "x": (2, group())}, 50, facts=facts, breaker=Breaker(same_model_failures=2)
+    )
+    world = World(Engine(plan))
+    for name in ("x1", "x2"):
+        world.script[name, Kind.POWER_READ] = [Reason.BMC_AUTH_FAILED]
+    world.script["db3", Kind.POWER_READ] = [Reason.BMC_UNREACHABLE] * 3 + [OFF]
+    assert world.run() == "stopped"
+    slices = [e.hosts for e in world.events if isinstance(e, Intent) and e.kind is Kind.REDEPLOY]
+    assert slices == [("db1", "db2"), ("db1", "db2")]
+    assert world.outcome("db3")[0] is None
 
 
 def test_a_more_urgent_tier_goes_first_and_equal_ones_share() -> None:

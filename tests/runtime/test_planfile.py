@@ -568,8 +568,8 @@ def test_the_schema_is_complete_and_describes() -> None:
     assert set(schema["required"]) == {"name", "environment", "site", "inventory", "groups"}
     group = schema["$defs"]["GroupForm"]
     assert set(group["properties"]) == {
-        "hosts", "tier", "requires", "after", "first", "ready", "verify", "redeploy", "power", "boot_device",
-        "second_boot", "console", "adopted", "deadlines", "attempts",
+        "hosts", "tier", "requires", "after", "first", "ready", "verify", "redeploy", "together", "power",
+        "boot_device", "second_boot", "console", "adopted", "deadlines", "attempts",
     }  # fmt: skip
     assert group["additionalProperties"] is False
     assert "pattern" in group["properties"]["hosts"]["description"]
