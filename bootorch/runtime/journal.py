@@ -412,6 +412,10 @@ class Journal:
         """Where the run stands, as its process has kept it."""
         return standing.get(self._db)
 
+    def carry_status(self, copy: sqlite3.Connection, last: int) -> None:
+        """Take it along into a copy that has the events up to ``last``, within a transaction of the copy."""
+        standing.carry(self._db, copy, last)
+
     def count(self, kind: Kind) -> int:
         """How many effects of ``kind`` were begun."""
         return standing.count(self._db, kind)

@@ -69,6 +69,7 @@ class Replica:
                 self._db.executemany(INSERT, page)
                 if holder is not None:  # whoever finds the copy learns who drove, and has to say that he does not now
                     lease.write(self._db, holder)
+                self._source.carry_status(self._db, page[-1][0])
             self._check_place()
             last = page[-1]
             assert self._head is not None, "attached"

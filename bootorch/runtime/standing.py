@@ -25,6 +25,17 @@ def put(db: sqlite3.Connection, body: str, wall_s: float) -> None:
     db.execute("INSERT OR REPLACE INTO standing SELECT 0, coalesce(max(seq), 0), ?, ? FROM events", (wall_s, body))
 
 
+def carry(source: sqlite3.Connection, target: sqlite3.Connection, last: int) -> None:
+    """Within a transaction of ``target``, a copy of ``source`` up to event ``last``: take the status along, unless it
+    stands for later events."""
+    if source.execute("SELECT 1 FROM sqlite_master WHERE name = 'standing'").fetchone() is None:
+        return
+    row = source.execute("SELECT seq, wall_s, body FROM standing WHERE seq <= ?", (last,)).fetchone()
+    if row is not None:
+        target.execute(_TABLE)
+        target.execute("INSERT OR REPLACE INTO standing VALUES (0, ?, ?, ?)", row)
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What was kept."""

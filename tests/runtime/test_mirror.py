@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -19,13 +20,14 @@ from hypothesis import strategies as st
 
 from bootorch.core.errors import InvalidInput, SafetyRefusal
 from bootorch.core.events import Event, MirrorBack, MirrorLost, Paused
+from bootorch.runtime import standing
 from bootorch.runtime.audit import audit
 from bootorch.runtime.journal import Journal
 from bootorch.runtime.mirror import Mirror
-from bootorch.runtime.replica import Gone, Parted, Replica
+from bootorch.runtime.replica import STEP, Gone, Parted, Replica
 from bootorch.runtime.rundir import held
 from tests.runtime.disks import disk, stick
-from tests.runtime.journals import META, fill, written
+from tests.runtime.journals import META, event, fill, written
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # thousands of syncs of a real disk show nothing more
 
@@ -181,6 +183,36 @@ def test_it_follows_the_run_and_is_complete_at_its_end(tmp_path: Path) -> None:
     assert check(copy, journal.path) == 3000
     assert copy.parent.stat().st_mode & 0o777 == 0o700
     assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_status_comes_along_with_what_it_stands_for(tmp_path: Path) -> None:
+    disk_ = tmp_path / "disk"
+    disk_.mkdir()
+    copy = disk_ / "run" / "journal.sqlite"
+
+    def status(number: int) -> str:
+        return json.dumps({"schema": standing.SCHEMA, "of": number})
+
+    with Journal.create(tmp_path / "journal.sqlite", META) as journal:
+        journal.append([event(number) for number in range(1, 11)], status=status(10))
+        with Journal.open(journal.path, readonly=True) as reader:
+            replica = Replica(reader, disk_, copy)
+            while replica.step():
+                pass
+            fill(journal, 11, 20)
+            journal.append([event(number) for number in range(21, 21 + STEP)], status=status(20 + STEP))
+            assert replica.step(), "a part of it"
+            with Journal.open(copy, readonly=True) as read:
+                kept = read.kept()
+                assert kept is not None
+                assert (kept.document["of"], kept.event, kept.events) == (10, 10, 10 + STEP)
+            while replica.step():
+                pass
+            replica.close()
+    with Journal.open(copy, readonly=True) as read:
+        kept = read.kept()
+        assert kept is not None
+        assert (kept.document["of"], kept.event, kept.events) == (20 + STEP, 20 + STEP, 20 + STEP)
 
 
 def test_a_full_disk_is_said_once_and_it_catches_up(tmp_path: Path) -> None:
