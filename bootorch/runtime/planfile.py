@@ -143,7 +143,8 @@ def _problem(detail: ErrorDetails, document: Document) -> Problem:
     shown = _dotted(place)
     match detail["type"]:
         case "extra_forbidden":
-            close = get_close_matches(str(place[-1]), _KEYS, n=1)
+            others = [key for key in _KEYS if key != place[-1]]  # it may be a key elsewhere
+            close = get_close_matches(str(place[-1]), others, n=1)
             remedy = f"did you mean {close[0]}?" if close else "remove it"
             message = f"unknown key {place[-1]}" + (f" in {_dotted(place[:-1])}" if place[:-1] else "")
         case "missing":
