@@ -143,9 +143,10 @@ def _problem(detail: ErrorDetails, document: Document) -> Problem:
     shown = _dotted(place)
     match detail["type"]:
         case "extra_forbidden":
-            others = [key for key in _KEYS if key != place[-1]]  # it may be a key elsewhere
-            close = get_close_matches(str(place[-1]), others, n=1)
+            close = get_close_matches(str(place[-1]), _KEYS, n=1)
             remedy = f"did you mean {close[0]}?" if close else "remove it"
+            if place[-1] in _KEYS:
+                remedy = "it is a key of another place; bootorch schema has the keys of each"
             message = f"unknown key {place[-1]}" + (f" in {_dotted(place[:-1])}" if place[:-1] else "")
         case "missing":
             message, remedy = f"{detail['loc'][-1]} is missing" + (f" in {shown}" if place else ""), _EXAMPLE

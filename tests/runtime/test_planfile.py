@@ -167,7 +167,7 @@ def test_the_smallest_plan() -> None:
         ("[127.0.0.0/8]", "[5]", 3, "must be a network", ""),
         ("[127.0.0.0/8]", "[]", 3, "site.bmc_networks is empty", "name at least one"),
         ("host_networks", "host_network", 3, "unknown key host_network in site", "did you mean host_networks?"),
-        ("groups:", "limits: {feeds: {f: {budget: 4kW}}}\ngroups:", 5, "unknown key budget", "did you mean budget_watts?"),
+        ("groups:", "limits: {feeds: {f: {budget: 4kW}}}\ngroups:", 5, "unknown key budget", "a key of another place"),
         ("{hosts: a}", "{host: a}", 6, "unknown key host in groups.a", "did you mean hosts?"),
         ("{hosts: a}", "5", 6, "groups.a must be a mapping", "plan-reference"),
         ("{hosts: a}", "{hosts: 10}", 6, "groups.a.hosts must be text", "quotes"),
