@@ -27,10 +27,10 @@ from bootorch.core.state import State
 
 SLICE_HOSTS = 200  # hosts in one ansible-playbook process (100-250: memory flat, statistics in one piece)
 SLICE_FORKS = 50  # forks of one process: more of them wait for its one event loop
-SLICE_ROUNDS = 10  # hosts to a fork, at most: a slice ends, and its verdicts come, in the time of so many playbooks
+SLICE_ROUNDS = 20  # hosts to a fork, at most: a slice ends, and its verdicts come, in the time of so many playbooks
 SLICE_LINGER_S = 3.0  # wait for more hosts of the group before a slice leaves: about twice the start of Ansible itself
 LANES = 4  # slices that share the forks while many hosts wait
-WORTH_A_START = 25  # hosts that are worth a process of their own: its start is then a few percent of their work
+WORTH_A_START = 40  # hosts that are worth a process of their own: its start is then a few percent of their work
 SLACK = 0.25  # by how much a slice may be smaller or larger, so that it ends with a rack
 LAST_SLACK = 0.05  # and where it is one of the last
 

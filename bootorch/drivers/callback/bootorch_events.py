@@ -32,6 +32,7 @@ HIDDEN = "output hidden (no_log)"
 HELD_CHARS = 8192  # of each text of a result: it may be gigabytes, for whatever wrote it is broken
 _EDGE_CHARS = 1024  # where a text was cut, so much more goes: longer than a secret that could have been cut in two
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_prctl = ctypes.CDLL(None).prctl  # looked up once: every fork calls it
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no types
@@ -113,7 +114,7 @@ def _tail(text: str) -> str:
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _nobody_reads(pipe: int) -> bool:
