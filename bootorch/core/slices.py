@@ -106,13 +106,14 @@ class Slices:
                         yield host
 
     def let_go(self) -> None:
-        """Nothing moves any more: nobody is waited for."""
+        """Nothing moves any more: who waits now waits for nobody else. Said once of each queue, or it would be said for
+        ever where something else, such as a breaker, holds its hosts."""
         for name, queues in self._queues.items():
             if self._plan.groups[name].together:
                 for queue in queues.values():
-                    queue.oldest_t = -inf
-                if self._queued(name):
-                    self._state.dirty_groups[name] = None
+                    if queue.hosts and queue.oldest_t > -inf:
+                        queue.oldest_t = -inf
+                        self._state.dirty_groups[name] = None
 
     def form(self, groups: Iterable[str], now: float) -> Iterator[SliceOrder]:
         """Slices of ``groups``, and of those that found no fork before, that may leave now.

@@ -22,7 +22,7 @@ class Timers:
     def __init__(self) -> None:
         self.first_t = inf  # the earliest; infinite: there is none
         self._due: list[tuple[float, str]] = []  # a heap: all before the second ``_edge``
-        self._edge: float = 0
+        self._edge = 0
         self._buckets: dict[int, list[tuple[float, str]]] = {}
         self._seconds: list[int] = []  # a heap: those of the buckets
         self._count = 0
@@ -40,10 +40,10 @@ class Timers:
         self._count += 1
         if t < self.first_t:
             self.first_t = t
-        if t < self._edge:
+        second = int(t) if t < _NEVER else _NEVER
+        if second < self._edge:
             heappush(self._due, (t, name))
             return
-        second = int(t) if t < _NEVER else _NEVER
         bucket = self._buckets.get(second)
         if bucket is None:
             self._buckets[second] = [(t, name)]
@@ -57,7 +57,7 @@ class Timers:
             second = heappop(self._seconds)
             self._due = self._buckets.pop(second)
             heapify(self._due)
-            self._edge = second + 1 if second < _NEVER else inf
+            self._edge = second + 1
         due = self._due
         name = heappop(due)[1]
         self._count -= 1

@@ -51,7 +51,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
             os._exit(1)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        name = str(task.get_name())
+        name = _name_of(task)
         if name != self._task:
             self._task = name
             self._tell("task", name)
@@ -61,10 +61,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if not ignore_errors:
-            self._tell("failure", result._host.get_name(), failure_of(result._task.get_name(), result._result))
+            self._tell("failure", result._host.get_name(), failure_of(_name_of(result._task), result._result))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        self._tell("failure", result._host.get_name(), failure_of(result._task.get_name(), result._result))
+        self._tell("failure", result._host.get_name(), failure_of(_name_of(result._task), result._result))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         names = ("changed", "dark", "failures", "processed", "rescued")
@@ -74,6 +74,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         rest = json.dumps(message).encode() + b"\n"
         while rest:
             rest = rest[os.write(self._pipe, rest) :]
+
+
+def _name_of(task: Any) -> str:
+    return str(task.name or task.action)
 
 
 def failure_of(task: str, result: Mapping[str, Any]) -> dict[str, str | int | None]:
