@@ -135,8 +135,10 @@ class HostReader:
     def _of_its_kind(self, values: _Variables, power: str) -> _Alike:
         """What the host has in common with others whose variables are the same: read once, unless there is something to
         say of it, or it refers to variables of the host's own."""
+        key = (power, *map(values.variables.get, _ALIKE))
+        if bool in map(type, key):
+            return self._read_alike(values, power)  # as a key True is 1, and it is no number of watts
         try:
-            key = (power, *map(values.variables.get, _ALIKE))
             known = self._alike.get(key)
         except TypeError:  # a list among them, as watts_profile is
             return self._read_alike(values, power)

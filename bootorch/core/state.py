@@ -186,9 +186,6 @@ class State:
             MirrorLost: lambda event: None,
             MirrorBack: lambda event: None,
         }
-        for feed, limit in plan.limits.feeds.items():
-            if limit.dark:
-                change.lose(self, feed, "plan", 0.0)
 
     # -- fold ---------------------------------------------------------------------
 

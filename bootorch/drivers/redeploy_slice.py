@@ -136,7 +136,7 @@ def ssh_arguments(known_hosts: Path | None) -> str:
 
 # Where the playbooks bring no ansible.cfg of their own. The interval has no environment variable. A strategy looks at
 # every host of its slice each time: with 40 hosts that wait for their tasks, 20 ms take a ninth of a core and 50 ms a
-# twentieth, and four slices run at a time. A result waits 25 ms longer for it, of some hundreds.
+# thirtieth, and four slices run at a time. A result waits 25 ms longer for it, of some hundreds.
 ANSIBLE_CFG = "[defaults]\ninternal_poll_interval = 0.05\n"
 
 # Of the operator's environment, what finding programs, keys, roles and a language takes. ANSIBLE_* is not among it:

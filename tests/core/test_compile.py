@@ -196,6 +196,18 @@ def test_a_command_meter_reads_in_the_digest_as_it_always_did() -> None:
     assert text_of(Meter(("read-meter",))) == "Meter(command=('read-meter',), every_s=30.0)"
 
 
+def test_hosts_alike_are_read_once_and_each_fault_is_found() -> None:
+    """1 and true are equal in Python; what refers to other variables of its host is each host's own."""
+    first, second = host(21, watts_boot_peak=1), host(22, watts_boot_peak=True)
+    for one, other in ((first, second), (second, first)):
+        problem = only(inv=inventory(web1=one, web2=other))
+        assert "watts_boot_peak" in problem.message
+        assert problem.hosts == (("web2",) if one is first else ("web1",))
+    refers = {n: host(20 + n, watts_boot_peak="{{ peak }}", peak=100 * n) for n in (1, 2)}
+    hosts = compile_plan(SPEC, inventory(web1=refers[1], web2=refers[2])).plan.hosts
+    assert [hosts[name].watts_boot_peak for name in ("web1", "web2")] == [100.0, 200.0]
+
+
 def test_the_same_fault_of_many_hosts_is_one_problem() -> None:
     problem = only(inv=inventory(web1=host(21, bmc_address=None), web2=host(22, bmc_address="")))
     assert problem.hosts == ("web1", "web2")

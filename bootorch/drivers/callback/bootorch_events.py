@@ -2,8 +2,8 @@
 
 One JSON line a message, over a pipe whose descriptor is in ``BOOTORCH_EVENTS_FD``: ``["task", NAME]`` when another task
 is started, ``["failure", HOST, FAILURE]`` with the fields of ``redeploy_failures.Failure``, and at the end
-``["stats", {COUNTER: {HOST: COUNT}}]``. What succeeds is told by the statistics
-alone, so that 10,000 results cost nothing.
+``["stats", {COUNTER: {HOST: COUNT}}]``. What succeeds is told by the statistics alone, so
+that 10,000 results cost nothing.
 
 It imports nothing of bootorch: an ansible-playbook that was installed apart has an interpreter of its own. It also ties
 ansible-playbook and its forks to the worker, which may be killed in a way that lets it kill nobody.
