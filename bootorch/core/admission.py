@@ -9,20 +9,20 @@ one watt.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
 
 from bootorch.core.clusters import scopes_of
 from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource
+from bootorch.core.lines import Line, Turns
 from bootorch.core.plan import Plan
 from bootorch.core.state import State
-from bootorch.core.urgency import Priority
 
 TIMED = ("ramp", "inrush")  # resources that time alone frees
 _COUNTED = ("feed", "slot", *TIMED)
 # Waiting hosts whose power state is read ahead, so that dead BMCs and running servers are known early: as many at once
 # as the IPMI engine has in flight at most. BMCs that are not up yet are most of them, and cost it nothing.
 SURVEYS = 1024
+SURVEY: Resource = ("slot", "survey")
 
 
 class Admission:
@@ -31,7 +31,7 @@ class Admission:
     def __init__(self, plan: Plan, state: State) -> None:
         self._plan = plan
         self._state = state
-        self._waiting: dict[Resource, list[tuple[Priority, str]]] = {}
+        self._waiting: dict[Resource, Line | Turns] = {}
         self._wake_t: dict[Resource, float] = {}
         self._closed: dict[str, list[str]] = {}  # gates that are not open yet, by the group that they hold back
         self._gates_seen = -1
@@ -72,12 +72,18 @@ class Admission:
         return sorted(waiting, key=lambda host: host.priority)
 
     def queued(self) -> Iterator[tuple[HostState, Resource]]:
-        """Every host that waits for a resource, and which. Costs what waits, not what there is."""
+        """Every host that a resource holds back, and which. Costs what waits, not what there is.
+
+        Who is to be looked at ahead of its turn is held back by nothing.
+        """
         hosts = self._state.hosts
-        for name in dict.fromkeys(name for waiting in self._waiting.values() for _, name in waiting):
-            host = hosts[name]
-            if host.parked is not None and host.outcome is None:
-                yield host, host.parked
+        for queue, waiting in self._waiting.items():
+            if queue == SURVEY:
+                continue
+            for _, _, name in dict.fromkeys(waiting):
+                host = hosts[name]
+                if host.parked is not None and queue_of(host.parked) == queue and host.outcome is None:
+                    yield host, host.parked
 
     def _gate(self, group: str) -> str:
         """A closed gate before the group's power-ons."""
@@ -120,7 +126,7 @@ class Admission:
 
     def survey_slot(self) -> Resource | None:
         """The slot to wait for before the power state of a waiting host is read, or None."""
-        return ("slot", "survey") if self._state.surveys >= SURVEYS else None
+        return SURVEY if self._state.surveys >= SURVEYS else None
 
     def park(self, host: HostState, resource: Resource) -> None:
         """The host waits until ``resource`` is freed."""
@@ -129,7 +135,10 @@ class Admission:
         host.parked = resource
         queue = queue_of(resource)
         self._state.wanted.add(queue)
-        heappush(self._waiting.setdefault(queue, []), (host.priority, host.host.name))
+        waiting = self._waiting.get(queue)
+        if waiting is None:
+            waiting = self._waiting[queue] = Turns() if queue == SURVEY else Line()
+        waiting.push(host.priority)
         if resource[0] in TIMED:
             self.wake_for(resource)
 
@@ -142,11 +151,11 @@ class Admission:
 
     def pop(self, resource: Resource) -> HostState | None:
         """The most urgent host that waits in the queue of ``resource``, no longer parked."""
-        waiting = self._prune(queue_of(resource))
-        if not waiting:
-            return None
-        host = self._state.hosts[heappop(waiting)[1]]
-        host.parked = None
+        queue = queue_of(resource)
+        host = self._first(queue)
+        if host is not None:
+            self._waiting[queue].pop()
+            host.parked = None
         return host
 
     def timed(self, now: float) -> list[Resource]:
@@ -163,28 +172,25 @@ class Admission:
             counts[resource] = counts.get(resource, 0) + 1
         return counts
 
-    def _prune(self, queue: Resource) -> list[tuple[Priority, str]]:
+    def _first(self, queue: Resource) -> HostState | None:
+        """The most urgent host that waits in the queue. Who waits there no more is forgotten on the way."""
         waiting = self._waiting.get(queue)
         if not waiting:
-            return []
+            return None
         hosts = self._state.hosts
-        while waiting:
-            priority, name = waiting[0]
-            host = hosts[name]
+        while (priority := waiting.first()) is not None:
+            host = hosts[priority[2]]
             parked = host.parked
             if parked is not None and queue_of(parked) == queue and host.outcome is None and host.priority == priority:
-                return waiting
-            heappop(waiting)
+                return host
+            waiting.pop()
         self._state.wanted.discard(queue)
-        return waiting
+        return None
 
     def _somebody_ahead(self, resource: Resource, host: HostState) -> bool:
         """A more urgent host waits for this resource already: a smaller one does not slip past and starve it."""
-        queue = queue_of(resource)
-        if not self._waiting.get(queue):
-            return False
-        waiting = self._prune(queue)
-        return bool(waiting) and waiting[0][0] < host.priority
+        first = self._first(queue_of(resource))
+        return first is not None and first.priority < host.priority
 
 
 def queue_of(resource: Resource) -> Resource:

@@ -6,7 +6,7 @@ counters change by one; ``settle``, ``unsettle`` and ``choose`` say which.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,9 +24,25 @@ class Status(StrEnum):
 class Change:
     """``children`` wait for one thing ``more`` (+1) or less (-1); ``impossible``: why that can never hold (0)."""
 
-    children: list[str]
+    children: Sequence[str]
     more: int
     impossible: str = ""
+
+
+class Members:
+    """Hosts that others wait for, and their names in the same order."""
+
+    __slots__ = ("hosts", "names")
+
+    def __init__(self, hosts: Sequence[Host], names: Sequence[str]) -> None:
+        self.hosts = hosts
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+NOBODY = Members((), ())
 
 
 class Need:
@@ -35,20 +51,20 @@ class Need:
     __slots__ = ("_across", "_alive_by_rack", "_ready_by_rack", "alive", "children", "control", "members", "needed",
                  "parent", "ready", "status", "title")  # fmt: skip
 
-    def __init__(self, parent: str, requirement: Requirement, members: list[Host], value: str) -> None:
+    def __init__(self, parent: str, requirement: Requirement, members: Members, value: str) -> None:
         self.parent = parent
         self.control = bool(requirement.control)
-        self.members = [host.name for host in members]
+        self.members = members.names
         # A host without parents of its own (no switch in its rack) waits for none, whatever the quorum: plans warn.
         self.needed = requirement.quorum.needed(len(members)) if members else 0
         self.ready = 0
         self.alive = len(members)
         self._across = requirement.across_racks if members else 0
         self._alive_by_rack: dict[str, int] = {}
-        for host in members if self._across else ():
+        for host in members.hosts if self._across else ():
             self._alive_by_rack[host.rack] = self._alive_by_rack.get(host.rack, 0) + 1
         self._ready_by_rack: dict[str, int] = {}
-        self.children: list[str] = []
+        self.children: Sequence[str] = ()
         place = f" with the same {requirement.per_host} ({value})" if requirement.per_host else ""
         spread = f" across {self._across} racks" if self._across else ""
         self.title = f"{parent}{place}: {self.needed} of {len(members)} ready{spread}"
@@ -110,12 +126,12 @@ class Order:
 
     __slots__ = ("children", "control", "left", "members", "parent", "status", "title")
 
-    def __init__(self, parent: str, members: list[Host]) -> None:
+    def __init__(self, parent: str, members: Members) -> None:
         self.parent = parent
         self.control = False
-        self.members = [host.name for host in members]
+        self.members = members.names
         self.left = len(members)
-        self.children: list[str] = []
+        self.children: Sequence[str] = ()
         self.status = Status.PENDING if members else Status.HOLDS
         self.title = f"after {parent}: all {len(members)} settled"
 
@@ -251,82 +267,128 @@ class Dependencies:
         self.of: dict[str, tuple[Wait, ...]] = {}
         self.leaders: dict[str, Leader] = {}
         self.all: list[Wait] = []  # those of groups that come later in the plan's waves come later
-        self._member_of: dict[str, list[Wait]] = {}
+        self._plan = plan
+        self._whole = {
+            name: Members([plan.hosts[host] for host in group.hosts], group.hosts)
+            for name, group in plan.groups.items()
+        }
+        self._divided: dict[tuple[str, str], dict[str, Members]] = {}  # a group's hosts by a fact
+        self._of_group: dict[str, list[Wait]] = {name: [] for name in plan.groups}  # waits for all of its hosts
+        self._member_of: dict[str, list[Wait]] = {}  # and those for some of a group's hosts, by host
         for level in plan.waves:
             for name in level:
-                self._add(plan, plan.groups[name])
+                self._add(plan.groups[name])
 
-    def _add(self, plan: Plan, group: Group) -> None:
+    def _add(self, group: Group) -> None:
         shared: list[Wait] = [
-            *(Need(r.group, r, _members(plan, r.group), "") for r in group.requires if not r.per_host and not r.hosts),
-            *(Order(parent, _members(plan, parent)) for parent in group.after),
+            *(Need(r.group, r, self._whole[r.group], "") for r in group.requires if not r.per_host and not r.hosts),
+            *(Order(parent, self._whole[parent]) for parent in group.after),
         ]
+        for wait in shared:
+            wait.children = group.hosts
+        waits = list(shared)
+        last: tuple[Wait, ...] = ()
         if group.first is not None:
             leader = self.leaders[group.name] = Leader(group, group.first)
-            for name in leader.members:
-                self._member_of.setdefault(name, []).append(leader)
-        keyed: list[tuple[Requirement, frozenset[str], dict[str, list[Host]], dict[str, Need]]] = [
-            (r, frozenset(r.hosts), _by_fact(plan, r), {}) for r in group.requires if r.per_host or r.hosts
+            self._of_group[group.name].append(leader)
+            last = (leader,)
+        apart = [r for r in group.requires if r.per_host or r.hosts]
+        if apart:
+            waits += self._apart(group, apart, tuple(shared), last)
+        else:
+            self.of.update(dict.fromkeys(group.hosts, (*shared, *last)))
+        for wait in waits:
+            if len(wait.members) == len(self._whole[wait.parent]):
+                self._of_group[wait.parent].append(wait)
+            else:
+                for member in wait.members:
+                    self._member_of.setdefault(member, []).append(wait)
+        self.all += waits
+
+    def _apart(
+        self, group: Group, requirements: Sequence[Requirement], shared: tuple[Wait, ...], last: tuple[Wait, ...]
+    ) -> list[Need]:
+        """The needs that hosts of the group differ in. Sets ``of``: what is ``shared``, those, and the ``last``."""
+        found: list[Need] = []
+        keyed: list[tuple[Requirement, frozenset[str], dict[str, Members], dict[str, tuple[Need, list[str]]]]] = [
+            (r, frozenset(r.hosts), self._by_fact(r), {}) for r in requirements
         ]
-        waits: list[Wait] = list(shared)
         alike: dict[tuple[int, ...], tuple[Wait, ...]] = {}  # hosts with the same waits share one tuple
         for name in group.hosts:
-            own: list[Wait] = list(shared)
+            host = self._plan.hosts[name]
+            own: list[Need] = []
             for requirement, only, parents, by_value in keyed:
                 if only and name not in only:
                     continue
-                value = plan.hosts[name].fact(requirement.per_host) if requirement.per_host else ""
-                if value not in by_value:
-                    by_value[value] = Need(requirement.group, requirement, parents.get(value, []), value)
-                    waits.append(by_value[value])
-                own.append(by_value[value])
-            for wait in own:
-                wait.children.append(name)
-            if group.first is not None:
-                own.append(self.leaders[group.name])
+                value = host.fact(requirement.per_host) if requirement.per_host else ""
+                known = by_value.get(value)
+                if known is None:
+                    need = Need(requirement.group, requirement, parents.get(value, NOBODY), value)
+                    children: list[str] = []
+                    need.children = children
+                    known = by_value[value] = need, children
+                    found.append(need)
+                known[1].append(name)
+                own.append(known[0])
             key = tuple(map(id, own))
-            self.of[name] = alike.setdefault(key, tuple(own))
-        for wait in waits:
-            for member in wait.members:
-                self._member_of.setdefault(member, []).append(wait)
-        self.all += waits
+            waits = alike.get(key)
+            if waits is None:
+                waits = alike[key] = (*shared, *own, *last)
+            self.of[name] = waits
+        return found
 
-    def counts(self, host: str) -> tuple[int, int, str]:
-        """For a host at the beginning: waits that do not hold, those of them that are the recovery's own (``control``),
-        and the title of one that never will."""
-        waits = control = 0
-        impossible = ""
-        for wait in self.of[host]:
-            if wait.status is Status.HOLDS or (isinstance(wait, Leader) and wait.chosen == host):
+    def _by_fact(self, requirement: Requirement) -> dict[str, Members]:
+        whole = self._whole[requirement.group]
+        if not requirement.per_host:
+            return {"": whole}
+        key = requirement.group, requirement.parent_key
+        known = self._divided.get(key)
+        if known is None:
+            parents: dict[str, list[Host]] = {}
+            for host in whole.hosts:
+                parents.setdefault(host.fact(requirement.parent_key), []).append(host)
+            known = {value: Members(hosts, [host.name for host in hosts]) for value, hosts in parents.items()}
+            self._divided[key] = known
+        return known
+
+    def counts(self, hosts: Iterable[str]) -> Iterator[tuple[int, int, str]]:
+        """For each host at the beginning: waits that do not hold, those of them that are the recovery's own
+        (``control``), and the title of one that never will."""
+        known: dict[int, tuple[int, int, str]] = {}
+        for host in hosts:
+            own = self.of[host]
+            leader = self.leaders.get(own[-1].parent) if own else None
+            if own and leader is own[-1]:
+                yield _count([wait for wait in own if wait is not leader or leader.chosen != host])
                 continue
-            waits += 1
-            control += wait.control
-            if wait.status is Status.IMPOSSIBLE and not impossible:
-                impossible = wait.title
-        return waits, control, impossible
+            found = known.get(id(own))
+            if found is None:
+                found = known[id(own)] = _count(own)
+            yield found
 
-    def counting(self, host: str) -> Sequence[Wait]:
+    def counting(self, host: Host) -> Sequence[Wait]:
         """The waits that ``host`` is a member of."""
-        return self._member_of.get(host, ())
+        whole, own = self._of_group[host.group], self._member_of.get(host.name)
+        return whole if own is None else [*own, *whole]
 
     def settle(self, host: Host, outcome: Outcome) -> Iterator[tuple[Wait, Change]]:
         """What changes for others because ``host`` has its outcome."""
         ready = outcome in (Outcome.READY, Outcome.ADOPTED)
-        for wait in self._member_of.get(host.name, ()):
+        for wait in self.counting(host):
             change = wait.settle(host, ready)
             if change is not None:
                 yield wait, change
 
     def unsettle(self, host: Host) -> Iterator[tuple[Wait, Change]]:
         """What changes for others because ``host``, which was ready, is dark."""
-        for wait in self._member_of.get(host.name, ()):
+        for wait in self.counting(host):
             change = wait.unsettle(host)
             if change is not None:
                 yield wait, change
 
     def revive(self, host: Host) -> Iterator[tuple[Wait, Change]]:
         """What changes for others because ``host``, which was given up, has its turn after all."""
-        for wait in self._member_of.get(host.name, ()):
+        for wait in self.counting(host):
             change = wait.revive(host)
             if change is not None:
                 yield wait, change
@@ -350,14 +412,7 @@ class Dependencies:
         return frozenset(found) - hosts
 
 
-def _members(plan: Plan, group: str) -> list[Host]:
-    return [plan.hosts[name] for name in plan.groups[group].hosts]
-
-
-def _by_fact(plan: Plan, requirement: Requirement) -> dict[str, list[Host]]:
-    if not requirement.per_host:
-        return {"": _members(plan, requirement.group)}
-    parents: dict[str, list[Host]] = {}
-    for host in _members(plan, requirement.group):
-        parents.setdefault(host.fact(requirement.parent_key), []).append(host)
-    return parents
+def _count(waits: Iterable[Wait]) -> tuple[int, int, str]:
+    open_ = [wait for wait in waits if wait.status is not Status.HOLDS]
+    impossible = next((wait.title for wait in open_ if wait.status is Status.IMPOSSIBLE), "")
+    return len(open_), sum(wait.control for wait in open_), impossible

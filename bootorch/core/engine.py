@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
-from itertools import islice
 
 from bootorch.core.acting import hopeless
 from bootorch.core.admission import queue_of
@@ -95,7 +94,7 @@ class Engine(Booting):
     def __init__(self, plan: Plan, state: State | None = None) -> None:
         super().__init__(plan, state if state is not None else State(plan))
         self._unfinished: dict[Resource, None] = {}  # has room, and more in its queue than one decision may look at
-        self._candidates: list[tuple[Priority, str]] = []  # hosts that want to be switched on in this decision
+        self._candidates: list[Priority] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state, self.admission)
         self._looks = 0  # at hosts, that this decision has left
         self._stands = False  # nothing moved when it was last tried who could pass by
@@ -183,17 +182,17 @@ class Engine(Booting):
         if self._oversight.watches or state.suspects or state.overloads or state.grown:
             self._oversight.look(now)
         hosts, steps = state.hosts, self._steps
-        while (state.dirty or state.freed or state.dirty_groups or self._candidates) and self._looks > 0:
+        while (state.dirty or state.left or state.freed or state.dirty_groups or self._candidates) and self._looks > 0:
             self._stands = False
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
-            if state.dirty:
-                dirty = state.dirty
-                if len(dirty) > self._looks:
-                    now_on = list(islice(dirty, self._looks))
-                    for name in now_on:
-                        del dirty[name]
+            if state.dirty or state.left:
+                if not state.left and len(state.dirty) <= self._looks:
+                    now_on, state.dirty = list(state.dirty), {}
                 else:
-                    now_on, state.dirty = list(dirty), {}
+                    if not state.left:
+                        state.left, state.dirty = list(state.dirty)[::-1], {}
+                    now_on = state.left[: -self._looks - 1 : -1]
+                    del state.left[-self._looks :]
                 self._looks -= len(now_on)
                 for name in now_on:
                     host = hosts[name]
@@ -241,7 +240,7 @@ class Engine(Booting):
     def unfinished(self) -> bool:
         """A decision has done as much as one may: ``decide`` is to be called again at once, at the same time."""
         state = self.state
-        return bool(state.dirty or state.freed or state.dirty_groups or self._candidates)
+        return bool(state.dirty or state.left or state.freed or state.dirty_groups or self._candidates)
 
     def _give_away(self, resource: Resource) -> None:
         """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
@@ -432,14 +431,14 @@ class Engine(Booting):
     def _admit(self, host: HostState) -> None:
         """The host may be switched on as far as it is concerned: it competes with the others of this decision."""
         if not self.state.paused:
-            heappush(self._candidates, (host.priority, host.host.name))
+            heappush(self._candidates, host.priority)
 
     def _admit_candidates(self) -> None:
         """Most urgent first: start the power-on, or park the host on the one resource that holds it back."""
         if self.state.paused:
             self._candidates.clear()
         while self._candidates and self._looks > 0:
-            host = self.state.hosts[heappop(self._candidates)[1]]
+            host = self.state.hosts[heappop(self._candidates)[2]]
             self._looks -= 1
             if host.inflight or host.parked is not None or host.dark or host.outcome or not host.may_go:
                 continue  # asked twice (started already, or held), or otherwise now

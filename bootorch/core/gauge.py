@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from bootorch.core.admission import SURVEY
 from bootorch.core.critical import Leg
 from bootorch.core.dependencies import Leader, Need, Order, Status
 from bootorch.core.events import Event, Intent, Kind
@@ -30,7 +31,6 @@ FIRST_LOOK_S = 10.0
 USABLE_SHARE = 0.9  # a service that nobody requires counts as usable with so many of its hosts
 MOST_LEFT = 12  # reasons of hosts without an outcome
 
-SURVEY = ("slot", "survey")
 GOOD = (Outcome.READY, Outcome.ADOPTED)
 Points = tuple[tuple[float, float], ...]
 
@@ -219,8 +219,6 @@ class Gauge:
         counts: dict[Resource, int] = {}
         parked = self._parked
         for host, resource in self._held_back():
-            if resource == SURVEY:
-                continue  # looked at ahead of its turn: that holds nobody back
             counts[resource] = counts.get(resource, 0) + 1
             before = parked.get(host.host.name)
             if before is None:

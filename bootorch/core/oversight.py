@@ -26,6 +26,7 @@ class Oversight:
         self._emit = emit
         self._checked = [gate for gate in plan.gates.values() if gate.check is not None]
         self._timed = [gate for gate in plan.gates.values() if gate.wait_s is not None or gate.at]
+        self._opened = -1  # gates that were open when the two were made
         self._woken: set[str] = set()
         self._meters = {name: limit.meter for name, limit in plan.limits.feeds.items() if limit.meter is not None}
 
@@ -47,23 +48,25 @@ class Oversight:
 
     def _watch(self, now: float) -> None:
         state = self._state
+        if len(state.gates_open) != self._opened:  # a gate that is open stays open
+            self._opened = len(state.gates_open)
+            self._checked = [gate for gate in self._checked if gate.name not in state.gates_open]
+            self._timed = [gate for gate in self._timed if gate.name not in state.gates_open]
+            self.watches = bool(self._checked or self._timed or self._meters)
         for gate in self._timed:
-            if gate.name not in state.gates_open:
-                self._time(gate, now)
+            self._time(gate, now)
         if not state.paused and state.unsettled:
             for gate in self._checked:
-                if gate.name not in state.gates_open and gate.name not in state.asking:
+                if gate.name not in state.asking:
                     self._ask_gate(gate, now)
             if self._meters:
                 self._read_meters(now)
-        closed = any(gate.name not in state.gates_open for gate in (*self._checked, *self._timed))
-        self.watches = closed or bool(self._meters)  # a gate that is open stays open
 
     def _read_meters(self, now: float) -> None:
         """While anything else goes on, and once after it: what was read before may hold somebody back for nothing."""
         state = self._state
         reading = sum(1 for feed in self._meters if feed in state.asking)
-        if len(state.open) > reading or len(state.timers) > state.meter_timers or state.dirty:
+        if len(state.open) > reading or len(state.timers) > state.meter_timers or state.dirty or state.left:
             self._quiet_t = None
         elif self._quiet_t is None:
             self._quiet_t = now

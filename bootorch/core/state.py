@@ -115,8 +115,8 @@ class State:
         self.by_cords: dict[tuple[str, ...], list[HostState]] = {}
         names: dict[str, str] = {}
         alike: dict[tuple[str, ...], tuple[str, ...]] = {}
-        for name, host in plan.hosts.items():
-            waits, control, impossible = self.dependencies.counts(name)
+        counted = self.dependencies.counts(plan.hosts)
+        for (name, host), (waits, control, impossible) in zip(plan.hosts.items(), counted, strict=True):
             draw = self.feeds.draw_of(host, order[name][0])
             bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
             bmc = names.setdefault(bmc, bmc)
@@ -148,6 +148,7 @@ class State:
         self.grown: dict[str, None] = {}  # adaptive slots with successes
         # hints for the engine: ordered sets
         self.dirty: dict[str, None] = {}
+        self.left: list[str] = []  # of those, what a decision has left for the next one; the first one is last
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
         self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed

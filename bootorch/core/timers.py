@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from math import inf
 
 # A second far beyond every deadline, for what is to be looked at never: it must be a whole number.
@@ -14,14 +15,15 @@ class Timers:
     """Pairs of a run time in seconds and a name: the earliest first, of equal ones by name.
 
     One heap of all pairs would touch twenty of them, far apart in memory, for each that goes in or out of a million.
-    Here only those of the present second are a heap; the others lie in a bucket for each second.
+    Here only those of the present second are in order; the others lie in a bucket for each second.
     """
 
-    __slots__ = ("_buckets", "_count", "_due", "_edge", "_seconds", "first_t")
+    __slots__ = ("_at", "_buckets", "_count", "_due", "_edge", "_seconds", "first_t")
 
     def __init__(self) -> None:
         self.first_t = inf  # the earliest; infinite: there is none
-        self._due: list[tuple[float, str]] = []  # a heap: all before the second ``_edge``
+        self._due: list[tuple[float, str]] = []  # in order from ``_at`` on: all before the second ``_edge``
+        self._at = 0
         self._edge = 0
         self._buckets: dict[int, list[tuple[float, str]]] = {}
         self._seconds: list[int] = []  # a heap: those of the buckets
@@ -32,7 +34,7 @@ class Timers:
 
     def __iter__(self) -> Iterator[tuple[float, str]]:
         """All pairs, in no order."""
-        yield from self._due
+        yield from self._due[self._at :]
         for bucket in self._buckets.values():
             yield from bucket
 
@@ -42,7 +44,7 @@ class Timers:
             self.first_t = t
         second = int(t) if t < _NEVER else _NEVER
         if second < self._edge:
-            heappush(self._due, (t, name))
+            insort(self._due, (t, name), lo=self._at)
             return
         bucket = self._buckets.get(second)
         if bucket is None:
@@ -53,16 +55,18 @@ class Timers:
 
     def pop(self) -> str:
         """The name of the earliest pair, which is gone. Raises IndexError: there is none."""
-        if not self._due:  # on to the next second that has anything
+        due, at = self._due, self._at
+        if at == len(due):  # on to the next second that has anything
             second = heappop(self._seconds)
-            self._due = self._buckets.pop(second)
-            heapify(self._due)
+            due, at = self._buckets.pop(second), 0
+            due.sort()
+            self._due = due
             self._edge = second + 1
-        due = self._due
-        name = heappop(due)[1]
+        name = due[at][1]
+        self._at = at = at + 1
         self._count -= 1
-        if due:
-            self.first_t = due[0][0]
+        if at < len(due):
+            self.first_t = due[at][0]
         elif self._seconds:
             self.first_t = min(self._buckets[self._seconds[0]])[0]  # earlier ones may come before it is turned to
         else:

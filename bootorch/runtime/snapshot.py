@@ -122,7 +122,7 @@ def render_paths(
         "files": {name: list(asdict(file).values()) for name, file in hashes.items()},
         "warnings": list(rendered.warnings),
     }
-    return parse(_serialise(meta, hosts, rendered.groups), where)
+    return parse(serialise(meta, hosts, rendered.groups), where)
 
 
 def load(path: Path) -> Snapshot:
@@ -210,7 +210,7 @@ def _dumps(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _serialise(
+def serialise(
     meta: Mapping[str, object], hosts: Mapping[str, Mapping[str, Json]], groups: Mapping[str, Sequence[str]]
 ) -> bytes:
     inventory = _dumps(_compact(hosts, groups)).encode()

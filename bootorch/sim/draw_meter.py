@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
-from bootorch.core.model import Host
 from bootorch.core.plan import Plan
 from bootorch.sim.fate import Fates, Server
 
@@ -27,16 +26,16 @@ class FeedMeters:
         """``feed`` is metered from now on; every host on it has to be told of anew (``changed``)."""
         self._watts[feed] = 0.0
 
-    def changed(self, host: Host, server: Server, fates: Fates, now: float, shares: Mapping[str, float]) -> None:
+    def changed(self, server: Server, fates: Fates, now: float, shares: Mapping[str, float]) -> None:
         """The host was switched, or its cords live or died. ``shares``: part of its draw by feed."""
         ours = {feed: share for feed, share in shares.items() if feed in self._watts}
-        name = host.name
+        name = server.host.name
         if not ours and name not in self._drawn:
             return
         self._count(name, 0.0)
         self._turn[name] = turn = self._turn.get(name, 0) + 1
         self._drawn[name] = (0.0, ours)
-        for t, watts in _steps(host, server, fates.watts_factor(name)):
+        for t, watts in _steps(server, fates.watts_factor(name)):
             heappush(self._steps, (t, name, turn, watts))
 
     def watts(self, feed: str, now: float) -> float:
@@ -54,10 +53,11 @@ class FeedMeters:
         self._drawn[name] = (watts, shares)
 
 
-def _steps(host: Host, server: Server, factor: float) -> list[tuple[float, float]]:
+def _steps(server: Server, factor: float) -> list[tuple[float, float]]:
     """From when on the host draws what: the boot peak, its profile, the steady draw once it is up."""
     if server.on_at is None:
         return []
+    host = server.host
     up_at = server.os_up_at
     steps = [(server.on_at, host.watts_boot_peak * factor)]
     for after_s, watts in host.watts_profile:

@@ -27,15 +27,17 @@ class Server:
 
     ``bmc_at``: when its BMC answers or will (``NEVER_S``: not as things stand). ``on_at``: when its chassis came on, or
     will by itself or by what it was told; None: off. ``log``: its changes of power, where there was more than one
-    start. ``failure``: what its boots end in.
+    start. ``failure``: what its boots end in. ``word``: what its numbers are drawn by.
     """
 
     __slots__ = (
-        "asked_at", "bmc_at", "boot_s", "boots", "busy_left", "failure", "log", "netboot_lost", "on_at", "profile",
-        "ready_s", "silent_left", "was_on",
+        "asked_at", "bmc_at", "boot_s", "boots", "busy_left", "failure", "host", "log", "netboot_lost", "on_at",
+        "profile", "ready_s", "silent_left", "was_on", "word",
     )  # fmt: skip
 
-    def __init__(self, profile: Profile, boot_s: float, bmc_at: float) -> None:
+    def __init__(self, host: Host, profile: Profile, boot_s: float, bmc_at: float) -> None:
+        self.host = host
+        self.word = crc32(host.name.encode())
         self.profile = profile
         self.boot_s = boot_s
         self.bmc_at = bmc_at
@@ -66,10 +68,12 @@ class Server:
 class Profile:
     """What hosts of one group, model, firmware, age and vendor have in common."""
 
-    __slots__ = ("bmc_boot", "bmc_scale", "boot", "boot_scale", "dead_share", "epidemics", "power", "power_scale",
-                 "tail_share", "vendor")  # fmt: skip
+    __slots__ = ("bmc_boot", "bmc_scale", "boot", "boot_scale", "by_ssh", "dead_share", "epidemics", "power",
+                 "power_scale", "tail_share", "vendor")  # fmt: skip
 
-    def __init__(self, p: Parameters, deadlines: Deadlines, host: Host, epidemics: tuple[tuple[int, float], ...]):
+    def __init__(self, p: Parameters, group: Group, host: Host, epidemics: tuple[tuple[int, float], ...]):
+        deadlines = group.deadlines
+        self.by_ssh = group.proof_by_ssh
         model = p.models.get(host.model, ModelParameters()) if p.models else ModelParameters()
         scales = p.scale_to_deadlines
         self.bmc_boot, self.bmc_scale = p.bmc_boot, deadlines.bmc / _USUAL.bmc if scales else 1.0
@@ -174,7 +178,7 @@ class Fates:
         profile = self._profile(host)
         drawn = self._draws.host(name)
         if self._specs is not None:
-            server = self._from_spec(profile, self._specs[name])
+            server = self._from_spec(host, profile, self._specs[name])
         else:
             server = self._drawn(profile, host, drawn)
         p = self._p
@@ -188,8 +192,8 @@ class Fates:
                 server.on_at, server.boots = starts_at, 1
         return server
 
-    def _from_spec(self, profile: Profile, spec: MachineSpec) -> Server:
-        server = Server(profile, spec.boot_s, NEVER_S if spec.dead_bmc else spec.bmc_boot_s)
+    def _from_spec(self, host: Host, profile: Profile, spec: MachineSpec) -> Server:
+        server = Server(host, profile, spec.boot_s, NEVER_S if spec.dead_bmc else spec.bmc_boot_s)
         server.silent_left = spec.silent_power_ons
         server.failure = spec.boot_failure
         if spec.initially_on:
@@ -202,7 +206,7 @@ class Fates:
             bmc_at = NEVER_S
         else:
             bmc_at = profile.bmc_boot.sample(drawn[place.BMC] * UNIT) * profile.bmc_scale
-        server = Server(profile, self._boot_s(profile, host, drawn), bmc_at)
+        server = Server(host, profile, self._boot_s(profile, host, drawn), bmc_at)
         if drawn[place.SILENT] * UNIT < p.silent_power_share:
             server.silent_left = 1
         if drawn[place.ON] * UNIT < p.on_share:
@@ -243,7 +247,7 @@ class Fates:
                 for number, model, firmware, share in self.epidemics
                 if host.model == model and firmware in ("", host.firmware)
             )
-            profile = Profile(self._p, self._plan.groups[host.group].deadlines, host, epidemics)
+            profile = Profile(self._p, self._plan.groups[host.group], host, epidemics)
             self._profiles[key] = profile
         return profile
 
@@ -276,9 +280,9 @@ class Fates:
         server.was_on = False
         return self._starts_at(profile, drawn, was_on, now)
 
-    def power_s(self, profile: Profile, name: str, attempt: int) -> float:
+    def power_s(self, server: Server, attempt: int) -> float:
         """From an accepted power-on to a chassis that is on."""
-        p, uniform = self._p, self._draws.number(crc32(name.encode()), attempt * 16 + 8)
+        p, profile, uniform = self._p, server.profile, self._draws.number(server.word, attempt * 16 + 8)
         slow = p.slow_power_share
         if uniform < slow:
             return p.slow_power.sample(uniform / slow) * profile.power_scale

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
-from zlib import crc32
 
 from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.limits import feed_path
@@ -112,7 +111,6 @@ class World:
         self._slices: list[float] = []  # when the slices under way end
         self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
         self._image_boots: dict[str, list[float]] = {}  # image server: when the boots under way end
-        self._by_ssh = {group.name for group in plan.groups.values() if group.proof_by_ssh}
         self._under: dict[str, list[str]] | None = None  # feed: hosts with a cord on it
         self.machines: Mapping[str, Machine] = _Machines(self)
 
@@ -188,12 +186,12 @@ class World:
         if kind in _CHECKS:
             if server.on_at is not None and intent.t >= server.on_at + server.boot_s:
                 self._login.ended()
-            return self._check(name, server, kind, now)
+            return self._check(server, kind, now)
         if server.bmc_at <= intent.t:
             (self._command if kind in _COMMANDS else self._exchange).ended()
         if server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
             up_at = self._bmc_up_at(name, server, now)
-            delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(crc32(name.encode()), 2)
+            delay_s = min(_READ_CAP_S, max(1.0, up_at / 2)) * 0.75 * self._draws.number(server.word, 2)
             retry_s = min(up_at - now + delay_s, NEVER_S)
             unanswered: dict[str, Scalar] = {"retry_after_s": retry_s}
             if kind is _POWER_ON:
@@ -204,26 +202,26 @@ class World:
             reason = Reason.BMC_LOST if kind in _COMMANDS else Reason.BMC_UNREACHABLE
             return reason, "no answer", {}, {}
         if kind is _POWER_READ:
-            return _OK, "", self._power(name, server, intent, now), {}
+            return _OK, "", self._power(server, intent, now), {}
         if kind is _EVIDENCE:
             return _OK, "", self._evidence(name, intent, now), {}
         if kind is _METER:
-            return _OK, "", {"watts": round(self._fates.steady_watts(self._plan.hosts[name]), 1)}, {}
+            return _OK, "", {"watts": round(self._fates.steady_watts(server.host), 1)}, {}
         if kind is _POWER_ON:
             if server.busy_left:
                 server.busy_left -= 1
                 return Reason.BMC_BUSY, "busy", {}, {}
             if self._is_on(server, now):
-                return _OK, "", {"sent": False, **self._power(name, server, intent, now)}, {}
-            self._switch_on(name, server, intent.attempt, now)
+                return _OK, "", {"sent": False, **self._power(server, intent, now)}, {}
+            self._switch_on(server, intent.attempt, now)
             on_at = server.on_at
             if on_at is None:
                 return _OK, "", {"retry_after_s": NEVER_S}, {}
             if on_at - now > _FIRST_LOOK_S:
-                return _OK, "", self._retry(name, now, now, on_at), {}
+                return _OK, "", self._retry(server, now, now, on_at), {}
         elif kind is _POWER_CYCLE and self._is_on(server, now):
             server.asked_at = None
-            self._start(name, server, now, Change.CYCLE)
+            self._start(server, now, Change.CYCLE)
         return _OK, "", {}, {}
 
     def _without_server(self, intent: Intent, now: float) -> Finished:
@@ -237,7 +235,7 @@ class World:
         self.server(intent.target)
         return self.finish(intent, now)
 
-    def _check(self, name: str, server: Server, kind: Kind, now: float) -> Finished:
+    def _check(self, server: Server, kind: Kind, now: float) -> Finished:
         up_at = server.os_up_at
         if up_at is None:
             return Reason.UNREACHABLE, "connection refused", {"retry_after_s": NEVER_S}, {}
@@ -246,45 +244,45 @@ class World:
             ready_at = up_at + server.ready_s
             if now < ready_at:
                 said = Reason.UNREACHABLE if now < up_at else Reason.CHECK_FAILED
-                return said, "connection refused", self._retry(name, now, up_at, ready_at), {}
+                return said, "connection refused", self._retry(server, now, up_at, ready_at), {}
         if now < up_at:
-            return Reason.UNREACHABLE, "connection refused", self._retry_boot(name, now, on_at, up_at), {}
-        if kind is not _BOOT_PROBE or self._plan.hosts[name].group not in self._by_ssh:
+            return Reason.UNREACHABLE, "connection refused", self._retry_boot(server, now, on_at, up_at), {}
+        if kind is not _BOOT_PROBE or not server.profile.by_ssh:
             return _OK, "", {}, {}
         uptime_s = now - on_at - server.boot_s * FIRMWARE_SHARE
-        return _OK, "", {"boot_id": self._boot_id(name, server), "uptime_s": round(uptime_s, 2)}, {}
+        return _OK, "", {"boot_id": self._boot_id(server), "uptime_s": round(uptime_s, 2)}, {}
 
-    def _boot_id(self, name: str, server: Server) -> str:
+    def _boot_id(self, server: Server) -> str:
         """As /proc/sys/kernel/random/boot_id: a UUID of version 4, new at every boot."""
-        a, b = crc32(name.encode()) ^ self._draws.seed, server.boots
+        a, b = server.word ^ self._draws.seed, server.boots
         return f"{a:08x}-{b & 0xFFFF:04x}-4{a >> 20:03x}-a{a & 0xFFF:03x}-{a:08x}{b & 0xFFFF:04x}"
 
-    def _retry(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
+    def _retry(self, server: Server, now: float, since: float, at: float) -> dict[str, Scalar]:
         """When to look again: at the change, and as much later as a look in turn would have come, evenly."""
-        drawn = self._draws.number(crc32(name.encode()), 3)
+        drawn = self._draws.number(server.word, 3)
         return {"retry_after_s": at - now + poll_s(at - since if at > since else 0.0, 0.5) * drawn}
 
-    def _retry_boot(self, name: str, now: float, since: float, at: float) -> dict[str, Scalar]:
+    def _retry_boot(self, server: Server, now: float, since: float, at: float) -> dict[str, Scalar]:
         """The same for a boot, at which the engine looks more closely towards the end that it expects."""
-        drawn = self._draws.number(crc32(name.encode()), 3)
-        return {"retry_after_s": at - now + look_s(at - since, 0.5, self._plan.hosts[name].boot_s) * drawn}
+        drawn = self._draws.number(server.word, 3)
+        return {"retry_after_s": at - now + look_s(at - since, 0.5, server.host.boot_s) * drawn}
 
-    def _power(self, name: str, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
+    def _power(self, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
             up_at = server.os_up_at
-            if server.asked_at is None or self._plan.hosts[name].group not in self._by_ssh:
+            if server.asked_at is None or not server.profile.by_ssh:
                 return {"power": "on"}  # whose proof is a check that has failed before must be looked at
             if up_at is None:
                 return {"power": "on", "retry_after_s": NEVER_S}
             since = server.on_at if server.on_at is not None else now
-            return {"power": "on", **self._retry_boot(name, now, since, up_at)}
+            return {"power": "on", **self._retry_boot(server, now, since, up_at)}
         data: dict[str, Scalar] = {"power": "off"}
         if server.asked_at is not None or intent.args.get("survey"):
             if server.on_at is None:
                 data["retry_after_s"] = NEVER_S
             elif server.asked_at is None or server.on_at - server.asked_at > _FIRST_LOOK_S:
                 since = server.asked_at if server.asked_at is not None else 0.0
-                data.update(self._retry(name, now, since, server.on_at))
+                data.update(self._retry(server, now, since, server.on_at))
         return data
 
     # -- servers ----------------------------------------------------------------------------------
@@ -298,9 +296,9 @@ class World:
                 server.go_dark()
             elif server.on_at is not None:
                 if server.on_at >= 0:
-                    self._image_boot(name, server)
+                    self._image_boot(server)
                 if self._meters is not None:
-                    self._meters.changed(self._plan.hosts[name], server, self._fates, 0.0, self._shares(name))
+                    self._meters.changed(server, self._fates, 0.0, self._shares(server.host))
         return server
 
     @staticmethod
@@ -321,7 +319,7 @@ class World:
                 t = up_at = end
         return up_at
 
-    def _switch_on(self, name: str, server: Server, attempt: int, now: float) -> None:
+    def _switch_on(self, server: Server, attempt: int, now: float) -> None:
         """An accepted power-on: no effect on a server that is on, nor while power-ons are silently lost."""
         on_at = server.on_at
         if on_at is not None and on_at <= now:
@@ -333,16 +331,16 @@ class World:
         if server.failure is BootFailure.POWER_FAULT:
             server.log = [*self._history(server), PowerEvent(now, Change.POWER_FAULT)]
             return
-        starts_at = now + self._fates.power_s(server.profile, name, attempt)
+        starts_at = now + self._fates.power_s(server, attempt)
         if on_at is not None:  # it is about to start already, by itself or because it was told so
             starts_at = min(on_at, starts_at)
             server.on_at = None
             server.boots -= 1
             if server.log is not None:
                 server.log = server.log[:-1]
-        self._start(name, server, starts_at, Change.POWER_UP)
+        self._start(server, starts_at, Change.POWER_UP)
 
-    def _start(self, name: str, server: Server, t: float, change: Change) -> None:
+    def _start(self, server: Server, t: float, change: Change) -> None:
         if server.on_at is not None or server.log is not None:
             server.log = [*self._history(server), PowerEvent(t, change)]
         server.on_at = t
@@ -350,16 +348,16 @@ class World:
         if server.failure is BootFailure.NETBOOT_FAILED and server.netboot_lost:
             server.failure = None  # that was the boot before
             server.netboot_lost = False
-        self._image_boot(name, server)
+        self._image_boot(server)
         if self._meters is not None:
-            self._meters.changed(self._plan.hosts[name], server, self._fates, t, self._shares(name))
+            self._meters.changed(server, self._fates, t, self._shares(server.host))
 
-    def _image_boot(self, name: str, server: Server) -> None:
+    def _image_boot(self, server: Server) -> None:
         """Above what the image server bears, boots get lost."""
         p = self._p
         if not p.netboot_loss_share or server.on_at is None or server.failure is not None:
             return
-        host = self._plan.hosts[name]
+        host = server.host
         image = host.fact("image_server")
         if not image and self._plan.groups[host.group].boot_device is not BootDevice.PXE:
             return
@@ -367,7 +365,7 @@ class World:
         while ends and ends[0] <= server.on_at:
             heappop(ends)
         bears = p.http_boots if host.fact("netboot") == "http" else p.pxe_boots
-        lost = self._draws.number(crc32(name.encode()), 16 * server.boots + 6) < p.netboot_loss_share
+        lost = self._draws.number(server.word, 16 * server.boots + 6) < p.netboot_loss_share
         if len(ends) >= bears and lost:
             server.failure, server.netboot_lost = BootFailure.NETBOOT_FAILED, True
         else:
@@ -408,7 +406,7 @@ class World:
         if not self._os_up(server, now):
             return Reason.DARK.value, "connection lost"
         playbook = int(intent.args["playbook"])
-        drawn = self._draws.number(crc32(host.encode()), (playbook * 100 + intent.attempt) * 16 + 7)
+        drawn = self._draws.number(server.word, (playbook * 100 + intent.attempt) * 16 + 7)
         group = self._plan.groups[intent.target]
         failed = self._fates.playbook(group, playbook).failed_share
         if intent.attempt <= self._fates.planned_failures(host) or drawn < failed:
@@ -424,7 +422,7 @@ class World:
     def _times(self, name: str, host: Host) -> HostTimes:
         fates, group = self._fates, self._plan.groups[host.group]
         fresh = fates.server(name)
-        power_s = fates.power_s(fresh.profile, name, 1)
+        power_s = fates.power_s(fresh, 1)
         deadlines, attempts = group.deadlines, group.attempts
         boots = attempts.boot if group.second_boot is SecondBoot.CYCLE else 1
         fails, failure_s = "", 0.0
@@ -469,7 +467,7 @@ class World:
                         server.log = server.log[:-1]
                 server.go_dark()
             if self._meters is not None:
-                self._meters.changed(self._plan.hosts[name], server, self._fates, now, self._shares(name))
+                self._meters.changed(server, self._fates, now, self._shares(server.host))
 
     def power_returned(self, feed: str, now: float) -> None:
         """``feed`` lives again: BMCs boot, and restore policies start servers, as at the beginning."""
@@ -482,10 +480,10 @@ class World:
                 server = servers[name]
                 starts_at = self._fates.electricity_returns(name, server, now)
                 if starts_at is not None:
-                    self._start(name, server, starts_at, Change.POWER_UP)
+                    self._start(server, starts_at, Change.POWER_UP)
             if lit and self._meters is not None:
-                host = self._plan.hosts[name]
-                self._meters.changed(host, self.server(name), self._fates, now, self._shares(name))
+                server = self.server(name)
+                self._meters.changed(server, self._fates, now, self._shares(server.host))
 
     def _hanging(self, feed: str) -> list[str]:
         if self._under is None:
@@ -501,9 +499,9 @@ class World:
     def _is_dark(self, host: Host) -> bool:
         return bool(host.feeds) and bool(self._lost) and all(self._is_lost(cord) for cord in host.feeds)
 
-    def _shares(self, name: str) -> dict[str, float]:
+    def _shares(self, host: Host) -> dict[str, float]:
         """Feed, and what it is above: the share of the host's draw that flows through it."""
-        live = [cord for cord in self._plan.hosts[name].feeds if not self._lost or not self._is_lost(cord)]
+        live = [cord for cord in host.feeds if not self._lost or not self._is_lost(cord)]
         shares: dict[str, float] = {}
         for cord in live:
             for path in feed_path(cord):
@@ -515,8 +513,8 @@ class World:
             self._meters = FeedMeters(self._plan, feed)
         if not self._meters.knows(feed):
             self._meters.add(feed)
-            for name, server in self._servers.items():
-                self._meters.changed(self._plan.hosts[name], server, self._fates, now, self._shares(name))
+            for server in self._servers.values():
+                self._meters.changed(server, self._fates, now, self._shares(server.host))
         return self._meters.watts(feed, now)
 
 

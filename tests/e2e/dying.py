@@ -38,7 +38,7 @@ def main() -> None:
     sys.argv = ["bootorch", *sys.argv[3:]]
     from bootorch.app import main as bootorch
 
-    bootorch()
+    sys.exit(bootorch())
 
 
 if __name__ == "__main__":

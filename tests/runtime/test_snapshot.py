@@ -46,7 +46,7 @@ def fake(hosts: dict[str, dict[str, object]], groups: dict[str, list[str]]) -> b
         "files": {},
         "warnings": [],
     }
-    return snapshots._serialise(meta, hosts, groups)  # type: ignore[arg-type]
+    return snapshots.serialise(meta, hosts, groups)  # type: ignore[arg-type]
 
 
 json_values = st.recursive(

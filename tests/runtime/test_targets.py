@@ -204,7 +204,7 @@ def snapshot_of(directory: Path, hosts: dict[str, dict[str, object]]) -> Path:
     """A snapshot file as ``bootorch inventory snapshot`` writes it."""
     meta = {"created": "2026-01-01", "bootorch": "0", "ansible": "0", "paths": [], "files": {}, "warnings": []}
     path = directory / "plan.snapshot.json"
-    path.write_bytes(snapshot._serialise(meta, hosts, {"all": list(hosts)}))  # type: ignore[arg-type]
+    path.write_bytes(snapshot.serialise(meta, hosts, {"all": list(hosts)}))  # type: ignore[arg-type]
     return path
 
 

@@ -1,0 +1,109 @@
+"""Hosts that wait in a line, the most urgent first. Pure, and in the order of urgency whatever the order of coming."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from bootorch.core.urgency import Priority
+
+_FEW = 64
+_SHARE = 4
+
+
+class Line:
+    """Priorities, which end with the host's name.
+
+    One heap of a million would touch twenty of them, far apart in memory, for each that goes in or out. Here most are
+    sorted, and the most urgent is taken from the list's end; only late comers are a heap, and are sorted in with the
+    others when they have become many.
+    """
+
+    __slots__ = ("_come", "_late", "_sorted")
+
+    def __init__(self) -> None:
+        self._sorted: list[Priority] = []  # the most urgent last
+        self._late: list[Priority] = []  # a heap
+        self._come: list[Priority] = []  # since it was last looked who is first
+
+    def __bool__(self) -> bool:
+        return bool(self._sorted or self._late or self._come)
+
+    def __iter__(self) -> Iterator[Priority]:
+        """All of them, in no order."""
+        yield from self._sorted
+        yield from self._late
+        yield from self._come
+
+    def push(self, priority: Priority) -> None:
+        self._come.append(priority)
+
+    def first(self) -> Priority | None:
+        """The most urgent, or None: nobody waits."""
+        if self._come:
+            self._take_in()
+        late = self._late
+        if self._sorted:
+            last = self._sorted[-1]
+            return late[0] if late and late[0] < last else last
+        return late[0] if late else None
+
+    def pop(self) -> None:
+        """``first`` leaves. Raises IndexError: nobody waits."""
+        if self._come:
+            self._take_in()
+        late = self._late
+        if late and (not self._sorted or late[0] < self._sorted[-1]):
+            heappop(late)
+        else:
+            self._sorted.pop()
+
+    def _take_in(self) -> None:
+        come, late = self._come, self._late
+        if len(come) + len(late) > max(_FEW, len(self._sorted) // _SHARE):
+            self._sorted += late
+            self._sorted += come
+            self._sorted.sort(reverse=True)
+            late.clear()
+        else:
+            for priority in come:
+                heappush(late, priority)
+        come.clear()
+
+
+class Turns:
+    """The same for who waits without hurry: by tier, and in a tier whoever came first, so that everybody has had a
+    turn before anybody has a second one."""
+
+    __slots__ = ("_tiers",)
+
+    def __init__(self) -> None:
+        self._tiers: dict[int, deque[Priority]] = {}  # none is empty
+
+    def __bool__(self) -> bool:
+        return bool(self._tiers)
+
+    def __iter__(self) -> Iterator[Priority]:
+        """All of them, in no order."""
+        for waiting in self._tiers.values():
+            yield from waiting
+
+    def push(self, priority: Priority) -> None:
+        waiting = self._tiers.get(priority[0])
+        if waiting is None:
+            self._tiers[priority[0]] = deque((priority,))
+        else:
+            waiting.append(priority)
+
+    def first(self) -> Priority | None:
+        """Whose turn it is, or None: nobody waits."""
+        return self._tiers[min(self._tiers)][0] if self._tiers else None
+
+    def pop(self) -> None:
+        """``first`` leaves. Raises ValueError: nobody waits."""
+        tier = min(self._tiers)
+        waiting = self._tiers[tier]
+        waiting.popleft()
+        if not waiting:
+            del self._tiers[tier]
