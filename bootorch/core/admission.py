@@ -149,6 +149,12 @@ class Admission:
             self._wake_t[resource] = frees_t
             self._state.wake_at(frees_t, "")
 
+    def full(self, queue: Resource) -> bool:
+        """No place is left of what the queue waits for: its first host keeps its turn without being asked."""
+        if queue == SURVEY:
+            return self._state.surveys >= SURVEYS
+        return queue[0] == "slot" and self._state.slots.full(queue[1])
+
     def pop(self, resource: Resource) -> HostState | None:
         """The most urgent host that waits in the queue of ``resource``, no longer parked."""
         queue = queue_of(resource)

@@ -249,7 +249,7 @@ class Engine(Booting):
             state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
         queue = queue_of(resource)
         elsewhere = 0
-        while not state.paused and (waiter := self.admission.pop(queue)) is not None:
+        while not state.paused and not self.admission.full(queue) and (waiter := self.admission.pop(queue)) is not None:
             if waiter.inflight or waiter.dark:
                 continue
             self._looks -= 1
