@@ -146,6 +146,7 @@ class Feeds:
         self._limits = limits
         self._feeds = {name: Feed(name, limit) for name, limit in limits.items()}
         self._shares: dict[_Key, tuple[Share, ...]] = {}
+        self._alike: dict[tuple[tuple[str, float, float], ...], tuple[Share, ...]] = {}  # cords below the same limits
         self.steps: list[tuple[float, int, Draw, int, float]] = []  # (t, order, draw, its boot, level)
         self._order = 0
         self.any_ramp = any(feed.ramp is not None or feed.inrush is not None for feed in self._feeds.values())
@@ -159,14 +160,16 @@ class Feeds:
         shares = self._shares.get(key)
         if shares is None:
             found = [
-                Share(self._feeds[name], weight * peak, weight * watts_steady)
+                (name, weight * peak, weight * watts_steady)
                 for name, weight in feed_weights(cords, self._limits).items()
             ]
             for load in host.loads:
                 prefix, _, path = load.path.rpartition(":")
                 names = (f"{prefix}:{part}" if prefix else part for part in feed_path(path))
-                found += [Share(self._feeds[name], load.peak, load.steady) for name in names if name in self._feeds]
-            shares = self._shares[key] = tuple(found)
+                found += [(name, load.peak, load.steady) for name in names if name in self._feeds]
+            shares = self._shares[key] = self._alike.setdefault(
+                tuple(found), tuple(Share(self._feeds[name], at_peak, steadily) for name, at_peak, steadily in found)
+            )
             for share in shares:
                 share.feed.surge = max(share.feed.surge, share.peak - share.steady)
         return shares
@@ -370,8 +373,11 @@ class Feeds:
         return self._feeds[feed]
 
     def cords(self) -> Mapping[int, tuple[str, ...]]:
-        """By the identity of a host's shares: the cords that they were made for."""
-        return {id(shares): key[0] for key, shares in self._shares.items()}
+        """By the identity of a host's shares: the cords that they were first made for; others may have the same."""
+        found: dict[int, tuple[str, ...]] = {}
+        for (cords, *_), shares in self._shares.items():
+            found.setdefault(id(shares), cords)
+        return found
 
     def limit(self, feed: str) -> tuple[float | None, float | None, float | None]:
         """Budget, ramp and inrush as they are now."""
