@@ -51,7 +51,7 @@ _GIVEN: Mapping[type, frozenset[str]] = {
     GroupState: frozenset({"group", "size"}),
     Draw: frozenset({"shares", "stamps", "profile"}),  # shares and stamps: see ``_links``
     Feed: frozenset({"name"}),
-    Feeds: frozenset({"_alike", "_limits", "_feeds", "_shares", "steps"}),
+    Feeds: frozenset({"_by_weights", "_limits", "_feeds", "_shares", "steps"}),
     Slots: frozenset({"_now"}),
     Clusters: frozenset({"_counts", "_alike"}),
     Timers: frozenset(),

@@ -19,6 +19,7 @@ from bootorch.core.model import FeedLimit, Host, Load
 
 Resource = tuple[str, str]
 _Key = tuple[tuple[str, ...], float, float, tuple[Load, ...]]  # cords, peak and steady watts, loads
+_Alike = tuple[tuple[tuple[str, float], ...], float, float, tuple[Load, ...]]  # weights in place of the cords
 
 OFF, STEADY, PEAK = -1.0, 0.0, 1.0
 RAMP_WINDOW_S = 60.0  # a ramp is stated in watts per minute: it holds in every window of this length
@@ -146,7 +147,7 @@ class Feeds:
         self._limits = limits
         self._feeds = {name: Feed(name, limit) for name, limit in limits.items()}
         self._shares: dict[_Key, tuple[Share, ...]] = {}
-        self._alike: dict[tuple[tuple[str, float, float], ...], tuple[Share, ...]] = {}  # cords below the same limits
+        self._by_weights: dict[_Alike, tuple[Share, ...]] = {}  # the same for all cords below the same limits
         self.steps: list[tuple[float, int, Draw, int, float]] = []  # (t, order, draw, its boot, level)
         self._order = 0
         self.any_ramp = any(feed.ramp is not None or feed.inrush is not None for feed in self._feeds.values())
@@ -159,17 +160,16 @@ class Feeds:
         key = (cords, peak, watts_steady, host.loads)
         shares = self._shares.get(key)
         if shares is None:
-            found = [
-                (name, weight * peak, weight * watts_steady)
-                for name, weight in feed_weights(cords, self._limits).items()
-            ]
-            for load in host.loads:
-                prefix, _, path = load.path.rpartition(":")
-                names = (f"{prefix}:{part}" if prefix else part for part in feed_path(path))
-                found += [(name, load.peak, load.steady) for name in names if name in self._feeds]
-            shares = self._shares[key] = self._alike.setdefault(
-                tuple(found), tuple(Share(self._feeds[name], at_peak, steadily) for name, at_peak, steadily in found)
-            )
+            weights = tuple(feed_weights(cords, self._limits).items())
+            shares = self._by_weights.get((weights, *key[1:]))
+            if shares is None:
+                found = [Share(self._feeds[name], weight * peak, weight * watts_steady) for name, weight in weights]
+                for load in host.loads:
+                    prefix, _, path = load.path.rpartition(":")
+                    names = (f"{prefix}:{part}" if prefix else part for part in feed_path(path))
+                    found += [Share(self._feeds[name], load.peak, load.steady) for name in names if name in self._feeds]
+                shares = self._by_weights[(weights, *key[1:])] = tuple(found)
+            self._shares[key] = shares
             for share in shares:
                 share.feed.surge = max(share.feed.surge, share.peak - share.steady)
         return shares

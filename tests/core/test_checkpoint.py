@@ -25,7 +25,7 @@ from bootorch.sim.swarm import Case, case_of, play
 from bootorch.sim.world import World
 from tests.plans import cases
 
-CACHES = {"_folds", "_shares", "_now"}  # functions, and answers that are found again
+CACHES = {"_folds", "_by_weights", "_shares", "_now"}  # functions, and answers that are found again
 
 
 def alike(one: Any, other: Any, where: str = "state", seen: dict[int, int] | None = None) -> None:
