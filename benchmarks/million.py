@@ -14,7 +14,6 @@ that is differs from plan to plan.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -32,11 +31,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
+from pangyo import FOLDER, script
 
 from bootorch.runtime import snapshot
 from bootorch.runtime.sources import files_of, hash_files
 
-FOLDER = Path(__file__).resolve().parent.parent / "inventory" / "pangyo"
 SHARED = "mgmt-switch"
 WORLD = """\
 scale_to_deadlines: true
@@ -211,18 +210,6 @@ def inventory(
 
 def by_rack(address: str) -> str:
     return ".".join(f"{int(part):03}" for part in address.split(".")[:3])
-
-
-def script(name: str) -> ModuleType:
-    """``inventory/hosts`` or ``generate`` of the example site, as a module."""
-    path = FOLDER / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"pangyo_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{path} is missing")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":
