@@ -275,7 +275,7 @@ def test_a_run_that_does_not_listen_is_left_a_word_and_the_command_says_so(lab: 
             if document["schema"] == "bootorch.change/1":
                 break
             # It was stopped in the middle of a commit: then nothing can be left for it either.
-            assert "holds it for more than 5 s; nothing was said" in left.stderr
+            assert "holds it for more than 5 s; nothing was written" in left.stderr
         assert (document["status"], document["event"]) == ("left", None)
         assert ended(process)[0] == 0
     assert [event.value for event in journal(info) if isinstance(event, LimitSet)] == [20_000.0]
