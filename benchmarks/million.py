@@ -6,9 +6,8 @@ Each size is a plan of its own, written by the example site's generator with the
 management switches stand in one group: the control path of a plan knows one), and its snapshot, without Ansible
 between: a million hosts through ansible-inventory take an hour. Then ``bootorch forecast PLAN --samples 1 --jobs 1`` is
 run on each in turn, a process of its own: CPU seconds, user and system, from the start of Python to the answer; that by
-host; and the peak of memory. The world is the field's but for faults that end a host for good and for packets lost by
-concurrency: where a service's first member dies, all that needs it is blocked and costs next to nothing, and which one
-that is differs from plan to plan.
+host; and the peak of memory. The world is the field's but for faults that end a host for good: where a service's first
+member dies, all that needs it is blocked and costs next to nothing, and which one that is differs from plan to plan.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ no_post_share: 0
 young_dead_share: 0
 old_dead_share: 0
 epidemics: []
-loss_per_100: 0
 """
 
 

@@ -15,13 +15,14 @@ from bootorch.core.hoststate import HostState
 from bootorch.core.limits import Resource
 from bootorch.core.lines import Line, Turns
 from bootorch.core.plan import Plan
+from bootorch.core.slots import IN_FLIGHT
 from bootorch.core.state import State
 
 TIMED = ("ramp", "inrush")  # resources that time alone frees
 _COUNTED = ("feed", "slot", *TIMED)
 # Waiting hosts whose power state is read ahead, so that dead BMCs and running servers are known early: as many at once
-# as the IPMI engine has in flight at most. BMCs that are not up yet are most of them, and cost it nothing.
-SURVEYS = 1024
+# as may be in flight. BMCs that are not up yet are most of them, and cost nothing.
+SURVEYS = IN_FLIGHT
 SURVEY: Resource = ("slot", "survey")
 
 

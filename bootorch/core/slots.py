@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from bootorch.core.model import Host, Limits
 
 BOOT, REDEPLOY = "boot", "redeploy"  # stages in which a fact's slot may be held
+IN_FLIGHT = 1024  # exchanges with BMCs at once, of one process: a datagram of each on the wire is some 100 KB in all
 PLAIN = {"bmc_per_subnet": "bmc", "redeploy_forks": "forks"}  # kinds whose resources have a shorter name
 EXCHANGES = frozenset({"bmc_per_subnet", "consoles", "logins", "redeploy_forks"})  # not held by a booting host
 _KINDS = {short: kind for kind, short in PLAIN.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from bootorch.core.slots import IN_FLIGHT
+
 EPOCH_PACKETS: Final = 200  # a share of losses needs some packets to be one
 EPOCH_S: Final = 0.2
 SETTLE_S: Final = 1.5  # after a halving: what was sent before is still being lost, and waits end after 1 s
@@ -17,16 +19,16 @@ MOST_HOLD_S: Final = 160.0  # up to this: what looks like harm may have been a r
 class Pacing(NamedTuple):
     """Windows and intervals.
 
-    ``window``: exchanges in flight at the start, between ``least`` and ``most`` later; an exchange has one datagram on
-    the wire, so 1,024 are some 100 KB. ``subnet``: in flight per /24 (IPv6: /64), what a rack row's switch carries.
-    ``interval_s``: least pause between two exchanges with one BMC; heavy polling crashes some.
+    ``window``: exchanges in flight at the start, between ``least`` and ``most`` later. ``subnet``:
+    in flight per /24 (IPv6: /64), what a rack row's switch carries. ``interval_s``: least pause between two exchanges
+    with one BMC; heavy polling crashes some.
     ``unheard_per_place``: repetitions a second to BMCs that never answered, all together, for each place of the
     window: a dark network is full of those, and each costs its segment an ARP broadcast.
     """
 
     window: int = 256
     least: int = 16
-    most: int = 1024
+    most: int = IN_FLIGHT
     subnet: int = 128
     interval_s: float = 0.1
     unheard_per_place: float = 4.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
+from math import inf
 
 from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.limits import feed_path
@@ -19,6 +20,7 @@ from bootorch.core.model import BootDevice, Console, Host, SecondBoot
 from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.retry import look_s, poll_s
+from bootorch.core.slots import IN_FLIGHT
 from bootorch.core.values import value
 from bootorch.sim import symptoms
 from bootorch.sim.distributions import Distribution, Lognormal
@@ -30,7 +32,9 @@ from bootorch.sim.parameters import CALM, FIELD, Parameters
 
 __all__ = ["CALM", "FIELD", "NEVER_S", "HostTimes", "Lognormal", "Parameters", "World"]
 
-_PACKETS = 8  # of an exchange, login included: any of them may be lost
+# Requests of an exchange, login included: any of them, or its answer, may be lost. A power-on with a boot option reads
+# the state first, then sets the option and reads it back.
+_PACKETS, _PACKETS_ON = 8, 13
 _PARTS, _PART_SHIFT = 1024, 22  # of a table of latencies: exchanges are too many for a logarithm each
 _READ_CAP_S = 15.0  # the engine's own backoff between reads of a BMC that does not answer
 _FIRST_LOOK_S = 0.2  # the engine's first look after an accepted power-on
@@ -96,17 +100,17 @@ class World:
         self._fates = Fates(plan, self._draws, p, specs)
         self._servers: dict[str, Server] = {}
         self._lost = {name for name, limit in plan.limits.feeds.items() if limit.dark}
-        self._exchange = _Line(p.exchange, p.exchange_slowdown)
+        self._exchange = _Line(p.exchange, p.exchange_slowdown, IN_FLIGHT)
         command = p.command if p.command is not None else p.exchange
-        self._command = self._exchange if p.command is None else _Line(command, p.command_slowdown)
+        self._command = self._exchange if p.command is None else _Line(command, p.command_slowdown, IN_FLIGHT)
         login = p.login if p.login is not None else p.exchange
         self._pace = p.pace.sample(self._draws.named("pace"))
         self._login = _Line(login.scaled(self._pace), p.login_slowdown)
         self._refusal = _Constant(p.refusal, self._draws)
         self._silence = _Constant(p.silence, self._draws)
         self._storms = bool(self._fates.storms)
-        # By 16 exchanges under way: the chance that one loses a packet. Empty: none is ever lost.
-        self._loss = [1 - (1 - p.loss_share) ** _PACKETS] if p.loss_share else []
+        self._lossy = bool(p.loss_share or p.loss_per_100)
+        self._losses, self._losses_on = _Losses(p, _PACKETS), _Losses(p, _PACKETS_ON)
         self._given_up: set[int] = set()  # exchanges that too many lost packets end
         self._slices: list[float] = []  # when the slices under way end
         self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
@@ -140,26 +144,13 @@ class World:
             line = self._command if kind in _COMMANDS else self._exchange
             bits = self._draws.bits(number)
             takes_s = line.takes_s(bits)
-            if self._loss:
+            if self._lossy:
+                losses = self._losses_on if kind is _POWER_ON and "device" in intent.args else self._losses
                 # The low bits; the high ones have chosen the latency.
-                takes_s += self._resends_s((bits & 0x3FFFFF) / 0x400000, line.under_way)
+                takes_s += losses.cost_s((bits & 0x3FFFFF) / 0x400000, line.under_way)
                 if takes_s >= timeout_s:
                     self._given_up.add(number)
         return now + (takes_s if takes_s < timeout_s else timeout_s)
-
-    def _resends_s(self, uniform: float, under_way: int) -> float:
-        """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
-        step = under_way >> 4
-        while len(self._loss) <= step:
-            p = self._p
-            lost = min(0.5, p.loss_share + p.loss_per_100 * 16 * len(self._loss) / 100)
-            self._loss.append(1 - (1 - lost) ** _PACKETS)
-        once = self._loss[step]
-        cost_s = 0.0
-        while uniform < once and cost_s < 1000.0:
-            uniform /= once  # a number below it, and even again
-            cost_s += self._p.resend.sample(uniform)
-        return cost_s
 
     def _slice_s(self, intent: Intent, now: float) -> float:
         p = self._p
@@ -519,13 +510,16 @@ class World:
 
 
 class _Line:
-    """Exchanges that share something: how many are under way, and what that does to each."""
+    """Exchanges that share something: how many are under way, and what that does to each. ``window``: how many may be
+    in flight; the others of them wait for their turn."""
 
-    __slots__ = ("_slowdown", "_table", "under_way")
+    __slots__ = ("_each_s", "_slowdown", "_table", "_window", "under_way")
 
-    def __init__(self, distribution: Distribution, slowdown: float) -> None:
+    def __init__(self, distribution: Distribution, slowdown: float, window: float = inf) -> None:
         self._table = [distribution.sample((part + 0.5) / _PARTS) for part in range(_PARTS)]
+        self._each_s = sum(self._table) / _PARTS / window  # from one that ends to the next, where some wait
         self._slowdown = slowdown
+        self._window = window
         self.under_way = 0
 
     def plain_s(self, bits: int) -> float:
@@ -538,12 +532,38 @@ class _Line:
         takes_s = self._table[bits >> _PART_SHIFT]
         if self._slowdown:
             takes_s *= 1 + self._slowdown * (self.under_way - 1)
+        if self.under_way > self._window:
+            takes_s += (self.under_way - self._window) * self._each_s  # those before it have to end first
         return takes_s
 
     def ended(self) -> None:
         # A run that is cut off and gone on with in the same world has answers that nobody fetches, or twice.
         if self.under_way:
             self.under_way -= 1
+
+
+class _Losses:
+    """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
+
+    __slots__ = ("_by_16", "_p", "_packets")
+
+    def __init__(self, p: Parameters, packets: int) -> None:
+        self._p = p
+        self._packets = packets
+        self._by_16: list[float] = []  # by 16 exchanges in flight: the chance that one loses a packet
+
+    def cost_s(self, uniform: float, under_way: int) -> float:
+        """By a number from 0 to 1. What is under way beyond the window waits, and loses nothing."""
+        step, by_16, p = min(under_way, IN_FLIGHT) >> 4, self._by_16, self._p
+        while len(by_16) <= step:
+            lost = min(0.5, p.loss_share + p.loss_per_100 * 16 * len(by_16) / 100)
+            by_16.append(1 - (1 - lost) ** self._packets)
+        once = by_16[step]
+        cost_s = 0.0
+        while uniform < once and cost_s < 1000.0:
+            uniform /= once  # a number below it, and even again
+            cost_s += p.resend.sample(uniform)
+        return cost_s
 
 
 class _Constant:

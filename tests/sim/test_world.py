@@ -148,6 +148,34 @@ def test_loss_rises_with_what_is_under_way() -> None:
     assert sum(t > 1 for t in early) < sum(t > 1 for t in late)
 
 
+def test_what_waits_for_the_window_loses_nothing_and_waits_its_turn() -> None:
+    args: dict[str, Scalar] = {"timeout_s": 1e6}
+    p = replace(PLAIN, exchange=constant(0.5), loss_share=0.01, loss_per_100=0.005, resend=constant(1.0))
+    world = World(small(1), 1, p)
+    takes = [world.ends_at(Intent(0.0, i, Kind.POWER_READ, "web1", args=args), 0.0) for i in range(40_000)]
+
+    turns = [0.5 + max(0, i + 1 - 1024) * 0.5 / 1024 for i in range(len(takes))]
+    both = list(zip(takes, turns, strict=True))
+    assert all(t - turn == pytest.approx(round(t - turn), abs=1e-6) for t, turn in both)
+    lost = 0.01 + 0.005 * 1024 / 100
+    once = 1 - (1 - lost) ** 8
+    mean = once / (1 - once)  # an exchange that lost a packet may lose another
+    assert sum(t - turn for t, turn in both[-20_000:]) / 20_000 == pytest.approx(mean, rel=0.05)
+
+
+def test_a_power_on_with_a_boot_option_has_more_packets_to_lose() -> None:
+    world = World(small(1), 1, replace(PLAIN, loss_share=0.02, resend=constant(1.0)))
+    args: dict[str, Scalar] = {"timeout_s": 100.0}
+    for more, packets in ({}, 8), ({"device": "pxe"}, 13):
+        asked = [Intent(0.0, i, Kind.POWER_ON, "web1", args={**args, **more}) for i in range(8_000)]
+        lost = 0
+        for intent in asked:
+            end = world.ends_at(intent, 0.0)
+            world.finish(intent, end)  # one at a time: none waits for another
+            lost += end > 1.0
+        assert lost / len(asked) == pytest.approx(1 - 0.98**packets, rel=0.1)
+
+
 # -- shares and times ----------------------------------------------------------------------------------
 
 
@@ -495,11 +523,11 @@ def _run(plan: Plan, seed: int, parameters: Parameters) -> list:  # type: ignore
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.floats(0.0, 400.0), st.floats(0.0, 1.0))
 def test_no_answer_changes_before_its_hint(seed: int, at: float, part: float) -> None:
-    """What is asked again before ``retry_after_s`` is over says the same."""
+    """What is asked again before ``retry_after_s`` is over says the same, unless a storm begins in between."""
     plan = small(1)
     p = replace(
         PLAIN, bmc_boot=Uniform(0, 200), boot=Uniform(10, 300), power=Uniform(0, 60), restore_on_share=0.3,
-        ready=Uniform(0, 50), no_post_share=0.2, storms=(Storm(0.5, Uniform(0, 300), everywhere=True),),
+        ready=Uniform(0, 50), no_post_share=0.2, storms=(Storm(0.5, Uniform(0, 20), everywhere=True),),
     )  # fmt: skip
     ask = Hand(plan, p, seed)
     ask(Kind.POWER_ON, at)
