@@ -1,13 +1,16 @@
 """What ``bootorch forecast`` costs a host: one site of 32,000 beside ten sites of 100,000, the command as it is.
 
-    python benchmarks/million.py [--small 1x32000] [--large 10x100000] [--rounds 1] [--seed 1] [--directory DIR]
+    python benchmarks/million.py [--small 1x32000] [--large 10x100000] [--rounds 1] [--repeat 10] [--seed 1]
+                                 [--directory DIR]
 
 Each size is a plan of its own, written by the example site's generator with the names of every site prefixed (its
 management switches stand in one group: the control path of a plan knows one), and its snapshot, without Ansible
 between: a million hosts through ansible-inventory take an hour. Then ``bootorch forecast PLAN --samples 1 --jobs 1`` is
-run on each in turn, a process of its own: CPU seconds, user and system, from the start of Python to the answer; that by
-host; and the peak of memory. The world is the field's but for faults that end a host for good: where a service's first
-member dies, all that needs it is blocked and costs next to nothing, and which one that is differs from plan to plan.
+run on each, a process of its own: CPU seconds, user and system, from the start of Python to the answer; that by host;
+and the peak of memory. The small one runs ``--repeat`` times before and after each large one, and all of them count: a
+machine that shares its caches with others differs by a third from minute to minute. The world is the field's but for
+faults that end a host for good: where a service's first member dies, all that needs it is blocked and costs next to
+nothing, and which one that is differs from plan to plan.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ def main() -> int:
     parser.add_argument("--small", default="1x32000", help="sites x hosts of each")
     parser.add_argument("--large", default="10x100000")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=10, help="runs of the small one before and after each large one")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", type=Path, help="keeps the plans for other measurements")
     given = parser.parse_args()
@@ -63,17 +67,19 @@ def main() -> int:
             with ProcessPoolExecutor(1, get_context("fork")) as writer:
                 plans[size] = writer.submit(write, directory, int(sites), int(hosts), given.seed).result()
         costs: dict[str, list[float]] = {size: [] for size in plans}
-        for _ in range(given.rounds):
-            for size, (plan, count) in plans.items():
-                cpu_s, wall_s, mib, said = forecast(plan)
-                costs[size].append(cpu_s / count * 1e6)
-                print(
-                    f"{size}: {cpu_s:.2f} s CPU ({wall_s:.1f} s), {cpu_s / count * 1e6:.1f} µs a host, "
-                    f"{mib:.0f} MiB: {said}",
-                    flush=True,
-                )
-        small, large = (median(found) for found in costs.values())
-        print(f"a host costs {large / small:.3f} times as much")
+        turns = [given.small] * given.repeat + [given.large] + [given.small] * given.repeat
+        for size in turns * given.rounds:
+            plan, count = plans[size]
+            cpu_s, wall_s, mib, said = forecast(plan)
+            costs[size].append(cpu_s / count * 1e6)
+            print(
+                f"{size}: {cpu_s:.2f} s CPU ({wall_s:.1f} s), {cpu_s / count * 1e6:.1f} µs a host, "
+                f"{mib:.0f} MiB: {said}",
+                flush=True,
+            )
+        small, large = costs[given.small], median(costs[given.large])
+        print(f"{given.small}: {min(small):.1f} to {max(small):.1f} µs a host, median {median(small):.1f}")
+        print(f"a host costs {large / median(small):.3f} times as much")
     return 0
 
 
