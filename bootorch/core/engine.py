@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 
-from bootorch.core.acting import hopeless
+from bootorch.core.acting import EXCHANGE_S, hopeless
 from bootorch.core.admission import queue_of
 from bootorch.core.booting import Booting
 from bootorch.core.diagnosis import diagnose
@@ -51,6 +51,7 @@ from bootorch.core.members import (
     O_BLOCKED,
     O_READY,
     O_SKIPPED,
+    R_BMC_LOST,
     R_BMC_UNREACHABLE,
     R_DEPENDENCY,
     R_INTERRUPTED,
@@ -386,6 +387,8 @@ class Engine(Booting):
         limits, attempts = host.group.deadlines, host.group.attempts.power
         if host.admitted_t is not None and (host.reserved or host.on_t is not None or host.tries):
             deadline_t = host.admitted_t + limits.power
+            if reason is R_BMC_LOST and host.on_t is not None:
+                deadline_t += EXCHANGE_S[K_POWER_READ]  # what was sent last may have had effect: it is read back
             if self._now >= deadline_t:
                 self._give_up_power(host)
                 return

@@ -183,6 +183,30 @@ def test_a_lost_answer_to_a_power_on_is_read_back_not_repeated() -> None:
     assert world.count("g1", Kind.POWER_ON) == 1
 
 
+@pytest.mark.parametrize(
+    ("then", "outcome", "reason"),
+    [
+        (ON, Outcome.READY, Reason.OK),
+        (OFF, Outcome.QUARANTINED, Reason.BMC_LOST),
+        (Reason.BMC_LOST, Outcome.QUARANTINED, Reason.BMC_LOST),
+        (Reason.BMC_UNREACHABLE, Outcome.QUARANTINED, Reason.BMC_UNREACHABLE),
+    ],
+)
+def test_a_power_on_that_is_lost_at_the_deadline_is_read_back_too(
+    then: Reply, outcome: Outcome, reason: Reason
+) -> None:
+    """Its answer is missed after the power deadline; the chassis is on, off, or does not say any more."""
+    world = one({Kind.POWER_ON: [Reason.BMC_LOST], Kind.POWER_READ: [OFF, then]}, deadlines=Deadlines(power=5.0))
+    world.delay_s = 6.0
+    world.on_t["g1"] = 11.0
+    assert world.run() == "done"
+    assert world.outcome("g1") == (outcome, reason)
+    assert world.count("g1", Kind.POWER_ON) == 1
+    assert 2 <= world.count("g1", Kind.POWER_READ) <= 4
+    assert world.count("g1", Kind.EVIDENCE) == (then == OFF)
+    assert (then == OFF) == world.engine.state.hosts["g1"].detail.startswith("still off after 1 power-ons")
+
+
 def test_a_refused_power_on_is_named() -> None:
     world = one({Kind.POWER_ON: [Reason.BMC_REFUSED], Kind.POWER_READ: [OFF]})
     world.run()
