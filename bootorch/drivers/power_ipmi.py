@@ -143,8 +143,8 @@ class IpmiPower:
     async def evidence(self, host: Host, since_s: float, timeout_s: float, *, console: bool) -> Reply:
         """Why the host did not boot, as far as its BMC knows; see ``core.evidence`` for the keys of ``data``."""
         clock = asyncio.get_running_loop().time
-        asked = clock() - SEL_STEP_S  # and the request grows older while this waits for its turn
-        result = await self._call(host, lambda: scripts.evidence(since_s + clock() - asked), timeout_s)
+        asked = clock() - SEL_STEP_S
+        result = await self._call(host, lambda: scripts.evidence(lambda: since_s + clock() - asked), timeout_s)
         credentials = self._credentials(host)
         if isinstance(credentials, Reply):
             return credentials

@@ -318,17 +318,18 @@ class SelLog(NamedTuple):
         return tuple(map(sel.line, self.records))
 
 
-def read_sel(since_s: float | None = None, limit: int = 100) -> Asking[SelLog | Verdict]:
-    """The newest ``limit`` records, at most ``since_s`` seconds old by the BMC's own clock.
+def read_sel(age_s: Callable[[], float] | None = None, limit: int = 100) -> Asking[SelLog | Verdict]:
+    """The newest ``limit`` records, at most ``age_s`` seconds old by the BMC's own clock.
 
-    Records without a date (written before the BMC knew the time) are as old as their neighbours.
+    ``age_s`` is asked as that clock has been read: a login with lost packets takes seconds, in which what is looked for
+    grows older. Records without a date (written before the BMC knew the time) are as old as their neighbours.
     """
     answer = yield from ask_patiently(msg.GET_SEL_INFO)
     info = sel.parse_info(answer.data) if answer.completion == Completion.OK else None
     if info is None:
         return garbled(msg.GET_SEL_INFO, answer)
     clock_s = yield from ask_optional(msg.GET_SEL_TIME, sel.parse_time)
-    oldest_s = None if since_s is None or clock_s is None else clock_s - since_s
+    oldest_s = None if age_s is None or clock_s is None else clock_s - age_s()
     log = SelLog((), clock_s, info.entries, info.overflow, aged=oldest_s is not None)
     newest = yield from _entry(sel.LAST)
     if not isinstance(newest, sel.Entry):
@@ -425,8 +426,9 @@ class Evidence(NamedTuple):
 EVIDENCE_RECORDS: Final = 64  # a boot that fails leaves a dozen; a failing DIMM can leave hundreds
 
 
-def evidence(since_s: float) -> Asking[Evidence]:
-    """Chassis status, restart cause and the events of the last ``since_s`` seconds; what is missing stays empty."""
+def evidence(age_s: Callable[[], float]) -> Asking[Evidence]:
+    """Chassis status, restart cause and the events of the last ``age_s`` seconds (see ``read_sel``); what is missing
+    stays empty."""
     notes = []
     status = yield from ask_optional(msg.CHASSIS_STATUS, msg.parse_chassis_status)
     if status is None:
@@ -434,7 +436,7 @@ def evidence(since_s: float) -> Asking[Evidence]:
     cause = yield from ask_optional(msg.RESTART_CAUSE, restart_cause_name)
     device = yield from ask_optional(msg.GET_DEVICE_ID, msg.parse_device_id)
     events: tuple[str, ...] | None = None
-    log = yield from read_sel(since_s, EVIDENCE_RECORDS)
+    log = yield from read_sel(age_s, EVIDENCE_RECORDS)
     if isinstance(log, Verdict):
         notes.append(f"no event log: {log.detail}")
     elif not log.aged:

@@ -197,7 +197,8 @@ def _sel(since_s: float | None, last: int) -> Order:
         data = {"events": list(value.lines), "total": value.total, "overflow": value.overflow}
         return Finding(state, "; ".join(notes), value.lines, data)
 
-    return Order(lambda _: scripts.read_sel(since_s, last), read)
+    age_s = None if since_s is None else lambda: since_s
+    return Order(lambda _: scripts.read_sel(age_s, last), read)
 
 
 def _info() -> Order:

@@ -32,8 +32,8 @@ SCRIPTS: tuple[Callable[[], Script], ...] = (
     lambda: scripts.set_restore_policy(Policy.PREVIOUS),
     lambda: scripts.identify(None),
     scripts.device_info,
-    lambda: scripts.read_sel(3600.0, 20),
-    lambda: scripts.evidence(600.0),
+    lambda: scripts.read_sel(lambda: 3600.0, 20),
+    lambda: scripts.evidence(lambda: 600.0),
     sensors.power_reading,
     lambda: sensors.sensors(20),
 )

@@ -275,7 +275,7 @@ NOW = 0x60000000
 
 
 def read(log: Log, since_s: float | None = None, limit: int = 100) -> scripts.SelLog:
-    value, _ = play(scripts.read_sel(since_s, limit), log)
+    value, _ = play(scripts.read_sel(None if since_s is None else lambda: since_s, limit), log)
     assert isinstance(value, scripts.SelLog), value
     return value
 
@@ -337,7 +337,7 @@ def test_without_a_clock_nothing_has_an_age() -> None:
     value = read(Log([(1, NOW)], clock_s=None), since_s=5)
     assert not value.aged
     assert [r.ident for r in value.records] == [1]
-    evidence, _ = play(scripts.evidence(5), Log([(1, NOW)], clock_s=None))
+    evidence, _ = play(scripts.evidence(lambda: 5), Log([(1, NOW)], clock_s=None))
     assert evidence.events is None
     assert "no event's age is known" in evidence.note
 
@@ -380,7 +380,7 @@ def test_a_bmc_without_a_log_says_so() -> None:
 def test_evidence() -> None:
     log = Log([(1, NOW - 500), (2, NOW - 20)])
     others = table({STATUS: (0, b"\x01\x10\x00"), CAUSE: (0, b"\x04\x01"), DEVICE_ID: ident(vendors.HPE)})
-    value, _ = play(scripts.evidence(60), lambda c: log(c) if c.netfn == 0x0A else others(c))
+    value, _ = play(scripts.evidence(lambda: 60), lambda c: log(c) if c.netfn == 0x0A else others(c))
     assert value.status is not None
     assert value.status.power_on
     assert (value.restart_cause, value.manufacturer, value.note) == ("watchdog", "HPE", "")
@@ -388,8 +388,23 @@ def test_evidence() -> None:
     assert value.events[0].startswith("0c.01.ff.ff 2021-")
 
 
+def test_the_time_that_an_exchange_takes_hides_no_event() -> None:
+    """Each answer takes ten seconds, as with lost packets, and the request grows older with the BMC's clock."""
+    elapsed_s = 0
+
+    def slow(command: Command) -> tuple[int, bytes]:
+        nonlocal elapsed_s
+        elapsed_s += 10
+        log = Log([(1, NOW - 7), (2, NOW - 4)], clock_s=NOW + elapsed_s)
+        return log(command) if command.netfn == 0x0A else (0xC1, b"")
+
+    value, _ = play(scripts.evidence(lambda: 5.0 + elapsed_s), slow)
+    assert len(value.events) == 1
+    assert elapsed_s >= 50
+
+
 def test_evidence_of_a_bmc_that_knows_nothing() -> None:
-    value, _ = play(scripts.evidence(60), table({}))
+    value, _ = play(scripts.evidence(lambda: 60), table({}))
     assert value == scripts.Evidence(
         None, "", None, "", "no chassis status; no event log: sel info: 0xc1 invalid command"
     )
@@ -436,8 +451,8 @@ SCRIPTS: list[Callable[[], Generator[Command, Answer, object]]] = [
     scripts.boot_flags,
     scripts.device_info,
     scripts.read_sel,
-    lambda: scripts.read_sel(60, 5),
-    lambda: scripts.evidence(60),
+    lambda: scripts.read_sel(lambda: 60, 5),
+    lambda: scripts.evidence(lambda: 60),
     lambda: sensors.sensors(5),
     sensors.power_reading,
 ]

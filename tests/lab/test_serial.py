@@ -76,7 +76,9 @@ async def test_a_lab_bmc_tells_why_its_host_did_not_boot(start: Start) -> None:
 
     def ask() -> None:
         everybody = lambda address: True  # noqa: E731
-        ask_all([target], lambda _: scripts.evidence(60.0), allows=everybody, timeout_s=10.0, ended=ended.append)
+        ask_all(
+            [target], lambda _: scripts.evidence(lambda: 60.0), allows=everybody, timeout_s=10.0, ended=ended.append
+        )
 
     await asyncio.get_running_loop().run_in_executor(None, ask)
     [end] = ended

@@ -281,7 +281,7 @@ async def test_ipmi_sim_event_log(driver: IpmiPower, fresh_sim: tuple[Endpoint, 
     ]
     assert log.total == 3
     assert not log.truncated
-    evidence = value_of(ipmi_sim, scripts.evidence(3600.0))
+    evidence = value_of(ipmi_sim, scripts.evidence(lambda: 3600.0))
     assert isinstance(evidence, scripts.Evidence)
     assert evidence.events == log.lines
     assert evidence.status is not None
