@@ -13,6 +13,7 @@ The rules, in the order in which a host meets them (invariants of docs/architect
 3. ``power``: admitted when gates are open, breakers closed, and feeds and slots have room [2]; highest priority first,
    and less urgent tiers never take the power that more urgent ones will need. A power-on leaves only on a reading that
    said off and that no power-on has used up, and its driver reads once more in the same session, right before it [3].
+   One whose answer is lost is read back, at the deadline too.
 4. ``boot``: proof newer than the request [4]. At the deadline the BMC's evidence of the failure is taken, once; then
    the power state decides: off, another boot; on, a cycle only where the plan says ``second_boot: cycle``, never for an
    adopted host.
