@@ -86,8 +86,8 @@ class Baseline:
 
     def run(self) -> Result:
         now = 0.0
-        for name, host in self._plan.hosts.items():
-            waits, _, impossible = self._dependencies.counts(name)
+        hosts = self._plan.hosts
+        for (name, host), (waits, _, impossible) in zip(hosts.items(), self._dependencies.counts(hosts), strict=True):
             self._waits[name] = waits
             self._draws[name] = self._feeds.draw_of(host, 0)
             self._boot_slots[name] = slots_of(host, kinds_during(self._plan.limits, BOOT))
