@@ -249,7 +249,7 @@ class Baseline:
 
     def _ahead(self, resource: Resource, order: int) -> bool:
         waiting = self._waiting.get(resource)
-        return bool(waiting) and waiting[0][0] < order
+        return bool(waiting and waiting[0][0] < order)
 
     def _take(self, name: str, now: float) -> None:
         self._feeds.start(self._draws[name], now)

@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -67,7 +67,7 @@ class Scenario:
 
 def _peaks(plan: Plan) -> dict[str, float]:
     """By hall: watts when all hosts that hang on it boot at once."""
-    peaks: Counter[str] = Counter()
+    peaks: defaultdict[str, float] = defaultdict(float)
     for host in plan.hosts.values():
         for hall in {feed.split("/")[0] for feed in host.feeds}:
             peaks[hall] += host.watts_boot_peak
@@ -87,7 +87,7 @@ def _halls(plan: Plan, budget: float | None, ramp: float | None, slots: Mapping[
 
 def _reserved(plan: Plan) -> Plan:
     """The hosts' steady draw is such that no hall draws more than ``STEADY_SHARE`` of its budget in the end."""
-    peaks, steady = _peaks(plan), Counter[str]()
+    peaks, steady = _peaks(plan), defaultdict[str, float](float)
     for host in plan.hosts.values():
         for hall in {feed.split("/")[0] for feed in host.feeds}:
             steady[hall] += host.watts_steady

@@ -21,6 +21,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from bootorch.core.compile import compile_plan
 from bootorch.core.engine import Engine
@@ -110,9 +111,9 @@ def _compiled(spec: PlanSpec, module: ModuleType, seed: int) -> Plan:
     return compile_plan(roomy, Inventory(hostvars, members)).plan
 
 
-def _hosts(module: ModuleType, site: object, placed: list[object], prefix: str, number: int) -> dict[str, Host]:
+def _hosts(module: ModuleType, site: Any, placed: list[Any], prefix: str, number: int) -> dict[str, Host]:
     secret = SecretRef(SecretKind.FILE, "bmc_password")
-    shared: dict[object, object] = {}
+    shared: dict[object, Any] = {}
     found: dict[str, Host] = {}
     for at in placed:
         model = module.MODELS[at.service.model]
@@ -166,7 +167,7 @@ def _groups(groups: Mapping[str, Group], members: Mapping[str, list[str]], prefi
     return found
 
 
-def _feeds(spec: PlanSpec, module: ModuleType, site: object, prefix: str) -> dict[str, FeedLimit]:
+def _feeds(spec: PlanSpec, module: ModuleType, site: Any, prefix: str) -> dict[str, FeedLimit]:
     """Those of the plan that this site has, by share of its size."""
     scale = site.racks / (FULL_SIZE // module.RACK_HOSTS)
     per_row = site.racks / site.rows / module.ROW_RACKS

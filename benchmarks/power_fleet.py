@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bootorch.core.secret import Secret
 from bootorch.drivers.bmc_net import BmcTarget, Ended, ask_all
@@ -317,7 +317,8 @@ def loss() -> None:
         ),
         ("20 % loss each way, 5 ms latency", SIZES[4_000], {"latency": "5ms", "loss": 0.2}),
     ):
-        with swarm_process.running(password=Secret(PASSWORD), bmc=bmcs, **faults) as fleet:
+        options: dict[str, Any] = faults
+        with swarm_process.running(password=Secret(PASSWORD), bmc=bmcs, **options) as fleet:
             ended, cpu = ask(fleet)
         good = [at for at, end in ended if end.reason == "ok"]
         bad = Counter(end.reason.value for _, end in ended if end.reason != "ok")
@@ -332,7 +333,7 @@ def loss() -> None:
 
 
 def soak(minutes: float) -> None:
-    faults = {
+    faults: dict[str, Any] = {
         "latency": "5ms", "loss": 0.02, "duplicates": 0.01, "reorder": 0.02, "truncated": 0.005, "corrupt": 0.005,
         "dead": "1%", "busy": "2%", "no_slots": "2%", "wrong_suite": "2%",
     }  # fmt: skip
