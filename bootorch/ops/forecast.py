@@ -47,6 +47,7 @@ MOST_SAMPLES = 10_000
 MOST_S = 30 * 86_400.0  # of virtual time: a run that still polls after a month will poll for ever
 SMALL = 5_000  # hosts of a plan whose lower bound is a matter of a second
 STATES_KEPT = 500_000  # hosts of all worlds together, at some 3 KB each
+LARGE = 10_000  # hosts of a plan that takes a noticeable time to be taken apart: 0.2 s; a million take 24
 BY = "forecast"
 
 
@@ -117,8 +118,15 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
         remedy = "bootorch report shows how it ended"
         raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
+    alone = None
     with _frozen():
-        samples = share_out(tasks, lambda task: sample(scenarios[task[0]], task[1]), options.jobs)
+        if len(tasks) == 1:  # here: a process of its own would copy every page of the plan that it counts references on
+            alone = Sampling(first, 0)
+            samples = [alone.sample()]
+        else:
+            samples = share_out(tasks, lambda task: Sampling(scenarios[task[0]], task[1]).sample(), options.jobs)
+    if len(plan.hosts) >= LARGE:
+        leave(scenarios, alone)
     outcomes = [
         _outcomes(scenario, samples[number * options.samples : (number + 1) * options.samples])
         for number, scenario in enumerate(scenarios)
@@ -202,28 +210,35 @@ def sample_seed(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"forecast {seed} {index}".encode()).digest()[:4], "big") >> 1
 
 
-def sample(scenario: Scenario, index: int) -> Sample:
-    """One simulated run, measured. Uses the scenario's state up: one sample per process where there is one."""
-    seed = sample_seed(scenario.options.seed, index)
-    plan = scenario.plan
-    engine = _Measured(plan, scenario.state, scenario.feeds)
-    world = World(plan, seed, scenario.parameters)
-    running = scenario.running
-    if running:
-        for event in scenario.outages:
-            _electricity(world, event)
-        condition(world, engine.state, scenario.now, seed)
-    wanted = scenario.options.bounds
-    wanted = usual_bounds(len(plan.hosts), scenario.options.samples) if wanted is None else wanted
-    bound = _bound(scenario, world) if index < wanted else None
-    trial = _Trial(engine, world, happenings(scenario.what, scenario.now))
-    held = held_gates(scenario.what)
-    if running:
-        trial.go_on(scenario.now, held)
-    else:
-        trial.begin(seed, scenario.options, held)
-    measured = engine.gauge.measure(seed, trial.to_the_end())
-    return measured if bound is None else measured.with_bound(*bound)
+class Sampling:
+    """One simulated run of a scenario. Uses the scenario's state up: one of them per process where there is one."""
+
+    def __init__(self, scenario: Scenario, index: int) -> None:
+        self._scenario = scenario
+        self._index = index
+        self._seed = sample_seed(scenario.options.seed, index)
+        self._engine = _Measured(scenario.plan, scenario.state, scenario.feeds)
+        self._world = World(scenario.plan, self._seed, scenario.parameters)
+
+    def sample(self) -> Sample:
+        """Run to the end, and measured."""
+        scenario, engine, world, seed = self._scenario, self._engine, self._world, self._seed
+        if scenario.running:
+            for event in scenario.outages:
+                _electricity(world, event)
+            condition(world, engine.state, scenario.now, seed)
+        wanted = scenario.options.bounds
+        if wanted is None:
+            wanted = usual_bounds(len(scenario.plan.hosts), scenario.options.samples)
+        bound = _bound(scenario, world) if self._index < wanted else None
+        trial = _Trial(engine, world, happenings(scenario.what, scenario.now))
+        held = held_gates(scenario.what)
+        if scenario.running:
+            trial.go_on(scenario.now, held)
+        else:
+            trial.begin(seed, scenario.options, held)
+        measured = engine.gauge.measure(seed, trial.to_the_end())
+        return measured if bound is None else measured.with_bound(*bound)
 
 
 class _Measured(Engine):
@@ -387,3 +402,11 @@ def _frozen() -> Iterator[None]:
         gc.unfreeze()
         if enabled:
             gc.enable()
+
+
+def leave(*things: object) -> None:
+    """Not to be taken apart, object by object, when nobody uses them any more: the process is about to end, and the
+    system takes its memory at once (as clang leaves its own, ``-disable-free``)."""
+    kept = list(things)
+    kept.append(kept)  # a circle: only the collector could free it
+    gc.freeze()  # and it does not look there
