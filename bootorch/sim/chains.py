@@ -239,7 +239,7 @@ class Chains:
             job.never_on = True
             job.place_s = drawn.failure_s if drawn.fails else deadlines.power
         elif drawn.fails:
-            job.place_s = drawn.failure_s
+            job.place_s = drawn.failure_s - drawn.power_s + job.power_s  # its boots, from when it was on
         else:
             job.place_s = job.power_s + drawn.boot_s
         near = near_bmc or any(

@@ -21,6 +21,7 @@ from bootorch.core.model import (
     Limits,
     Quorum,
     Requirement,
+    SshCheck,
 )
 from bootorch.core.plan import Plan
 from bootorch.sim.bounds import Bound, feed_bound_s, lower_bound
@@ -60,6 +61,15 @@ def test_no_run_is_shorter_than_the_bound(plan: Plan, seed: int, parameters: Par
     took = makespan(calm, seed, parameters)
     assume(math.isfinite(took))
     assert found.seconds <= took + 1e-6, found
+
+
+def test_a_boot_that_fails_may_begin_with_the_second_power_on_too() -> None:
+    """The first would have taken 35 s and seems lost after 30; the second takes one."""
+    plan = make_plan({name: (1, Group(name, (), ready=(SshCheck(),))) for name in ("g0", "g1")})
+    drawn = World(plan, 19758, SLOW).durations()["g11"]
+    assert drawn.fails == "no_boot"
+    assert drawn.power_s > 30.0
+    assert bound(plan, 19758, SLOW).seconds <= makespan(plan, 19758, SLOW)
 
 
 tight = st.builds(
