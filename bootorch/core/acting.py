@@ -75,7 +75,9 @@ class Acting:
         self._out.append(event)
 
     def _settle(self, host: HostState, outcome: Outcome, reason: Reason = R_OK, detail: str = "") -> None:
-        self._emit(Settled(self._now, host.host.name, outcome, reason, detail))
+        settled = Settled(self._now, host.name, outcome, reason, detail)
+        self.state.settle(settled, host)
+        self._out.append(settled)
 
     def _quarantine(self, host: HostState, reason: Reason, detail: str) -> None:
         self._settle(host, O_QUARANTINED, reason, detail)
@@ -96,13 +98,15 @@ class Acting:
             attempt = host.boots + 1
         else:
             attempt = host.tries + 1
-        self._emit(Intent(now, state.next_id, kind, host.host.name, attempt, (), args, durable))
+        intent = Intent(now, state.next_id, kind, host.name, attempt, (), args, durable)
+        state.begin(intent, host)
+        self._out.append(intent)
 
     def _later(self, host: HostState, t: float) -> None:
         """Look at the host again at ``t``."""
         if host.timer_t != t:
             host.timer_t = t
-            self.state.wake_at(t, host.host.name)
+            self.state.timers.push(t, host.name, host)
 
     def _poll(self, host: HostState, kind: Kind, deadline_t: float) -> None:
         """Start the exchange, or come back when it is due."""

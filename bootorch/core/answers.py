@@ -66,10 +66,9 @@ def answer(state: State, event: Answer) -> None:
     if kind is K_FEED_METER:
         _feed_metered(state, event)
         return
-    name = event.target
-    host = state.hosts[name]
+    host = state.asked.pop(event.id, None) or state.hosts[event.target]
     host.inflight = 0
-    state.dirty[name] = None
+    state.dirty[host] = None
     if host.held:
         state.give_back(host, keep=host.boot_slots)
     if kind is K_POWER_READ and intent is not None and "survey" in intent.args:
@@ -94,9 +93,9 @@ def answer(state: State, event: Answer) -> None:
         host.last = (reason, event.detail)
         host.tries += 1
         if reason is R_BMC_LOST and host.bmc_slot and state.slots.adaptive(host.bmc_slot):
-            state.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{name} was lost"))
+            state.overloads.append((host.bmc_slot, intent.t if intent is not None else t, 1, f"{host.name} was lost"))
     if event.durable and kind in READ_ONLY:
-        host.answer = state.answer_key(host, kind, reason, event.data.get("power"))
+        state.said(host, event)
     if kind is K_POWER_READ:
         _power_read(state, host, event, ok)
     elif kind is K_BOOT_PROBE:
@@ -313,7 +312,7 @@ def _slice_answer(state: State, event: Answer, intent: Intent | None) -> None:
     for name, (word, detail) in event.verdicts.items():
         host = state.hosts[name]
         host.inflight = 0
-        state.dirty[name] = None
+        state.dirty[host] = None
         if event.id < host.void_id:
             continue
         reason = Reason(word)
@@ -359,7 +358,7 @@ def _read_back(host: HostState, t: float, next_t: float) -> None:
 
 
 def _jitter(state: State, host: HostState) -> float:
-    return jitter(state.seed, host.host.name, host.stage, host.tries, host.on_attempts)
+    return jitter(state.seed, host.name, host.stage, host.tries, host.on_attempts)
 
 
 def _backoff(state: State, host: HostState, t: float, cap_s: float = 15.0) -> float:

@@ -56,7 +56,7 @@ class Booting(Acting):
             reason, detail = found.reason, found.detail
         elif found.detail:
             detail = f"{detail}; {found.detail}" if detail else found.detail
-        self._emit(BootFailed(self._now, host.host.name, reason, detail))
+        self._emit(BootFailed(self._now, host.name, reason, detail))
 
     def _after_failed_boot(self, host: HostState) -> None:
         """Read the power state again, then act on it once."""

@@ -94,9 +94,9 @@ def feed_returned(state: State, event: FeedReturned) -> None:
                 host.dark = ""
                 host.next_t = event.t
                 host.void_id = state.next_id  # what was asked before tells nothing of now
-                if host.outcome is None and state.in_scope(host.host.name):
+                if host.outcome is None and state.in_scope(host.name):
                     state.feeds.keep(host.draw, True)
-                state.dirty[host.host.name] = None
+                state.dirty[host] = None
 
 
 def _darken(state: State, host: HostState, feed: str, t: float) -> None:
@@ -116,7 +116,7 @@ def _darken(state: State, host: HostState, feed: str, t: float) -> None:
     host.begin_anew(t)
     host.void_id = state.next_id
     if host.ending is not None:
-        state.dirty[host.host.name] = None
+        state.dirty[host] = None
 
 
 def unsettle(state: State, host: HostState) -> None:
@@ -170,7 +170,7 @@ def reopen(state: State, names: list[str], t: float) -> None:
                     waits_change(state, leader, turn)
         if host.outcome is None:
             state.feeds.keep(host.draw, state.in_scope(name) and not host.dark and host.draw.level == OFF)
-            state.dirty[name] = None
+            state.dirty[host] = None
 
 
 def tier_set(state: State, event: TierSet) -> None:
@@ -189,7 +189,7 @@ def tier_set(state: State, event: TierSet) -> None:
         draw.tier = priority[0]
         if host.parked is not None:
             host.parked = None
-            state.dirty[name] = None
+            state.dirty[host] = None
     for resource in sorted(state.wanted):
         if resource[0] == "feed":
             state.freed[resource] = None  # power may be kept for fewer than before
@@ -213,7 +213,7 @@ def _wait_again(state: State, host: HostState, t: float) -> None:
         host.enter(Stage.WAIT, t)
         host.admitted_t = None
         host.parked = None
-        state.dirty[host.host.name] = None
+        state.dirty[host] = None
 
 
 def waits_change(state: State, wait: Wait, changed: Change) -> None:
@@ -225,7 +225,7 @@ def waits_change(state: State, wait: Wait, changed: Change) -> None:
             child = hosts[name]
             child.waits = left = child.waits - 1
             if not left and child.outcome is None:
-                dirty[name] = None
+                dirty[child] = None
         return
     for name in changed.children:
         child = state.hosts[name]
@@ -234,13 +234,13 @@ def waits_change(state: State, wait: Wait, changed: Change) -> None:
                 # It was off and next in a queue: what it stood in front of others for goes to them.
                 state.freed[child.parked] = None
                 child.parked = None
-                state.dirty[name] = None
+                state.dirty[child] = None
             child.waits += changed.more
             if wait.control:
                 child.control_waits += changed.more
         elif changed.impossible:
             child.impossible = child.impossible or changed.impossible
         if (child.outcome is None and (child.waits == 0 or child.impossible)) or isinstance(wait, Leader):
-            state.dirty[name] = None
+            state.dirty[child] = None
         elif wait.control and child.control_waits == 0:
-            state.dirty[name] = None  # its BMC can be reached from now on
+            state.dirty[child] = None  # its BMC can be reached from now on

@@ -6,7 +6,7 @@ cannot be forgotten. What cannot be written (an object of a class that is not kn
 no checkpoint then, and the events are folded as ever. Events remain the truth; a checkpoint is a cache over them.
 
 Values: numbers, strings and None stand for themselves; ``[7]`` is the eighth entry of the ``pool``, where what is never
-changed (enumerations, tuples, dates) stands once; other containers and objects begin with a word for their kind. What
+changed (enumerations, tuples, dates) stands once; other containers and objects begin with a word for their kind, and a host stands as its name after such a word. What
 two places share and change (a start that is counted in a feed's window and kept with its host) is linked by its place.
 """
 
@@ -44,10 +44,11 @@ _GIVEN: Mapping[type, frozenset[str]] = {
             "clusters",
             "expected",
             "timers",
+            "_keys",
             "_folds",
         }
     ),
-    HostState: frozenset({"host", "group", "draw", "bmc_slot", "boot_slots"}),
+    HostState: frozenset({"name", "host", "group", "draw", "bmc_slot", "boot_slots"}),
     GroupState: frozenset({"group", "size"}),
     Draw: frozenset({"shares", "stamps", "profile"}),  # shares and stamps: see ``_links``
     Feed: frozenset({"name"}),
@@ -96,7 +97,7 @@ def restore(fresh: State, kept: Mapping[str, Any]) -> None:
     ``fresh`` is of no use then."""
     if kept["shape"] != shape(fresh) or kept["plan"] != fresh.plan.digest:
         raise ValueError("it was written for another plan, or by another version")
-    read = _Reader(kept["pool"]).value
+    read = _Reader(kept["pool"], fresh.hosts).value
     links = {name: read(value) for name, value in kept["links"].items()}
     for name, cords, measured in links["shares"]:
         host = fresh.hosts[name]
@@ -197,6 +198,8 @@ class _Writer:
         kind = type(value)
         if kind in _PLAIN:
             return value
+        if kind is HostState:
+            return ["host", value.name]
         if kind is list or kind is deque or kind is set:
             word = {list: "list", deque: "deque", set: "set"}[kind]
             return [word, *map(self.value, sorted(value) if kind is set else value)]
@@ -237,7 +240,8 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, pool: list[Any]) -> None:
+    def __init__(self, pool: list[Any], hosts: Mapping[str, HostState]) -> None:
+        self._hosts = hosts
         self._pool: list[Any] = []
         for made in pool:  # an entry's parts stand before it
             self._pool.append(self._make(made))
@@ -256,6 +260,8 @@ class _Reader:
                 return dict(zip(rest, rest, strict=True))
             case "set":
                 return set(rest)
+            case "host":
+                return self._hosts[next(rest)]
             case "deque":
                 return deque(rest)
             case "object":

@@ -96,7 +96,7 @@ class Engine(Booting):
     def __init__(self, plan: Plan, state: State | None = None) -> None:
         super().__init__(plan, state if state is not None else State(plan))
         self._unfinished: dict[Resource, None] = {}  # has room, and more in its queue than one decision may look at
-        self._candidates: list[Priority] = []  # hosts that want to be switched on in this decision
+        self._candidates: list[tuple[Priority, HostState]] = []  # hosts that want to be switched on in this decision
         self._slices = Slices(plan, self.state, self.admission)
         self._looks = 0  # at hosts, that this decision has left
         self._stands = False  # nothing moved when it was last tried who could pass by
@@ -130,7 +130,7 @@ class Engine(Booting):
         kind = intent.kind
         evidence = data or {}
         # What was said to begin is said to have ended. What was asked before the electricity went says nothing.
-        host = self.state.hosts.get(intent.target)
+        host = self.state.asked.get(intent.id)
         void = host is not None and intent.id < host.void_id
         durable = intent.durable or (not void and self._says_something(intent, kind, reason, evidence))
         if kind is K_EVIDENCE:
@@ -147,7 +147,7 @@ class Engine(Booting):
             return reason is R_OK and (said is None or abs(watts - said) > METER_CHANGE * max(said, 1.0))
         if reason is R_OK and kind is not K_POWER_READ:
             return True  # a success ends the watch, so it is always worth a line
-        host = self.state.hosts[intent.target]
+        host = self.state.asked.get(intent.id) or self.state.hosts[intent.target]
         return self.state.answer_key(host, kind, reason, data.get("power")) != host.answer
 
     def held_back(self) -> Iterator[tuple[HostState, Resource]]:
@@ -171,11 +171,11 @@ class Engine(Booting):
         pops = MOST_TIMERS if state.paused else 0  # nobody looks during a pause, so no deadline passes in it
         while timers.first_t <= now and pops < MOST_TIMERS:
             pops += 1
-            name = timers.pop()
-            if name == METERS:
+            name, host = timers.pop()
+            if host is not None:
+                state.dirty[host] = None
+            elif name == METERS:
                 state.meter_timers -= 1  # oversight looks at them every time
-            elif name:
-                state.dirty[name] = None
             else:
                 state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
                 state.freed.update(dict.fromkeys(self.admission.timed(now)))
@@ -183,7 +183,7 @@ class Engine(Booting):
                 self._unfinished = {}
         if self._oversight.watches or state.suspects or state.overloads or state.grown:
             self._oversight.look(now)
-        hosts, steps = state.hosts, self._steps
+        steps = self._steps
         while (state.dirty or state.left or state.freed or state.dirty_groups or self._candidates) and self._looks > 0:
             self._stands = False
             # Touched hosts first: what they free and who joins a queue is known before places are given away.
@@ -196,8 +196,7 @@ class Engine(Booting):
                     now_on = state.left[: -self._looks - 1 : -1]
                     del state.left[-self._looks :]
                 self._looks -= len(now_on)
-                for name in now_on:
-                    host = hosts[name]
+                for host in now_on:
                     if host.outcome is None and not host.inflight:
                         if host.ending is not None:
                             self._end(host)
@@ -326,7 +325,7 @@ class Engine(Booting):
 
     def _wait(self, host: HostState) -> None:
         state = self.state
-        if state.limit is not None and host.host.name not in state.limit and not host.observed:
+        if state.limit is not None and host.name not in state.limit and not host.observed:
             self._settle(host, O_SKIPPED, R_LIMIT, "outside --limit")
         elif host.impossible:
             self._settle(host, O_BLOCKED, R_DEPENDENCY, host.impossible)
@@ -435,14 +434,14 @@ class Engine(Booting):
     def _admit(self, host: HostState) -> None:
         """The host may be switched on as far as it is concerned: it competes with the others of this decision."""
         if not self.state.paused:
-            heappush(self._candidates, host.priority)
+            heappush(self._candidates, (host.priority, host))
 
     def _admit_candidates(self) -> None:
         """Most urgent first: start the power-on, or park the host on the one resource that holds it back."""
         if self.state.paused:
             self._candidates.clear()
         while self._candidates and self._looks > 0:
-            host = self.state.hosts[heappop(self._candidates)[2]]
+            _, host = heappop(self._candidates)
             self._looks -= 1
             if host.inflight or host.parked is not None or host.dark or host.outcome or not host.may_go:
                 continue  # asked twice (started already, or held), or otherwise now
@@ -455,9 +454,9 @@ class Engine(Booting):
             # Since its admission a budget was lowered, or a running server was found.
             held = self.state.feeds.over(host.draw, self._now)
             if held is not None:
-                self._emit(Admitted(self._now, host.host.name, withdrawn=True))
+                self._emit(Admitted(self._now, host.name, withdrawn=True))
         if held is None and (held := self.admission.bmc_slot(host)) is not None and not host.reserved:
-            self._emit(Admitted(self._now, host.host.name))
+            self._emit(Admitted(self._now, host.name))
         if held is None:
             self._switch_on(host)
             return True

@@ -220,9 +220,9 @@ class Gauge:
         parked = self._parked
         for host, resource in self._held_back():
             counts[resource] = counts.get(resource, 0) + 1
-            before = parked.get(host.host.name)
+            before = parked.get(host.name)
             if before is None:
-                parked[host.host.name] = [(now, resource)]
+                parked[host.name] = [(now, resource)]
             elif before[-1][1] != resource:
                 before.append((now, resource))
         for resource, count in counts.items():
@@ -270,7 +270,7 @@ class Gauge:
     def _resource(self, host: HostState) -> Resource | None:
         if host.parked is not None and host.parked != SURVEY:
             return host.parked
-        held = self._parked.get(host.host.name)
+        held = self._parked.get(host.name)
         return held[-1][1] if held and host.stage in (Stage.POWER, Stage.REDEPLOY) else None
 
     def _path(self, last: HostState | None) -> tuple[Leg, ...]:
@@ -278,8 +278,8 @@ class Gauge:
         legs: list[Leg] = []
         seen: set[str] = set()
         host = last
-        while host is not None and host.host.name not in seen:
-            seen.add(host.host.name)
+        while host is not None and host.name not in seen:
+            seen.add(host.name)
             before, waited_for = self._released(host)
             legs.append(self._leg(host, before, waited_for))
             host = before
@@ -289,7 +289,7 @@ class Gauge:
         """The host whose outcome let this one go last, and the dependency that it was for."""
         found: HostState | None = None
         title = ""
-        name = host.host.name
+        name = host.name
         hosts = self._state.hosts
         for wait in self._state.dependencies.of[name]:
             if wait.status is not Status.HOLDS:
@@ -313,7 +313,7 @@ class Gauge:
         start = before.settled_t if before is not None else min(self._began_s, host.settled_t)
         marks: list[tuple[float, Phase]] = [(start, Phase.BMC)]
         held_by: dict[Resource, None] = {}
-        for since, resource in self._parked.get(host.host.name, ()):
+        for since, resource in self._parked.get(host.name, ()):
             if since >= start:
                 held_by[resource] = None
                 marks.append((since, Phase.HELD))
@@ -337,7 +337,7 @@ class Gauge:
         titles = tuple(resource_title(resource) for resource in held_by)
         outcome = host.outcome or Outcome.UNKNOWN
         return Leg(
-            host.host.name, host.group.name, waited_for, start, host.settled_t, tuple(spans), titles, outcome,
+            host.name, host.group.name, waited_for, start, host.settled_t, tuple(spans), titles, outcome,
             host.retries,
         )  # fmt: skip
 
@@ -377,7 +377,7 @@ def _kind(title: str) -> str:
 
 
 def _when(host: HostState) -> tuple[float, str]:
-    return host.settled_t, host.host.name
+    return host.settled_t, host.name
 
 
 def _last(ready: Iterable[HostState]) -> HostState | None:

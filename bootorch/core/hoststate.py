@@ -38,6 +38,7 @@ class HostState:
     turn comes, and what lies apart takes a fetch more each (7 % of a forecast).
     """
 
+    name: str
     host: Host
     group: Group
     draw: Draw

@@ -93,7 +93,7 @@ def narrow(event: Word, state: State) -> tuple[Word, str]:
 
 def _already(event: OfHosts, hosts: list[HostState]) -> str:
     """Why the word changes nothing for any of the hosts. Raises InvalidInput where another word is meant."""
-    whom, verb = names(host.host.name for host in hosts), _VERBS[type(event)]
+    whom, verb = names(host.name for host in hosts), _VERBS[type(event)]
     standing = ", ".join(dict.fromkeys(map(_standing, hosts)))
     is_are = "is" if len(hosts) == 1 else "are"
     match event:

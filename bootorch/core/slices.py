@@ -85,7 +85,7 @@ class Slices:
         self._head_room: tuple[int | None, int | None] = (None, None)
 
     def add(self, host: HostState, now: float) -> None:
-        group, name = host.group.name, host.host.name
+        group, name = host.group.name, host.name
         kind = host.playbook, self._state.slice_slots(name)[1:]
         queue = self._queues.setdefault(group, {}).setdefault(kind, _Queue(now))
         if not queue.hosts:

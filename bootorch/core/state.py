@@ -122,7 +122,8 @@ class State:
             bmc = names.setdefault(bmc, bmc)
             slots = slots_of(host, kinds)
             slots = alike.setdefault(slots, slots)
-            state = HostState(host, plan.groups[host.group], draw, bmc, slots, waits, control, order[name], impossible)
+            group = plan.groups[host.group]
+            state = HostState(name, host, group, draw, bmc, slots, waits, control, order[name], impossible)
             self.hosts[name] = state
             self.by_cords.setdefault(host.feeds, []).append(state)
             self.feeds.keep(draw, True)
@@ -130,6 +131,8 @@ class State:
         self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
         self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
         self.open: dict[int, Intent] = {}
+        self.asked: dict[int, HostState] = {}  # by the same ids: the host, where it is for one
+        self._keys: dict[tuple[object, ...], tuple[object, ...]] = {}  # of watches and answers: hosts have few different
         self.surveys = 0  # power states of waiting hosts that are being read
         self.next_id = 1
         self.unsettled = len(plan.hosts)
@@ -147,19 +150,19 @@ class State:
         self.overloads: list[tuple[str, float, int, str]] = []
         self.grown: dict[str, None] = {}  # adaptive slots with successes
         # hints for the engine: ordered sets
-        self.dirty: dict[str, None] = {}
-        self.left: list[str] = []  # of those, what a decision has left for the next one; the first one is last
+        self.dirty: dict[HostState, None] = {}
+        self.left: list[HostState] = []  # of those, what a decision has left for the next one; the first one is last
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
         self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed
-        self.timers = Timers()  # of hosts; "": a look at groups, feeds and gates
+        self.timers: Timers[HostState] = Timers()  # of hosts; "": a look at groups, feeds and gates
         for feed, limit in plan.limits.feeds.items():
             if limit.dark:
                 change.lose(self, feed, "plan", 0.0)
         self._folds: dict[type[Any], Callable[[Any], None]] = {
             Intent: self._intent,
             Answer: partial(answers.answer, self),
-            Settled: self._settled,
+            Settled: lambda event: self.settle(event, self.hosts[event.host]),
             BootFailed: self._boot_failed,
             RunStarted: self._run_started,
             RunResumed: self._resumed,
@@ -189,6 +192,9 @@ class State:
         }
 
     # -- fold ---------------------------------------------------------------------
+
+    # Of a million hosts, each search for one by its name fetches four lines of memory from afar: ``begin`` and ``settle``
+    # are ``fold`` for whoever has the host at hand.
 
     def fold(self, event: Event) -> None:
         """Apply one event. The only way that state changes."""
@@ -241,7 +247,7 @@ class State:
             if host.stage is S_WAIT:
                 host.enter(S_POWER, event.t)
             self.reserve(host, event.t)
-        self.dirty[event.host] = None
+        self.dirty[host] = None
 
     def _was_tripped(self, event: Tripped) -> None:
         self.tripped[event.scope] = event.detail
@@ -256,7 +262,7 @@ class State:
         host.power = ""
         host.tries = 0
         host.next_t = event.t
-        self.dirty[event.host] = None
+        self.dirty[host] = None
         if event.reason is R_NETBOOT_FAILED:
             self.overloaded(host, host.on_t, f"{event.host} found no boot image")
 
@@ -266,7 +272,7 @@ class State:
                 self.overloads.append((slot, began_t if began_t is not None else 0.0, 1, why))
 
     def wake_all(self) -> None:
-        self.dirty = dict.fromkeys(name for name, host in self.hosts.items() if host.outcome is None)
+        self.dirty = dict.fromkeys(host for host in self.hosts.values() if host.outcome is None)
         self.dirty_groups = dict.fromkeys(self.groups)
 
     def _resumed(self, event: RunResumed) -> None:
@@ -282,28 +288,40 @@ class State:
         self.overloads.clear()
         self.grown.clear()
         self.gate_next_t.clear()
-        self.meter_timers = sum(1 for _, name in self.timers if name == METERS)
+        self.meter_timers = sum(1 for _, name, _ in self.timers if name == METERS)
         self.meter_next_t.clear()
 
     # -- intents ---------------------------------------------------------------------
 
     def _intent(self, event: Intent) -> None:
+        kind = event.kind
+        if kind is K_GATE_CHECK or kind is K_FEED_METER:
+            self._opened(event)
+            self.asking.add(event.target)
+        elif kind is K_REDEPLOY:
+            self._opened(event)
+            self._slice_intent(event)
+        else:
+            self.begin(event, self.hosts[event.target])
+
+    def _opened(self, event: Intent) -> None:
         self.open[event.id] = event
         if event.id >= self.next_id:
             self.next_id = event.id + 1
+
+    def begin(self, event: Intent, host: HostState) -> None:
+        """Fold the intent of an exchange with ``host``."""
         kind, t = event.kind, event.t
-        if kind is K_GATE_CHECK or kind is K_FEED_METER:
-            self.asking.add(event.target)
-            return
-        if kind is K_REDEPLOY:
-            self._slice_intent(event)
-            return
-        host = self.hosts[event.target]
+        if t > self.t:
+            self.t = t
+        self._opened(event)
+        self.asked[event.id] = host
         host.inflight = event.id
         if host.started_t is None:
             host.started_t = t
         if event.durable and kind in READ_ONLY:
-            host.watched = self.watch_key(host, kind)
+            key = self.watch_key(host, kind)
+            host.watched = self._keys.setdefault(key, key)
         if kind in AT_THE_BMC:
             if host.asked_t is None:
                 host.asked_t = t
@@ -389,8 +407,15 @@ class State:
         self.feeds.keep(draw, keeps)
         self.free_feed(draw)
 
-    def _settled(self, event: Settled) -> None:
-        host = self.hosts[event.host]
+    def said(self, host: HostState, event: Answer) -> None:
+        """What the host's BMC, or the host, has said: the same again is no news."""
+        key = self.answer_key(host, event.kind, event.reason, event.data.get("power"))
+        host.answer = self._keys.setdefault(key, key)
+
+    def settle(self, event: Settled, host: HostState) -> None:
+        """Fold the outcome of ``host``."""
+        if event.t > self.t:
+            self.t = event.t
         host.outcome = event.outcome
         host.reason = event.reason
         host.detail = event.detail
@@ -433,9 +458,9 @@ class State:
 
     # -- helpers ---------------------------------------------------------------------
 
-    def wake_at(self, t: float, host: str) -> None:
-        """Ask the engine for another look at ``host`` (empty: at groups, feeds and gates) at run time ``t``."""
-        self.timers.push(t, host)
+    def wake_at(self, t: float, name: str = "") -> None:
+        """Ask the engine for another look at groups, feeds and gates (or at meters) at run time ``t``."""
+        self.timers.push(t, name)
 
     def reserve(self, host: HostState, t: float) -> None:
         if host.admitted_t is None or not (host.reserved or host.on_t is not None or host.tries):
@@ -454,7 +479,7 @@ class State:
             self.feeds.hold(host.draw, OFF)
             self.feeds.forget(host.draw)
             self.free_feed(host.draw)
-        if host.outcome is None and not host.draw.keeps and not host.dark and self.in_scope(host.host.name):
+        if host.outcome is None and not host.draw.keeps and not host.dark and self.in_scope(host.name):
             self.feeds.keep(host.draw, True)
         if host.held:
             self.give_back_boot(host)

@@ -95,7 +95,7 @@ def ended(state: State, event: Quarantined | Skipped, outcome: Outcome) -> None:
             change.unsettle(state, host)
         if host.outcome is None or host.outcome is Outcome.BLOCKED:
             host.ending = ending
-            state.dirty[name] = None
+            state.dirty[host] = None
 
 
 def lifted(state: State, event: Lifted) -> None:
@@ -105,7 +105,7 @@ def lifted(state: State, event: Lifted) -> None:
         host = state.hosts[name]
         if host.outcome is None or host.outcome is Outcome.BLOCKED:
             host.ending = None  # it was not carried out yet: what is under way goes on
-            state.dirty[name] = None
+            state.dirty[host] = None
         elif host.outcome not in change.UP:
             host.ending = None
             again.append(name)

@@ -238,11 +238,11 @@ class Timeline:
             self._change(event)
         match event:
             case Settled():
-                for name in state.dirty:
-                    child = self.tracks[name]
+                for host in state.dirty:
+                    child = self.tracks[host.name]
                     if child.settled_t is None:
                         child.released_by = event.host
-                        self._look(name, event)  # it may be held by something else from now on
+                        self._look(host.name, event)  # it may be held by something else from now on
             case Intent(kind=Kind.POWER_ON | Kind.POWER_CYCLE | Kind.BOOT_DEVICE):
                 self._command(event)
             case Answer():

@@ -6,15 +6,18 @@ from bisect import insort
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from math import inf
+from typing import Generic, TypeVar
+
+Who = TypeVar("Who")
 
 # A second far beyond every deadline, for what is to be looked at never: it must be a whole number.
 _NEVER = 1 << 40
 
 
-class Timers:
-    """Pairs of a run time in seconds and a name: the earliest first, of equal ones by name.
+class Timers(Generic[Who]):
+    """Who is to be looked at when (in seconds of the run), and their names: the earliest first, of equal ones by name.
 
-    One heap of all pairs would touch twenty of them, far apart in memory, for each that goes in or out of a million.
+    A name is always of the same one, or of nobody. One heap of all of them would touch twenty of them, far apart in memory, for each that goes in or out of a million.
     Here only those of the present second are in order; the others lie in a bucket for each second.
     """
 
@@ -22,39 +25,39 @@ class Timers:
 
     def __init__(self) -> None:
         self.first_t = inf  # the earliest; infinite: there is none
-        self._due: list[tuple[float, str]] = []  # in order from ``_at`` on: all before the second ``_edge``
+        self._due: list[tuple[float, str, Who | None]] = []  # in order from ``_at`` on: all before the second ``_edge``
         self._at = 0
         self._edge = 0
-        self._buckets: dict[int, list[tuple[float, str]]] = {}
+        self._buckets: dict[int, list[tuple[float, str, Who | None]]] = {}
         self._seconds: list[int] = []  # a heap: those of the buckets
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[tuple[float, str]]:
-        """All pairs, in no order."""
+    def __iter__(self) -> Iterator[tuple[float, str, Who | None]]:
+        """All of them, in no order."""
         yield from self._due[self._at :]
         for bucket in self._buckets.values():
             yield from bucket
 
-    def push(self, t: float, name: str) -> None:
+    def push(self, t: float, name: str, who: Who | None = None) -> None:
         self._count += 1
         if t < self.first_t:
             self.first_t = t
         second = int(t) if t < _NEVER else _NEVER
         if second < self._edge:
-            insort(self._due, (t, name), lo=self._at)
+            insort(self._due, (t, name, who), lo=self._at)
             return
         bucket = self._buckets.get(second)
         if bucket is None:
-            self._buckets[second] = [(t, name)]
+            self._buckets[second] = [(t, name, who)]
             heappush(self._seconds, second)
         else:
-            bucket.append((t, name))
+            bucket.append((t, name, who))
 
-    def pop(self) -> str:
-        """The name of the earliest pair, which is gone. Raises IndexError: there is none."""
+    def pop(self) -> tuple[str, Who | None]:
+        """The earliest one's name, and who it is. Raises IndexError: there is none."""
         due, at = self._due, self._at
         if at == len(due):  # on to the next second that has anything
             second = heappop(self._seconds)
@@ -62,7 +65,7 @@ class Timers:
             due.sort()
             self._due = due
             self._edge = second + 1
-        name = due[at][1]
+        _, name, who = due[at]
         self._at = at = at + 1
         self._count -= 1
         if at < len(due):
@@ -71,4 +74,4 @@ class Timers:
             self.first_t = min(self._buckets[self._seconds[0]])[0]  # earlier ones may come before it is turned to
         else:
             self.first_t = inf
-        return name
+        return name, who

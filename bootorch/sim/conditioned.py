@@ -141,7 +141,7 @@ class _Pools:
 
     def _longer(self, waited_s: float, host: HostState) -> float:
         """Longer than anybody's in this world, and nobody is dead: some time more, as the longest of a crowd are."""
-        return waited_s * (1.0 + LONGER_SHARE * draw(self._seed, "longer", host.host.name)) + 1.0
+        return waited_s * (1.0 + LONGER_SHARE * draw(self._seed, "longer", host.name)) + 1.0
 
     def _draw(
         self, pools: dict[str, _Pool], of: Callable[[HostTimes], float], host: HostState, longer_s: float, word: str
@@ -155,7 +155,7 @@ class _Pools:
         at = bisect_right(keys, longer_s)
         if at == len(times):
             return None
-        return times[at + int(draw(self._seed, word, host.host.name) * (len(times) - at))]
+        return times[at + int(draw(self._seed, word, host.name) * (len(times) - at))]
 
 
 def _boot_s(times: HostTimes) -> float:

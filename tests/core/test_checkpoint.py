@@ -25,7 +25,7 @@ from bootorch.sim.swarm import Case, case_of, play
 from bootorch.sim.world import World
 from tests.plans import cases
 
-CACHES = {"_folds", "_by_weights", "_shares", "_now"}  # functions, and answers that are found again
+CACHES = {"_folds", "_by_weights", "_shares", "_now", "_keys"}  # functions, and answers that are found again
 
 
 def alike(one: Any, other: Any, where: str = "state", seen: dict[int, int] | None = None) -> None:
@@ -41,9 +41,10 @@ def alike(one: Any, other: Any, where: str = "state", seen: dict[int, int] | Non
     if not isinstance(one, tuple | frozenset):
         seen[id(one)] = id(other)
     if isinstance(one, Mapping):
-        assert list(one) == list(other), where
-        for key in one:
-            alike(one[key], other[key], f"{where}[{key!r}]", seen)
+        assert len(one) == len(other), where
+        for key, its in zip(one, other, strict=True):
+            alike(key, its, where, seen)
+            alike(one[key], other[its], f"{where}[{key!r}]", seen)
     elif isinstance(one, list | tuple | deque):
         assert len(one) == len(other), f"{where}: {one} {other}"
         for number, (a, b) in enumerate(zip(one, other, strict=True)):

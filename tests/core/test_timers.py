@@ -17,18 +17,20 @@ STEPS = st.lists(st.one_of(st.none(), st.tuples(TIMES, st.sampled_from(["", "a",
 
 @given(STEPS)
 def test_timers_are_a_sorted_list(steps: list[tuple[float, str] | None]) -> None:
-    timers, model = Timers(), list[tuple[float, str]]()
+    timers, model = Timers[str](), list[tuple[float, str]]()
     for step in steps:
         if step is not None:
-            timers.push(*step)
+            t, name = step
+            timers.push(t, name, name or None)
             model = sorted([*model, step])
         elif model:
-            assert timers.pop() == model.pop(0)[1]
+            _, name = model.pop(0)
+            assert timers.pop() == (name, name or None)
         assert timers.first_t == (model[0][0] if model else inf)
-        assert sorted(timers) == model
+        assert sorted((t, name) for t, name, _ in timers) == model
         assert len(timers) == len(model)
 
 
 def test_nothing_comes_out_of_none() -> None:
     with pytest.raises(IndexError):
-        Timers().pop()
+        Timers[str]().pop()
