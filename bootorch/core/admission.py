@@ -32,7 +32,8 @@ class Admission:
     def __init__(self, plan: Plan, state: State) -> None:
         self._plan = plan
         self._state = state
-        self._waiting: dict[Resource, Line | Turns] = {}
+        self._waiting: dict[Resource, Line] = {}
+        self._ahead = Turns[HostState]()  # those that wait to be looked at ahead of their turn
         self._wake_t: dict[Resource, float] = {}
         self._closed: dict[str, list[str]] = {}  # gates that are not open yet, by the group that they hold back
         self._gates_seen = -1
@@ -79,8 +80,6 @@ class Admission:
         """
         hosts = self._state.hosts
         for queue, waiting in self._waiting.items():
-            if queue == SURVEY:
-                continue
             for _, _, name in dict.fromkeys(waiting):
                 host = hosts[name]
                 if host.parked is not None and queue_of(host.parked) == queue and host.outcome is None:
@@ -136,9 +135,12 @@ class Admission:
         host.parked = resource
         queue = queue_of(resource)
         self._state.wanted.add(queue)
+        if queue == SURVEY:
+            self._ahead.push(host.priority[0], host)
+            return
         waiting = self._waiting.get(queue)
         if waiting is None:
-            waiting = self._waiting[queue] = Turns() if queue == SURVEY else Line()
+            waiting = self._waiting[queue] = Line()
         waiting.push(host.priority)
         if resource[0] in TIMED:
             self.wake_for(resource)
@@ -148,12 +150,10 @@ class Admission:
         frees_t = self._state.feeds.frees_at(resource)
         if frees_t is not None and self._wake_t.get(resource) != frees_t:
             self._wake_t[resource] = frees_t
-            self._state.wake_at(frees_t, "")
+            self._state.wake_at(frees_t)
 
     def full(self, queue: Resource) -> bool:
         """No place is left of what the queue waits for: its first host keeps its turn without being asked."""
-        if queue == SURVEY:
-            return self._state.surveys >= SURVEYS
         return queue[0] == "slot" and self._state.slots.full(queue[1])
 
     def pop(self, resource: Resource) -> HostState | None:
@@ -164,6 +164,19 @@ class Admission:
             self._waiting[queue].pop()
             host.parked = None
         return host
+
+    def ahead(self) -> HostState | None:
+        """The next host to be looked at ahead of its turn, no longer parked; None: nobody waits, or there is no place."""
+        state = self._state
+        if state.surveys >= SURVEYS:
+            return None
+        while self._ahead:
+            host = self._ahead.pop()
+            if host.parked == SURVEY and host.outcome is None:
+                host.parked = None
+                return host
+        state.wanted.discard(SURVEY)
+        return None
 
     def timed(self, now: float) -> list[Resource]:
         """The ramps and inrush limits whose time has come."""

@@ -128,7 +128,7 @@ def _gate_answer(state: State, event: Answer) -> None:
         return
     tries = state.gate_tries[event.target] = state.gate_tries.get(event.target, 0) + 1
     state.gate_next_t[event.target] = event.t + backoff_s(tries, first_s=1.0, cap_s=15.0, jittered=1.0)
-    state.wake_at(state.gate_next_t[event.target], "")
+    state.wake_at(state.gate_next_t[event.target])
 
 
 def _feed_metered(state: State, event: Answer) -> None:
@@ -224,7 +224,7 @@ def _reads_on(state: State, host: HostState, event: Answer) -> None:
             state.feeds.hold(host.draw, STEADY)
     elif host.stage is S_POWER:
         for step_t in state.feeds.reads_on(host.draw, t):
-            state.wake_at(step_t, "")
+            state.wake_at(step_t)
     if host.stage in (S_BMC, S_POWER):
         host.enter(S_BOOT, t)
         _hinted(state, host, event)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 
 from bootorch.core.acting import EXCHANGE_S, hopeless
-from bootorch.core.admission import queue_of
+from bootorch.core.admission import SURVEY, queue_of
 from bootorch.core.booting import Booting
 from bootorch.core.diagnosis import diagnose
 from bootorch.core.events import (
@@ -181,8 +181,15 @@ class Engine(Booting):
                 state.freed.update(dict.fromkeys(self.admission.timed(now)))
                 state.freed.update(self._unfinished)
                 self._unfinished = {}
-        if self._oversight.watches or state.suspects or state.overloads or state.grown:
-            self._oversight.look(now)
+        oversight = self._oversight
+        if (
+            now >= oversight.next_t
+            or oversight.wall is not state.wall
+            or state.suspects
+            or state.overloads
+            or state.grown
+        ):
+            oversight.look(now)
         steps = self._steps
         while (state.dirty or state.left or state.freed or state.dirty_groups or self._candidates) and self._looks > 0:
             self._stands = False
@@ -245,6 +252,9 @@ class Engine(Booting):
 
     def _give_away(self, resource: Resource) -> None:
         """Somebody who waits for the resource goes, most urgent first, until one is held by it again."""
+        if resource == SURVEY:
+            self._look_ahead()
+            return
         state = self.state
         if resource[0] == "slot" and (resource == FORKS or kind_of(resource[1]) in state.redeploy_kinds):
             state.dirty_groups.update(dict.fromkeys(self._slices.waiting_groups()))
@@ -270,8 +280,23 @@ class Engine(Booting):
                 elsewhere += 1
                 if elsewhere == MOST_ELSEWHERE:
                     self._unfinished[queue] = None
-                    state.wake_at(self._now + UNFINISHED_S, "")
+                    state.wake_at(self._now + UNFINISHED_S)
                     break
+
+    def _look_ahead(self) -> None:
+        """The power state of those whose turn has not come is read, of as many at once as may be."""
+        state = self.state
+        while not state.paused and (host := self.admission.ahead()) is not None:
+            if host.inflight or host.dark:
+                continue
+            self._looks -= 1
+            if host.ending is not None:
+                self._end(host)
+            else:
+                self._steps[host.stage](host)
+            if self._looks <= 0:
+                state.freed[SURVEY] = None  # goes on with the next decision
+                break
 
     def next_timer(self) -> float | None:
         """Run time at which ``decide`` wants to look again without any event, or None."""

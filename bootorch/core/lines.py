@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from typing import Generic, TypeVar
 
 from bootorch.core.urgency import Priority
+
+Who = TypeVar("Who")
 
 # Late comers are sorted in when they are more than a quarter of the sorted ones: each is then compared some five times
 # with its neighbours, whatever the line's length (timsort merges runs). So few lie in the nearest cache anyway.
@@ -74,38 +77,30 @@ class Line:
         come.clear()
 
 
-class Turns:
-    """The same for who waits without hurry: by tier, and in a tier whoever came first, so that everybody has had a
-    turn before anybody has a second one."""
+class Turns(Generic[Who]):
+    """Who waits without hurry: by tier, and in a tier whoever came first, so that everybody has had a turn before
+    anybody has a second one."""
 
     __slots__ = ("_tiers",)
 
     def __init__(self) -> None:
-        self._tiers: dict[int, deque[Priority]] = {}  # none is empty
+        self._tiers: dict[int, deque[Who]] = {}  # none is empty
 
     def __bool__(self) -> bool:
         return bool(self._tiers)
 
-    def __iter__(self) -> Iterator[Priority]:
-        """All of them, in no order."""
-        for waiting in self._tiers.values():
-            yield from waiting
-
-    def push(self, priority: Priority) -> None:
-        waiting = self._tiers.get(priority[0])
+    def push(self, tier: int, who: Who) -> None:
+        waiting = self._tiers.get(tier)
         if waiting is None:
-            self._tiers[priority[0]] = deque((priority,))
+            self._tiers[tier] = deque((who,))
         else:
-            waiting.append(priority)
+            waiting.append(who)
 
-    def first(self) -> Priority | None:
-        """Whose turn it is, or None: nobody waits."""
-        return self._tiers[min(self._tiers)][0] if self._tiers else None
-
-    def pop(self) -> None:
-        """``first`` leaves. Raises ValueError: nobody waits."""
+    def pop(self) -> Who:
+        """Whose turn it is leaves. Raises ValueError: nobody waits."""
         tier = min(self._tiers)
         waiting = self._tiers[tier]
-        waiting.popleft()
+        who = waiting.popleft()
         if not waiting:
             del self._tiers[tier]
+        return who

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from math import inf
 
 from bootorch.core.clusters import scope
 from bootorch.core.events import Adapted, Event, GateOpened, Intent, Kind, Scalar, Tripped
@@ -27,7 +28,7 @@ class Oversight:
         self._checked = [gate for gate in plan.gates.values() if gate.check is not None]
         self._timed = [gate for gate in plan.gates.values() if gate.wait_s is not None or gate.at]
         self._opened = -1  # gates that were open when the two were made
-        self._woken: set[str] = set()
+        self._woken: dict[str, float] = {}  # when a look at a gate was asked for
         self._meters = {name: limit.meter for name, limit in plan.limits.feeds.items() if limit.meter is not None}
 
         self._read_t: dict[str, float] = {}
@@ -35,6 +36,8 @@ class Oversight:
 
         self.meters = bool(self._meters)
         self.watches = bool(self._checked or self._timed or self._meters)  # something to be asked without any event
+        self.next_t = -inf if self.watches else inf  # a look before then has nothing to see but what folds have left,
+        self.wall = state.wall  # as long as the clock is this one
 
     def look(self, now: float) -> None:
         """All of it, as far as there is something to see."""
@@ -53,8 +56,9 @@ class Oversight:
             self._checked = [gate for gate in self._checked if gate.name not in state.gates_open]
             self._timed = [gate for gate in self._timed if gate.name not in state.gates_open]
             self.watches = bool(self._checked or self._timed or self._meters)
-        for gate in self._timed:
-            self._time(gate, now)
+        self.wall = state.wall
+        due = [self._time(gate, now) for gate in self._timed]
+        self.next_t = -inf if self._checked or self._meters else min(due, default=inf)
         if not state.paused and state.unsettled:
             for gate in self._checked:
                 if gate.name not in state.asking:
@@ -132,13 +136,15 @@ class Oversight:
             durable = gate.name not in state.gate_tries
             self._emit(Intent(now, state.next_id, Kind.GATE_CHECK, gate.name, 1, (), args, durable))
 
-    def _time(self, gate: Gate, now: float) -> None:
+    def _time(self, gate: Gate, now: float) -> float:
+        """Open the gate where its time has come. When that is."""
         due_t = self.due_t(gate)
         if now >= due_t:
             self._emit(GateOpened(now, gate.name, "time", gate.at or f"{gate.wait_s:g} s have passed"))
-        elif gate.name not in self._woken:
-            self._woken.add(gate.name)
-            self._state.wake_at(due_t, "")
+        elif self._woken.get(gate.name) != due_t:
+            self._woken[gate.name] = due_t
+            self._state.wake_at(due_t)
+        return due_t
 
     def due_t(self, gate: Gate) -> float:
         """Run time at which a gate opens by itself. Without a wall clock (a dry run) a time of day has come already."""

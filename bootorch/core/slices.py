@@ -205,7 +205,7 @@ class Slices:
             return True
         if queue.wake_t != leave_t:
             queue.wake_t = leave_t
-            self._state.wake_at(leave_t, "")
+            self._state.wake_at(leave_t)
         return False
 
     def _somebody_comes(self, group: str, playbook: int) -> bool:

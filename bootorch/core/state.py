@@ -132,7 +132,9 @@ class State:
         self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
         self.open: dict[int, Intent] = {}
         self.asked: dict[int, HostState] = {}  # by the same ids: the host, where it is for one
-        self._keys: dict[tuple[object, ...], tuple[object, ...]] = {}  # of watches and answers: hosts have few different
+        self._keys: dict[
+            tuple[object, ...], tuple[object, ...]
+        ] = {}  # of watches and answers: hosts have few different
         self.surveys = 0  # power states of waiting hosts that are being read
         self.next_id = 1
         self.unsettled = len(plan.hosts)
@@ -155,7 +157,7 @@ class State:
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
         self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed
-        self.timers: Timers[HostState] = Timers()  # of hosts; "": a look at groups, feeds and gates
+        self.timers: Timers[str, HostState | None] = Timers()  # of hosts; "": a look at groups, feeds and gates
         for feed, limit in plan.limits.feeds.items():
             if limit.dark:
                 change.lose(self, feed, "plan", 0.0)
@@ -460,7 +462,7 @@ class State:
 
     def wake_at(self, t: float, name: str = "") -> None:
         """Ask the engine for another look at groups, feeds and gates (or at meters) at run time ``t``."""
-        self.timers.push(t, name)
+        self.timers.push(t, name, None)
 
     def reserve(self, host: HostState, t: float) -> None:
         if host.admitted_t is None or not (host.reserved or host.on_t is not None or host.tries):

@@ -545,11 +545,13 @@ class _Line:
 class _Losses:
     """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
 
-    __slots__ = ("_by_16", "_p", "_packets")
+    __slots__ = ("_by_16", "_p", "_packets", "_resend_s")
 
     def __init__(self, p: Parameters, packets: int) -> None:
         self._p = p
         self._packets = packets
+        least_s, most_s = p.resend.quantile(0.0), p.resend.quantile(1.0)
+        self._resend_s = least_s if least_s == most_s else None  # mostly it is always the same
         self._by_16: list[float] = []  # by 16 exchanges in flight: the chance that one loses a packet
 
     def cost_s(self, uniform: float, under_way: int) -> float:
@@ -562,7 +564,7 @@ class _Losses:
         cost_s = 0.0
         while uniform < once and cost_s < 1000.0:
             uniform /= once  # a number below it, and even again
-            cost_s += p.resend.sample(uniform)
+            cost_s += self._resend_s if self._resend_s is not None else p.resend.sample(uniform)
         return cost_s
 
 
