@@ -166,7 +166,7 @@ class Admission:
         return host
 
     def ahead(self) -> HostState | None:
-        """The next host to be looked at ahead of its turn, no longer parked; None: nobody waits, or there is no place."""
+        """The next host to be looked at ahead of its turn, no longer parked; None: nobody waits, or no place is left."""
         state = self._state
         if state.surveys >= SURVEYS:
             return None

@@ -6,8 +6,9 @@ cannot be forgotten. What cannot be written (an object of a class that is not kn
 no checkpoint then, and the events are folded as ever. Events remain the truth; a checkpoint is a cache over them.
 
 Values: numbers, strings and None stand for themselves; ``[7]`` is the eighth entry of the ``pool``, where what is never
-changed (enumerations, tuples, dates) stands once; other containers and objects begin with a word for their kind, and a host stands as its name after such a word. What
-two places share and change (a start that is counted in a feed's window and kept with its host) is linked by its place.
+changed (enumerations, tuples, dates) stands once; other containers and objects begin with a word for their kind, and a
+host is its name after such a word. What two places share and change (a start that is counted in a feed's window and
+kept with its host) is linked by its place.
 """
 
 from __future__ import annotations

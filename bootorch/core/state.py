@@ -195,7 +195,7 @@ class State:
 
     # -- fold ---------------------------------------------------------------------
 
-    # Of a million hosts, each search for one by its name fetches four lines of memory from afar: ``begin`` and ``settle``
+    # To search for one of a million hosts by its name fetches four lines of memory from afar: ``begin`` and ``settle``
     # are ``fold`` for whoever has the host at hand.
 
     def fold(self, event: Event) -> None:

@@ -19,7 +19,7 @@ class Timers(Generic[Name, Who]):
     """Who is to be looked at when (in seconds of the run), each with a name: the earliest first, of equal ones by name.
 
     One heap would touch twenty, far apart in memory, for each of a million that goes in or out. Here only those of the
-    present second (or part of it) are in order; the others lie in buckets. A name is always of the same one, or nobody's.
+    present second (or part of it) are in order; the others lie in buckets. A name is always the same one's.
     """
 
     __slots__ = ("_at", "_buckets", "_count", "_due", "_edge", "_parts", "_per_s", "first_t")
