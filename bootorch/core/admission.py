@@ -166,7 +166,7 @@ class Admission:
         return host
 
     def ahead(self) -> HostState | None:
-        """The next host to be looked at ahead of its turn, no longer parked; None: nobody waits, or no place is left."""
+        """The next host to be looked at ahead of its turn, no longer parked; None: there is none, or no place."""
         state = self._state
         if state.surveys >= SURVEYS:
             return None

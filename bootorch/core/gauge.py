@@ -142,13 +142,15 @@ class Sample:
 def followed_feeds(plan: Plan) -> tuple[str, ...]:
     """The limited feeds whose hosts ask for most of their budget, the fullest first; a site's feeds before its rows."""
     asked = dict.fromkeys((name for name, limit in plan.limits.feeds.items() if limit.budget_watts), 0.0)
-    chains: dict[tuple[str, ...], tuple[str, ...]] = {}
+    peaks: dict[tuple[str, ...], list[float]] = {}  # by their cords, of which there are far fewer than hosts
     for host in plan.hosts.values():
-        if (chain := chains.get(host.feeds)) is None:
-            parts = dict.fromkeys(part for cord in host.feeds for part in feed_path(cord) if part in asked)
-            chain = chains[host.feeds] = tuple(parts)
-        for name in chain:
-            asked[name] += host.watts_boot_peak
+        if (peak := peaks.get(host.feeds)) is None:
+            peaks[host.feeds] = [host.watts_boot_peak]
+        else:
+            peak[0] += host.watts_boot_peak
+    for cords, (peak_watts,) in peaks.items():
+        for name in dict.fromkeys(part for cord in cords for part in feed_path(cord) if part in asked):
+            asked[name] += peak_watts
 
     def rank(name: str) -> tuple[int, float, str]:
         return (name.count("/"), -asked[name] / (plan.limits.feeds[name].budget_watts or 1.0), name)

@@ -157,7 +157,7 @@ class State:
         self.dirty_groups: dict[str, None] = {}
         self.freed: dict[Resource, None] = {}
         self.wanted: set[Resource] = set()  # resources that somebody waits for: others need not be freed
-        self.timers: Timers[str, HostState | None] = Timers()  # of hosts; "": a look at groups, feeds and gates
+        self.timers: Timers[HostState | None] = Timers()  # of hosts; "": a look at groups, feeds and gates
         for feed, limit in plan.limits.feeds.items():
             if limit.dark:
                 change.lose(self, feed, "plan", 0.0)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from heapq import heappush
 
 from bootorch.core.dependencies import Status
 from bootorch.core.engine import Engine
@@ -279,7 +280,7 @@ class _Trial(Simulation):
         """From a replayed state: what was under way goes on, what waits is looked at again."""
         self.now = max(self.now, now)
         for intent in self.engine.state.open.values():
-            self._under_way.push(remaining(self.world, intent, self.now), intent.id, intent)
+            heappush(self._under_way, (remaining(self.world, intent, self.now), intent.id, intent))
         self.engine.apply(RunResumed(self.now, 0.0, "", BY))
         self._open_gates(held)
         self._at_once()

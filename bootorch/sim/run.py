@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from heapq import heappop, heappush
 from math import inf
 
 from bootorch.core import hostwords
@@ -26,10 +27,7 @@ from bootorch.core.events import (
     ScopeAdded,
 )
 from bootorch.core.recovery import close_interrupted
-from bootorch.core.timers import Timers
 from bootorch.sim.world import World
-
-_PARTS = 16  # of a second: an exchange takes some fifty milliseconds
 
 Listener = Callable[[Sequence[Event]], None]
 
@@ -42,7 +40,7 @@ class Simulation:
         self.engine = engine
         self.world = world
         self.now = engine.state.t
-        self._under_way = Timers[int, Intent](per_s=_PARTS)  # by their ids: when each ends
+        self._under_way: list[tuple[float, int, Intent]] = []
         self._script = sorted(script, key=lambda event: event.t)[::-1]  # what comes next is last
 
     def start(
@@ -68,13 +66,13 @@ class Simulation:
         events = engine.decide(now)
         for event in events:
             if type(event) is Intent:
-                under_way.push(world.ends_at(event, now), event.id, event)
+                heappush(under_way, (world.ends_at(event, now), event.id, event))
         state = engine.state
         timer_t = state.timers.first_t if not state.paused else inf
         if engine.unfinished:
             moment = now
         elif under_way:
-            moment = under_way.first_t
+            moment = under_way[0][0]
             if timer_t < moment:
                 moment = timer_t
         elif timer_t < inf:
@@ -89,8 +87,8 @@ class Simulation:
             moment = self._script[-1].t
         if moment > now:
             now = self.now = moment
-        while under_way.first_t <= now:
-            _, intent = under_way.pop()
+        while under_way and under_way[0][0] <= now:
+            intent = heappop(under_way)[2]
             answer = engine.answer(intent, now, *world.finish(intent, now))
             state.fold(answer)
             events.append(answer)
@@ -110,10 +108,10 @@ class Simulation:
         elif isinstance(said, FeedReturned):
             self.world.power_returned(said.feed, now)
         elif isinstance(said, Aborted) and said.at_once:
-            for intent in self.interrupted():
-                if intent.id % 2 and intent.kind in (Kind.POWER_ON, Kind.POWER_CYCLE):
+            for _, ident, intent in self._under_way:
+                if ident % 2 and intent.kind in (Kind.POWER_ON, Kind.POWER_CYCLE):
                     self.world.finish(intent, now)
-            self._under_way = Timers(per_s=_PARTS)
+            self._under_way.clear()
             return [said, *close_interrupted(self.engine, now)]
         return [said]
 
