@@ -119,14 +119,15 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
         raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
     alone = None
-    with _frozen():
+    large = len(plan.hosts) >= LARGE
+    with _frozen(for_good=large):
         if len(tasks) == 1:  # here: a process of its own would copy every page of the plan that it counts references on
             alone = Sampling(first, 0)
             samples = [alone.sample()]
         else:
             samples = share_out(tasks, lambda task: Sampling(scenarios[task[0]], task[1]).sample(), options.jobs)
-    if len(plan.hosts) >= LARGE:
-        leave(scenarios, alone)
+        if large:
+            leave(scenarios, alone)
     outcomes = [
         _outcomes(scenario, samples[number * options.samples : (number + 1) * options.samples])
         for number, scenario in enumerate(scenarios)
@@ -389,9 +390,10 @@ def _bound(scenario: Scenario, world: World) -> tuple[float, str] | None:
 
 
 @contextmanager
-def _frozen() -> Iterator[None]:
+def _frozen(*, for_good: bool) -> Iterator[None]:
     """Nothing of the plan becomes garbage, and a sample makes little: looking for it costs a third of the time, and
-    writes to every page that forked processes share."""
+    writes to every page that forked processes share. ``for_good``: the process is about to end, and to look through
+    what there is would take seconds."""
     enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
@@ -399,9 +401,10 @@ def _frozen() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.unfreeze()
-        if enabled:
-            gc.enable()
+        if not for_good:
+            gc.unfreeze()
+            if enabled:
+                gc.enable()
 
 
 def leave(*things: object) -> None:
