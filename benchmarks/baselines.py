@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from bootorch.core.dependencies import Dependencies
+from bootorch.core.dependencies import Dependencies, Leader, count
 from bootorch.core.limits import OFF, PEAK, RAMP_WINDOW_S, STEADY, Draw, Feeds, Resource
 from bootorch.core.model import Host, Outcome
 from bootorch.core.plan import Plan
@@ -87,7 +87,9 @@ class Baseline:
     def run(self) -> Result:
         now = 0.0
         hosts = self._plan.hosts
-        for (name, host), (waits, _, impossible) in zip(hosts.items(), self._dependencies.counts(hosts), strict=True):
+        for name, host in hosts.items():
+            own = self._dependencies.of[name]
+            waits, _, impossible = count(wait for wait in own if not (isinstance(wait, Leader) and wait.chosen == name))
             self._waits[name] = waits
             self._draws[name] = self._feeds.draw_of(host, 0)
             self._boot_slots[name] = slots_of(host, kinds_during(self._plan.limits, BOOT))

@@ -154,15 +154,15 @@ def reopen(state: State, names: list[str], t: float) -> None:
         if host.outcome is not None and host.outcome not in UP:
             state.retract(host)
             host.begin_anew(t)
-            host.impossible = state.dependencies.why_impossible(name)
+            host.alike.impossible = state.dependencies.why_impossible(name)
             state.unsettled += 1
             state.groups[host.group.name].settled -= 1
             for wait, changed in state.dependencies.revive(host.host):
                 waits_change(state, wait, changed)
                 for child in wait.children:
                     other = state.hosts[child]
-                    other.impossible = state.dependencies.why_impossible(child)
-                    if other.outcome is Outcome.BLOCKED and not other.impossible:
+                    other.alike.impossible = state.dependencies.why_impossible(child)
+                    if other.outcome is Outcome.BLOCKED and not other.alike.impossible:
                         todo.append(child)
         if not todo:
             for leader in state.dependencies.leaders.values():
@@ -217,30 +217,43 @@ def _wait_again(state: State, host: HostState, t: float) -> None:
 
 
 def waits_change(state: State, wait: Wait, changed: Change) -> None:
-    """The counters of those who wait follow a wait's change."""
-    if changed.more == -1 and not wait.control and not isinstance(wait, Leader):
-        # What holds for tens of thousands at once: their looks are spread over decisions, this is not.
-        hosts, dirty = state.hosts, state.dirty
-        for name in changed.children:
-            child = hosts[name]
-            child.waits = left = child.waits - 1
-            if not left and child.outcome is None:
-                dirty[child] = None
+    """The counters of those who wait follow a wait's change. Looks at whom it lets go are spread over decisions."""
+    if isinstance(wait, Leader):
+        _turn_changes(state, changed)
         return
-    for name in changed.children:
-        child = state.hosts[name]
+    for alike in state.waiting.get(wait, ()):
         if changed.more:
-            if changed.more > 0 and child.parked is not None and child.stage is Stage.WAIT:
-                # It was off and next in a queue: what it stood in front of others for goes to them.
-                state.freed[child.parked] = None
-                child.parked = None
-                state.dirty[child] = None
-            child.waits += changed.more
+            alike.waits += changed.more
             if wait.control:
-                child.control_waits += changed.more
+                alike.control_waits += changed.more
         elif changed.impossible:
-            child.impossible = child.impossible or changed.impossible
-        if (child.outcome is None and (child.waits == 0 or child.impossible)) or isinstance(wait, Leader):
-            state.dirty[child] = None
-        elif wait.control and child.control_waits == 0:
-            state.dirty[child] = None  # its BMC can be reached from now on
+            alike.impossible = alike.impossible or changed.impossible
+        if changed.more > 0:
+            for host in alike.hosts:
+                _leave_queue(state, host)
+        if alike.impossible or (
+            wait.control and alike.control_waits == 0
+        ):  # that is: its BMC can be reached from now on
+            state.dirty.update(dict.fromkeys(host for host in alike.hosts if host.outcome is None))
+        elif alike.waits == 0:
+            state.dirty.update(dict.fromkeys(host for host in alike.hosts if host.outcome is None and not host.behind))
+
+
+def _turn_changes(state: State, changed: Change) -> None:
+    """Another member of a group is its first one, or the first one is ready, or none will be."""
+    for name in changed.children:
+        host = state.hosts[name]
+        host.behind += changed.more
+        if changed.more > 0:
+            _leave_queue(state, host)
+        if changed.impossible:
+            host.alike.impossible = host.alike.impossible or changed.impossible
+        state.dirty[host] = None
+
+
+def _leave_queue(state: State, host: HostState) -> None:
+    """It was off and next in a queue, and has to wait again: what it stood in front of others for goes to them."""
+    if host.parked is not None and host.stage is Stage.WAIT:
+        state.freed[host.parked] = None
+        host.parked = None
+        state.dirty[host] = None

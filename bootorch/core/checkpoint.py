@@ -25,7 +25,7 @@ from typing import Any
 
 from bootorch.core.clusters import Clusters, Count
 from bootorch.core.dependencies import Leader, Need, Order
-from bootorch.core.hoststate import GroupState, HostState
+from bootorch.core.hoststate import Alike, GroupState, HostState
 from bootorch.core.limits import Draw, Feed, Feeds
 from bootorch.core.slots import Slots
 from bootorch.core.state import State
@@ -45,11 +45,14 @@ _GIVEN: Mapping[type, frozenset[str]] = {
             "clusters",
             "expected",
             "timers",
+            "alike",
+            "waiting",
             "_keys",
             "_folds",
         }
     ),
-    HostState: frozenset({"name", "host", "group", "draw", "bmc_slot", "boot_slots"}),
+    HostState: frozenset({"name", "host", "group", "draw", "bmc_slot", "boot_slots", "alike"}),
+    Alike: frozenset({"hosts"}),
     GroupState: frozenset({"group", "size"}),
     Draw: frozenset({"shares", "stamps", "profile"}),  # shares and stamps: see ``_links``
     Feed: frozenset({"name"}),
@@ -128,6 +131,7 @@ def _parts(state: State) -> Iterator[Any]:
     yield from state.clusters.counts()
     yield from state.dependencies.all
     yield from state.dependencies.leaders.values()
+    yield from state.alike
     yield from state.groups.values()
     for host in state.hosts.values():
         yield host

@@ -351,21 +351,6 @@ class Dependencies:
             self._divided[key] = known
         return known
 
-    def counts(self, hosts: Iterable[str]) -> Iterator[tuple[int, int, str]]:
-        """For each host at the beginning: waits that do not hold, those of them that are the recovery's own
-        (``control``), and the title of one that never will."""
-        known: dict[int, tuple[int, int, str]] = {}
-        for host in hosts:
-            own = self.of[host]
-            leader = self.leaders.get(own[-1].parent) if own else None
-            if own and leader is own[-1]:
-                yield _count([wait for wait in own if wait is not leader or leader.chosen != host])
-                continue
-            found = known.get(id(own))
-            if found is None:
-                found = known[id(own)] = _count(own)
-            yield found
-
     def counting(self, host: Host) -> Sequence[Wait]:
         """The waits that ``host`` is a member of."""
         whole, own = self._of_group[host.group], self._member_of.get(host.name)
@@ -412,7 +397,9 @@ class Dependencies:
         return frozenset(found) - hosts
 
 
-def _count(waits: Iterable[Wait]) -> tuple[int, int, str]:
+def count(waits: Iterable[Wait]) -> tuple[int, int, str]:
+    """How many of the waits do not hold, how many of those are the recovery's own (``control``), and the title of one
+    that never will hold (empty: there is none)."""
     open_ = [wait for wait in waits if wait.status is not Status.HOLDS]
     impossible = next((wait.title for wait in open_ if wait.status is Status.IMPOSSIBLE), "")
     return len(open_), sum(wait.control for wait in open_), impossible

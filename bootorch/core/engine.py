@@ -352,16 +352,16 @@ class Engine(Booting):
         state = self.state
         if state.limit is not None and host.name not in state.limit and not host.observed:
             self._settle(host, O_SKIPPED, R_LIMIT, "outside --limit")
-        elif host.impossible:
-            self._settle(host, O_BLOCKED, R_DEPENDENCY, host.impossible)
-        elif host.control_waits == 0 and (gate := self.admission.control_gate(host.group.name)):
+        elif host.alike.impossible:
+            self._settle(host, O_BLOCKED, R_DEPENDENCY, host.alike.impossible)
+        elif host.alike.control_waits == 0 and (gate := self.admission.control_gate(host.group.name)):
             self.admission.park(host, ("gate", gate))
-        elif host.waits == 0:
+        elif host.alike.waits == 0 and not host.behind:
             if host.read_off_t is not None and not host.observed:
                 self._admit(host)  # read ahead, and the power-on reads once more
             else:
                 self._read(host, self._now + host.group.deadlines.bmc)
-        elif host.control_waits == 0 and not host.surveyed and not state.paused:
+        elif host.alike.control_waits == 0 and not host.surveyed and not state.paused:
             self._survey(host)
 
     def _survey(self, host: HostState) -> None:

@@ -31,6 +31,17 @@ class Ending:
 
 
 @dataclass(slots=True, eq=False)
+class Alike:
+    """What hosts have in common that wait for the same things: a quorum that comes about touches this, and a host only
+    when nothing is left that it waits for."""
+
+    waits: int  # dependencies that do not hold yet, but for the group's first member
+    control_waits: int  # those of them that the recovery itself needs to reach a BMC
+    impossible: str  # the dependency that never will hold
+    hosts: list[HostState] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
 class HostState:
     """Where one host stands. Soft fields a resumed run begins anew; the journal determines the others.
 
@@ -44,10 +55,9 @@ class HostState:
     draw: Draw
     bmc_slot: str  # what an exchange with its BMC takes; empty where that is not limited
     boot_slots: tuple[str, ...]  # what it holds from its power-on to the proof of its boot
-    waits: int  # dependencies that do not hold yet
-    control_waits: int  # those of them that the recovery itself needs to reach its BMC
+    alike: Alike
+    behind: int  # 1: it waits for its group's first member
     priority: Priority
-    impossible: str = ""  # the dependency that never will hold
     outcome: Outcome | None = None
     inflight: int = 0  # soft: id of the effect under way
     stage: Stage = Stage.WAIT
@@ -127,10 +137,15 @@ class HostState:
         self.answer = self.watched = ()
 
     @property
+    def waits(self) -> int:
+        """Dependencies that do not hold yet."""
+        return self.alike.waits + self.behind
+
+    @property
     def may_go(self) -> bool:
         """Nothing of its own keeps it from being switched on: it is off, and what it depends on holds."""
         if self.stage is Stage.WAIT:
-            return not self.waits and self.read_off_t is not None
+            return not self.alike.waits and not self.behind and self.read_off_t is not None
         return self.stage is Stage.POWER
 
     @property

@@ -7,14 +7,14 @@ which a resumed run simply begins anew. Folds also leave hints for the engine (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from bootorch.core import answers, change, steering
 from bootorch.core.clusters import Clusters, subnet
-from bootorch.core.dependencies import Dependencies
+from bootorch.core.dependencies import Dependencies, Leader, Wait, count
 from bootorch.core.diagnosis import FOUND
 from bootorch.core.events import (
     READ_ONLY,
@@ -49,7 +49,7 @@ from bootorch.core.events import (
     TierSet,
     Tripped,
 )
-from bootorch.core.hoststate import METERS, GroupState, HostState
+from bootorch.core.hoststate import METERS, Alike, GroupState, HostState
 from bootorch.core.limits import OFF, Draw, Feeds, Resource
 from bootorch.core.members import (
     K_BOOT_DEVICE,
@@ -114,19 +114,28 @@ class State:
         self.hosts: dict[str, HostState] = {}
         self.by_cords: dict[tuple[str, ...], list[HostState]] = {}
         names: dict[str, str] = {}
-        alike: dict[tuple[str, ...], tuple[str, ...]] = {}
-        counted = self.dependencies.counts(plan.hosts)
-        for (name, host), (waits, control, impossible) in zip(plan.hosts.items(), counted, strict=True):
+        known_slots: dict[tuple[str, ...], tuple[str, ...]] = {}
+        of, leaders = self.dependencies.of, self.dependencies.leaders
+        by_waits: dict[int, Alike] = {}  # those who wait for the same have the same tuple of it
+        self.waiting: dict[Wait, list[Alike]] = {}  # who waits for what, but for the first members of groups
+        for name, host in plan.hosts.items():
             draw = self.feeds.draw_of(host, order[name][0])
             bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
             bmc = names.setdefault(bmc, bmc)
             slots = slots_of(host, kinds)
-            slots = alike.setdefault(slots, slots)
-            group = plan.groups[host.group]
-            state = HostState(name, host, group, draw, bmc, slots, waits, control, order[name], impossible)
+            slots = known_slots.setdefault(slots, slots)
+            waits = of[name]
+            alike = by_waits.get(id(waits))
+            if alike is None:
+                alike = by_waits[id(waits)] = self._alike(waits)
+            leader = leaders.get(host.group)
+            behind = int(leader is not None and leader.chosen != name)
+            state = HostState(name, host, plan.groups[host.group], draw, bmc, slots, alike, behind, order[name])
             self.hosts[name] = state
+            alike.hosts.append(state)
             self.by_cords.setdefault(host.feeds, []).append(state)
             self.feeds.keep(draw, True)
+        self.alike = list(by_waits.values())
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}
         self.lost: dict[str, str] = {}  # feeds without electricity, and who said so
         self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
@@ -192,6 +201,13 @@ class State:
             MirrorLost: lambda event: None,
             MirrorBack: lambda event: None,
         }
+
+    def _alike(self, waits: Sequence[Wait]) -> Alike:
+        own = [wait for wait in waits if not isinstance(wait, Leader)]
+        alike = Alike(*count(own))
+        for wait in own:
+            self.waiting.setdefault(wait, []).append(alike)
+        return alike
 
     # -- fold ---------------------------------------------------------------------
 
