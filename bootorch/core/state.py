@@ -236,7 +236,11 @@ class State:
             for name, host in self.hosts.items():
                 if name not in self.limit:
                     self.feeds.keep(host.draw, False)
-        self.wake_all()
+            self.wake_all()
+        else:  # nothing can be done yet for those whose BMCs the recovery cannot reach
+            begin = (alike for alike in self.alike if not alike.control_waits or alike.impossible)
+            self.dirty = dict.fromkeys(host for alike in begin for host in alike.hosts)
+            self.dirty_groups = dict.fromkeys(self.groups)
 
     def observe(self) -> None:
         """Mark the hosts outside the limit that somebody inside requires."""
