@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from bootorch.core.dependencies import Leader, Status, count
 from bootorch.core.engine import Engine
 from bootorch.core.events import Chosen, Event, FeedLost, FeedReturned, Intent, Kind, ScopeAdded
 from bootorch.core.model import First, Outcome, Quorum, Requirement
 from bootorch.core.reasons import Reason
 from bootorch.core.recovery import replay
+from bootorch.core.state import State
+from bootorch.sim.swarm import case_of, play
 from tests.core.test_engine import ON, World
 from tests.plans import group, make_plan
 
@@ -157,3 +162,22 @@ def test_what_is_found_on_under_a_limit_is_adopted_and_never_measured() -> None:
     assert world.count("a1", Kind.METER) == 0
     assert world.count("b1", Kind.METER) == 1
     assert ON == (Reason.OK, {"power": "on"})
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_hosts_wait_for_is_what_does_not_hold_at_any_moment(seed: int) -> None:
+    """Counted once for all that wait for the same, and followed by its changes: as counted anew for each host."""
+    case = case_of(seed)
+    state = State(case.plan)
+    for number, event in enumerate(play(case).events):
+        state.fold(event)
+        if number % 7:
+            continue
+        for name, host in state.hosts.items():
+            own = [wait for wait in state.dependencies.of[name] if not isinstance(wait, Leader)]
+            waits, control, impossible = count(own)
+            assert (host.alike.waits, host.alike.control_waits) == (waits, control), name
+            assert bool(host.alike.impossible) >= bool(impossible), name
+            leader = state.dependencies.leaders.get(host.group.name)
+            if leader is None or leader.status is Status.HOLDS or leader.chosen == name:
+                assert host.behind == 0, name
