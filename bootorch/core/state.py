@@ -528,8 +528,14 @@ class State:
         host.held = (*host.held, slot)
 
     def give_back(self, host: HostState, keep: tuple[str, ...] = ()) -> None:
+        held = host.held
+        if len(held) == 1 and held[0] not in keep:  # mostly
+            host.held = ()
+            self.slots.give(held[0])
+            self.free("slot", held[0])
+            return
         kept = []
-        for slot in host.held:
+        for slot in held:
             if slot in keep:
                 kept.append(slot)
             else:

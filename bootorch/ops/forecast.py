@@ -120,7 +120,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
     alone = None
     large = len(plan.hosts) >= LARGE
-    with _frozen(for_good=large):
+    with _frozen(shared=len(tasks) > 1, for_good=large):
         if len(tasks) == 1:  # here: a process of its own would copy every page of the plan that it counts references on
             alone = Sampling(first, 0)
             samples = [alone.sample()]
@@ -390,12 +390,13 @@ def _bound(scenario: Scenario, world: World) -> tuple[float, str] | None:
 
 
 @contextmanager
-def _frozen(*, for_good: bool) -> Iterator[None]:
+def _frozen(*, shared: bool, for_good: bool) -> Iterator[None]:
     """Nothing of the plan becomes garbage, and a sample makes little: looking for it costs a third of the time, and
-    writes to every page that forked processes share. ``for_good``: the process is about to end, and to look through
-    what there is would take seconds."""
+    writes to every page that forked processes share (``shared``). ``for_good``: the process is about to end, and to
+    look through what there is would take seconds."""
     enabled = gc.isenabled()
-    gc.collect()
+    if shared:
+        gc.collect()
     gc.freeze()
     gc.disable()
     try:

@@ -164,18 +164,19 @@ def make(services: Services, request: Request) -> Forecast:
 
 def _of_plan(request: Request, what_ifs: Sequence[WhatIf], parameters: Parameters, start: str) -> Forecast:
     from bootorch.ops.forecast import Options, forecast_plan
-    from bootorch.runtime.load import load_plan, select_limit
+    from bootorch.runtime.load import load_plan, no_collection, select_limit
 
-    # Nothing is sent, so a snapshot that has aged is worth a word and no refusal.
-    loaded = load_plan(request.target, require_snapshot=True, allow_stale=True)
-    selected = select_limit(loaded, request.limit)
-    notes = tuple(problem.message for problem in loaded.warnings) if loaded.changes else ()
-    options = _options(Options(), request, what_ifs)
-    if request.parameters is None and loaded.parameters_text:
-        parameters = own_world(loaded.parameters_text, loaded.spec.parameters)
-        options = replace(options, parameters_file=loaded.spec.parameters)
-    options = replace(options, limit=request.limit or "", selected=selected, start=start, notes=notes)
-    return forecast_plan(loaded.plan, parameters, options)
+    with no_collection():
+        # Nothing is sent, so a snapshot that has aged is worth a word and no refusal.
+        loaded = load_plan(request.target, require_snapshot=True, allow_stale=True)
+        selected = select_limit(loaded, request.limit)
+        notes = tuple(problem.message for problem in loaded.warnings) if loaded.changes else ()
+        options = _options(Options(), request, what_ifs)
+        if request.parameters is None and loaded.parameters_text:
+            parameters = own_world(loaded.parameters_text, loaded.spec.parameters)
+            options = replace(options, parameters_file=loaded.spec.parameters)
+        options = replace(options, limit=request.limit or "", selected=selected, start=start, notes=notes)
+        return forecast_plan(loaded.plan, parameters, options)
 
 
 def _of_run(

@@ -59,7 +59,7 @@ def load_plan(
     rendered in memory through Ansible. Raises InvalidInput with every problem, SafetyRefusal for a production plan
     whose required snapshot is out of date (unless ``allow_stale``), ToolError when Ansible is needed and not there.
     """
-    with _no_collection():
+    with no_collection():
         return _load(path, vault_password_file, require_snapshot, allow_stale, pass_env)
 
 
@@ -93,7 +93,7 @@ def load_from_parts(
 ) -> LoadedPlan:
     """The same plan again from what a journal kept. Playbooks and known_hosts must still be there, unless the plan is
     loaded only ``to_read`` what happened."""
-    with _no_collection():
+    with no_collection():
         spec = parse_plan(plan_text, plan_dir, name)
         snapshot = snapshots.parse(content, "the journal's snapshot")
         return _checked(spec, plan_text, snapshot, parameters_text, from_file=True, files=not to_read)
@@ -114,7 +114,7 @@ def select_limit(loaded: LoadedPlan, pattern: str | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Nothing that is loaded becomes garbage: looking for it costs a third of the time (as Mercurial's util.nogc)."""
     enabled = gc.isenabled()
     gc.disable()
