@@ -10,6 +10,7 @@ what grows faster than the fleet shows.
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import sys
 import time
@@ -91,6 +92,7 @@ def main() -> int:
         began = time.process_time()
         engine = Engine(plan)
         built_s = time.process_time() - began
+        gc.freeze()  # as a real run does
         simulation = Simulation(engine, World(plan, given.seed))
         events = len(simulation.start(given.seed))
         slowest_s = 0.0
