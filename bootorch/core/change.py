@@ -231,9 +231,8 @@ def waits_change(state: State, wait: Wait, changed: Change) -> None:
         if changed.more > 0:
             for host in alike.hosts:
                 _leave_queue(state, host)
-        if alike.impossible or (
-            wait.control and alike.control_waits == 0
-        ):  # that is: its BMC can be reached from now on
+        reached = wait.control and alike.control_waits == 0  # their BMCs are, from now on
+        if alike.impossible or reached:
             state.dirty.update(dict.fromkeys(host for host in alike.hosts if host.outcome is None))
         elif alike.waits == 0:
             state.dirty.update(dict.fromkeys(host for host in alike.hosts if host.outcome is None and not host.behind))

@@ -297,6 +297,7 @@ class Engine(Booting):
             if self._looks <= 0:
                 state.freed[SURVEY] = None  # goes on with the next decision
                 break
+        self._admit_candidates()
 
     def next_timer(self) -> float | None:
         """Run time at which ``decide`` wants to look again without any event, or None."""

@@ -81,6 +81,7 @@ from bootorch.core.urgency import expected_s, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
 
+Key = tuple[object, ...]
 AT_THE_BMC = frozenset({Kind.POWER_READ, Kind.POWER_ON, Kind.POWER_CYCLE, Kind.BOOT_DEVICE, Kind.EVIDENCE, Kind.METER})
 
 
@@ -141,9 +142,7 @@ class State:
         self.clusters = Clusters(plan.hosts if plan.limits.breaker.cluster_failures else {})
         self.open: dict[int, Intent] = {}
         self.asked: dict[int, HostState] = {}  # by the same ids: the host, where it is for one
-        self._keys: dict[
-            tuple[object, ...], tuple[object, ...]
-        ] = {}  # of watches and answers: hosts have few different
+        self._keys: dict[Key, Key] = {}  # of watches and answers: hosts have few different ones
         self.surveys = 0  # power states of waiting hosts that are being read
         self.next_id = 1
         self.unsettled = len(plan.hosts)
@@ -204,7 +203,8 @@ class State:
 
     def _alike(self, waits: Sequence[Wait]) -> Alike:
         own = [wait for wait in waits if not isinstance(wait, Leader)]
-        alike = Alike(*count(own))
+        unmet, control, _ = count(own)
+        alike = Alike(unmet, control, count(waits)[2])
         for wait in own:
             self.waiting.setdefault(wait, []).append(alike)
         return alike

@@ -36,6 +36,12 @@ def test_the_first_member_starts_alone_and_the_others_when_it_is_ready() -> None
     assert all(world.engine.state.hosts[name].surveyed for name in ("db1", "db3"))
 
 
+def test_where_nobody_may_be_first_all_are_blocked() -> None:
+    world = store(first=First(()))
+    assert world.run() == "done"
+    assert {world.outcome(f"db{number}")[0] for number in (1, 2, 3)} == {Outcome.BLOCKED}
+
+
 def test_the_next_candidate_follows_one_that_failed_and_nobody_follows_the_last() -> None:
     world = store(first=First(("db2", "db1")))
     world.script["db2", Kind.BOOT_PROBE] = [Reason.UNREACHABLE]
