@@ -263,11 +263,7 @@ class Engine(Booting):
         while not state.paused and not self.admission.full(queue) and (waiter := self.admission.pop(queue)) is not None:
             if waiter.inflight or waiter.dark:
                 continue
-            self._looks -= 1
-            if waiter.ending is not None:
-                self._end(waiter)
-            else:
-                self._steps[waiter.stage](waiter)
+            self._take_turn(waiter)
             self._admit_candidates()
             if self._looks <= 0:
                 state.freed[resource] = None  # goes on with the next decision
@@ -283,17 +279,20 @@ class Engine(Booting):
                     state.wake_at(self._now + UNFINISHED_S)
                     break
 
+    def _take_turn(self, host: HostState) -> None:
+        self._looks -= 1
+        if host.ending is not None:
+            self._end(host)
+        else:
+            self._steps[host.stage](host)
+
     def _look_ahead(self) -> None:
         """The power state of those whose turn has not come is read, of as many at once as may be."""
         state = self.state
         while not state.paused and (host := self.admission.ahead()) is not None:
             if host.inflight or host.dark:
                 continue
-            self._looks -= 1
-            if host.ending is not None:
-                self._end(host)
-            else:
-                self._steps[host.stage](host)
+            self._take_turn(host)
             if self._looks <= 0:
                 state.freed[SURVEY] = None  # goes on with the next decision
                 break

@@ -118,6 +118,7 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
         remedy = "bootorch report shows how it ended"
         raise InvalidInput(Problem("every host of the run has its outcome: nothing is left to forecast", "", remedy))
     tasks = [(number, index) for number in range(len(scenarios)) for index in range(options.samples)]
+    open_gates = dict(first.state.gates_open) if first.state is not None else {}  # a sample uses the state up
     alone = None
     large = len(plan.hosts) >= LARGE
     with _frozen(shared=len(tasks) > 1, for_good=large):
@@ -134,7 +135,6 @@ def _forecast(plan: Plan, parameters: Parameters, options: Options, stand: Stand
     ]
     started = next((event for event in stand.events if isinstance(event, RunStarted)), None) if stand else None
     asked = tuple(group.name for group in plan.groups.values() if group.first is not None and group.first.ask)
-    open_gates = first.state.gates_open if first.state is not None else {}
     return Forecast(
         plan=plan.name,
         environment=plan.environment,
@@ -332,7 +332,7 @@ def _electricity(world: World, event: Event) -> None:
         case FeedReturned():
             world.power_returned(event.feed, event.t)
         case _:
-            pass
+            leave(scenarios, alone)
 
 
 # -- the world as a what-if has it ---------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,7 @@ from statistics import median
 
 import pytest
 
+from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput, ToolError
 from bootorch.core.events import Answer, Intent
 from bootorch.core.forecast import difference
@@ -21,6 +24,7 @@ from bootorch.ops.forecast import Options, Stand, forecast_plan, forecast_run, i
 from bootorch.ops.forks import share_out
 from bootorch.sim.conditioned import condition
 from bootorch.sim.parameters import CALM, FIELD
+from bootorch.sim.run import Simulation
 from bootorch.sim.world import World
 from bootorch.ui.forecastview import to_json
 from tests.ops.forecasts import fleet, of_run, through_a_journal, until
@@ -53,6 +57,35 @@ def test_a_single_sample_in_this_process_is_the_first_of_many() -> None:
     many = forecast_plan(plan, FIELD, options(samples=3))
     assert alone.base.samples[0] == many.base.samples[0]
     assert len({sample_seed(3, index) for index in range(1000)}) == 1000
+
+
+LEFT = """
+import gc, weakref
+from bootorch.ops import forecast
+from bootorch.sim.parameters import CALM
+from tests.ops.forecasts import fleet
+
+worlds = []
+
+class World(forecast.World):
+    def __init__(self, *given):
+        super().__init__(*given)
+        worlds.append(weakref.ref(self))
+
+forecast.World = World
+plan = fleet()
+whole = forecast.forecast_plan(plan, CALM, forecast.Options(samples=1)).base
+assert gc.get_freeze_count() == 0 and gc.isenabled() and worlds[0]() is None
+forecast.LARGE = len(plan.hosts)
+assert forecast.forecast_plan(plan, CALM, forecast.Options(samples=1)).base == whole
+gc.collect()
+assert worlds[1]() is not None, "it was taken apart"
+"""
+
+
+def test_a_large_plan_is_left_to_the_system_and_its_forecast_is_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_failing_or_killed_process_is_an_error_with_a_remedy() -> None:
@@ -159,6 +192,14 @@ def test_a_gate_with_a_time_holds_until_then() -> None:
     assert change.ready.p50 == pytest.approx(3600.0, abs=300.0)  # BMCs wake up meanwhile
 
 
+def test_gates_that_a_run_has_not_opened_are_named_however_many_samples_there_are() -> None:
+    plan = fleet(gates=(Gate("power", ask="Who attests it?"),))
+    run = Simulation(Engine(plan), World(plan, 1, CALM))
+    stand = Stand([*run.start(1, open_gates=False), *run.step()], run.now)
+    for samples in (1, 2):
+        assert forecast_run(plan, stand, CALM, options(samples=samples)).gates == ("power",)
+
+
 def test_a_first_member_that_a_person_names_is_chosen() -> None:
     groups: dict[str, tuple[int, Group]] = {"store": (5, group(first=First(ask="Which has the newest copy?")))}
     found = forecast_plan(make_plan(groups), CALM, options(samples=2))
@@ -256,7 +297,6 @@ def test_what_is_known_of_a_run_holds_in_the_world_that_goes_on(tmp_path: Path) 
 
 
 def test_hosts_that_are_up_or_booting_get_no_other_power_on(tmp_path: Path) -> None:
-    from bootorch.core.engine import Engine
     from bootorch.ops.forecast import _Trial
 
     plan = fleet()
