@@ -332,7 +332,7 @@ def _electricity(world: World, event: Event) -> None:
         case FeedReturned():
             world.power_returned(event.feed, event.t)
         case _:
-            leave(scenarios, alone)
+            pass
 
 
 # -- the world as a what-if has it ---------------------------------------------------------------------
