@@ -143,7 +143,7 @@ class Baseline:
 
     def _settle(self, name: str, outcome: Outcome, now: float) -> None:
         self._settled[name] = now
-        for _, change in self._dependencies.settle(self._plan.hosts[name], outcome):
+        for _, change in self._dependencies.settle(name, self._plan.hosts[name].group, outcome):
             for child in change.children:
                 if change.impossible and child not in self._settled:
                     self._push(now, "blocked", child)

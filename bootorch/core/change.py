@@ -124,7 +124,7 @@ def unsettle(state: State, host: HostState) -> None:
     host.outcome = None
     state.unsettled += 1
     state.groups[host.group.name].settled -= 1
-    for wait, changed in state.dependencies.unsettle(host.host):
+    for wait, changed in state.dependencies.unsettle(host.name, host.group.name):
         waits_change(state, wait, changed)
 
 
@@ -157,7 +157,7 @@ def reopen(state: State, names: list[str], t: float) -> None:
             host.alike.impossible = state.dependencies.why_impossible(name)
             state.unsettled += 1
             state.groups[host.group.name].settled -= 1
-            for wait, changed in state.dependencies.revive(host.host):
+            for wait, changed in state.dependencies.revive(name, host.group.name):
                 waits_change(state, wait, changed)
                 for child in wait.children:
                     other = state.hosts[child]

@@ -13,6 +13,7 @@ kept with its host) is linked by its place.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -208,6 +209,8 @@ class _Writer:
         if kind is list or kind is deque or kind is set:
             word = {list: "list", deque: "deque", set: "set"}[kind]
             return [word, *map(self.value, sorted(value) if kind is set else value)]
+        if kind is array:
+            return ["times", *value]
         if kind is dict:
             return ["dict", *(self.value(part) for item in value.items() for part in item)]
         if is_dataclass(kind) and not _hashable(value):  # one that changes, or holds a mapping
@@ -265,6 +268,8 @@ class _Reader:
                 return dict(zip(rest, rest, strict=True))
             case "set":
                 return set(rest)
+            case "times":
+                return array("d", rest)
             case "host":
                 return self._hosts[next(rest)]
             case "deque":

@@ -48,8 +48,8 @@ NOBODY = Members((), ())
 class Need:
     """One ``requires``, for all hosts that share it: the quorum of its members, in enough racks."""
 
-    __slots__ = ("_across", "_alive_by_rack", "_ready_by_rack", "alive", "children", "control", "members", "needed",
-                 "parent", "ready", "status", "title")  # fmt: skip
+    __slots__ = ("_across", "_alive_by_rack", "_rack", "_ready_by_rack", "alive", "children", "control", "members",
+                 "needed", "parent", "ready", "status", "title")  # fmt: skip
 
     def __init__(self, parent: str, requirement: Requirement, members: Members, value: str) -> None:
         self.parent = parent
@@ -60,9 +60,10 @@ class Need:
         self.ready = 0
         self.alive = len(members)
         self._across = requirement.across_racks if members else 0
+        self._rack = {host.name: host.rack for host in members.hosts} if self._across else {}  # by member
         self._alive_by_rack: dict[str, int] = {}
-        for host in members.hosts if self._across else ():
-            self._alive_by_rack[host.rack] = self._alive_by_rack.get(host.rack, 0) + 1
+        for rack in self._rack.values():
+            self._alive_by_rack[rack] = self._alive_by_rack.get(rack, 0) + 1
         self._ready_by_rack: dict[str, int] = {}
         self.children: Sequence[str] = ()
         place = f" with the same {requirement.per_host} ({value})" if requirement.per_host else ""
@@ -81,16 +82,17 @@ class Need:
             return Status.IMPOSSIBLE
         return Status.PENDING
 
-    def settle(self, host: Host, ready: bool) -> Change | None:
+    def settle(self, host: str, ready: bool) -> Change | None:
         """A member has its outcome."""
         if ready:
             self.ready += 1
             if self._across:
-                self._ready_by_rack[host.rack] = self._ready_by_rack.get(host.rack, 0) + 1
+                rack = self._rack[host]
+                self._ready_by_rack[rack] = self._ready_by_rack.get(rack, 0) + 1
         else:
             self.alive -= 1
             if self._across:
-                self._alive_by_rack[host.rack] -= 1
+                self._alive_by_rack[self._rack[host]] -= 1
         if self.status is not Status.PENDING:
             return None
         now = self.status = self._now()
@@ -98,23 +100,24 @@ class Need:
             return Change(self.children, -1)
         return Change(self.children, 0, self.title) if now is Status.IMPOSSIBLE else None
 
-    def unsettle(self, host: Host) -> Change | None:
+    def unsettle(self, host: str) -> Change | None:
         """A member that was ready is dark: whoever has not begun waits again."""
         self.ready -= 1
         if self._across:
-            self._ready_by_rack[host.rack] -= 1
-            if not self._ready_by_rack[host.rack]:
-                del self._ready_by_rack[host.rack]
+            rack = self._rack[host]
+            self._ready_by_rack[rack] -= 1
+            if not self._ready_by_rack[rack]:
+                del self._ready_by_rack[rack]
         if self.status is not Status.HOLDS or (now := self._now()) is Status.HOLDS:
             return None
         self.status = now
         return Change(self.children, 1)
 
-    def revive(self, host: Host) -> Change | None:
+    def revive(self, host: str) -> Change | None:
         """A member that was given up (skipped, blocked) has its turn after all."""
         self.alive += 1
         if self._across:
-            self._alive_by_rack[host.rack] += 1
+            self._alive_by_rack[self._rack[host]] += 1
         if self.status is not Status.IMPOSSIBLE:
             return None
         self.status = self._now()
@@ -135,7 +138,7 @@ class Order:
         self.status = Status.PENDING if members else Status.HOLDS
         self.title = f"after {parent}: all {len(members)} settled"
 
-    def settle(self, host: Host, ready: bool) -> Change | None:
+    def settle(self, host: str, ready: bool) -> Change | None:
         if self.status is Status.HOLDS:
             return None
         self.left -= 1
@@ -144,7 +147,7 @@ class Order:
         self.status = Status.HOLDS
         return Change(self.children, -1)
 
-    def unsettle(self, host: Host) -> Change | None:
+    def unsettle(self, host: str) -> Change | None:
         if self.status is Status.PENDING:
             self.left += 1
         return None
@@ -200,9 +203,9 @@ class Leader:
             return False
         return True
 
-    def settle(self, host: Host, ready: bool) -> Change | None:
-        self.settled.add(host.name)
-        if self.status is not Status.PENDING or host.name != self.chosen:
+    def settle(self, host: str, ready: bool) -> Change | None:
+        self.settled.add(host)
+        if self.status is not Status.PENDING or host != self.chosen:
             return None
         if ready:
             self.status = Status.HOLDS
@@ -223,21 +226,21 @@ class Leader:
         self._let.add(host)
         return Change([host], -1)
 
-    def unsettle(self, host: Host) -> Change | None:
-        self.settled.discard(host.name)
+    def unsettle(self, host: str) -> Change | None:
+        self.settled.discard(host)
         return None  # once it has bootstrapped, any member has the data
 
-    def revive(self, host: Host) -> Change | None:
-        self.settled.discard(host.name)
+    def revive(self, host: str) -> Change | None:
+        self.settled.discard(host)
         if self.status is Status.HOLDS:
             return None
-        if host.name in self._stated:
-            left = {*self._candidates, host.name}
+        if host in self._stated:
+            left = {*self._candidates, host}
             self._candidates = [name for name in self._stated if name in left and name != self.chosen]
             self.status = Status.PENDING
-        if host.name in self._let and host.name != self.chosen:
-            self._let.discard(host.name)  # its turn is over
-            return Change([host.name], 1)
+        if host in self._let and host != self.chosen:
+            self._let.discard(host)  # its turn is over
+            return Change([host], 1)
         return Change([], 0)
 
     def resume(self) -> Change | None:
@@ -274,7 +277,7 @@ class Dependencies:
         }
         self._divided: dict[tuple[str, str], dict[str, Members]] = {}  # a group's hosts by a fact
         self._of_group: dict[str, list[Wait]] = {name: [] for name in plan.groups}  # waits for all of its hosts
-        self._member_of: dict[str, list[Wait]] = {}  # and those for some of a group's hosts, by host
+        self._of_some: dict[str, dict[str, list[Wait]]] = {}  # and for some of its hosts, by host
         for level in plan.waves:
             for name in level:
                 self._add(plan.groups[name])
@@ -301,8 +304,9 @@ class Dependencies:
             if len(wait.members) == len(self._whole[wait.parent]):
                 self._of_group[wait.parent].append(wait)
             else:
+                of_some = self._of_some.setdefault(wait.parent, {})
                 for member in wait.members:
-                    self._member_of.setdefault(member, []).append(wait)
+                    of_some.setdefault(member, []).append(wait)
         self.all += waits
 
     def _apart(
@@ -351,29 +355,29 @@ class Dependencies:
             self._divided[key] = known
         return known
 
-    def counting(self, host: Host) -> Sequence[Wait]:
-        """The waits that ``host`` is a member of."""
-        whole, own = self._of_group[host.group], self._member_of.get(host.name)
-        return whole if own is None else [*own, *whole]
+    def counting(self, host: str, group: str) -> Sequence[Wait]:
+        """The waits that ``host`` of ``group`` is a member of."""
+        whole, some = self._of_group[group], self._of_some.get(group)
+        return whole if some is None or (own := some.get(host)) is None else [*own, *whole]
 
-    def settle(self, host: Host, outcome: Outcome) -> Iterator[tuple[Wait, Change]]:
-        """What changes for others because ``host`` has its outcome."""
+    def settle(self, host: str, group: str, outcome: Outcome) -> Iterator[tuple[Wait, Change]]:
+        """What changes for others because ``host`` of ``group`` has its outcome."""
         ready = outcome in (Outcome.READY, Outcome.ADOPTED)
-        for wait in self.counting(host):
+        for wait in self.counting(host, group):
             change = wait.settle(host, ready)
             if change is not None:
                 yield wait, change
 
-    def unsettle(self, host: Host) -> Iterator[tuple[Wait, Change]]:
+    def unsettle(self, host: str, group: str) -> Iterator[tuple[Wait, Change]]:
         """What changes for others because ``host``, which was ready, is dark."""
-        for wait in self.counting(host):
+        for wait in self.counting(host, group):
             change = wait.unsettle(host)
             if change is not None:
                 yield wait, change
 
-    def revive(self, host: Host) -> Iterator[tuple[Wait, Change]]:
+    def revive(self, host: str, group: str) -> Iterator[tuple[Wait, Change]]:
         """What changes for others because ``host``, which was given up, has its turn after all."""
-        for wait in self.counting(host):
+        for wait in self.counting(host, group):
             change = wait.revive(host)
             if change is not None:
                 yield wait, change

@@ -244,15 +244,30 @@ class Gauge:
         """The sample, from the final state."""
         state = self._state
         self._draw(state.t)
-        settled = [host for host in state.hosts.values() if host.outcome in GOOD]
-        times = sorted(host.settled_t for host in settled)
-        path = self._path(_last(settled))
+        counts = {name: dict.fromkeys(Outcome, 0) for name in state.plan.groups}
+        ready: dict[str, list[float]] = {name: [] for name in state.plan.groups}
+        last: HostState | None = None
+        without: list[HostState] = []  # an outcome
+        # One look at each of a million hosts: none of them is in the processor's caches any more.
+        for host in state.hosts.values():
+            outcome = host.outcome
+            if outcome is None:
+                without.append(host)
+                outcome = Outcome.UNKNOWN
+            group_name = host.group.name
+            counts[group_name][outcome] += 1
+            if outcome in GOOD:
+                ready[group_name].append(host.settled_t)
+                if last is None or _when(host) > _when(last):
+                    last = host
+        path = self._path(last)
         needed = quorums(state.plan)
         groups: dict[str, Passage] = {}
         tiers: dict[int, list[Passage]] = {}
         for name, group in state.plan.groups.items():
-            groups[name] = passage = _passage([state.hosts[host] for host in group.hosts], needed[name])
+            groups[name] = passage = _passage(counts[name], ready[name], needed[name])
             tiers.setdefault(group.tier, []).append(passage)
+        times = sorted(t for of_group in ready.values() for t in of_group)
         return Sample(
             seed=seed,
             verdict=verdict,
@@ -265,7 +280,7 @@ class Gauge:
             held={resource: Held(values[0], int(values[1])) for resource, values in sorted(self._held.items())},
             path=path,
             binding=binding(path),
-            left=_left(state, lambda host: self._resource(host)),
+            left=_left(state, without, self._resource),
             tripped=dict(state.tripped),
         )
 
@@ -382,10 +397,6 @@ def _when(host: HostState) -> tuple[float, str]:
     return host.settled_t, host.name
 
 
-def _last(ready: Iterable[HostState]) -> HostState | None:
-    return max(ready, key=_when, default=None)
-
-
 def _turned(ready: list[HostState], needed: int, across: int) -> HostState | None:
     """The member that completed a quorum of ``needed`` in ``across`` racks."""
     racks: set[str] = set()
@@ -396,18 +407,12 @@ def _turned(ready: list[HostState], needed: int, across: int) -> HostState | Non
     return None
 
 
-def _passage(hosts: Sequence[HostState], needed: int) -> Passage:
-    counts = dict.fromkeys(Outcome, 0)
-    times: list[float] = []
-    for host in hosts:
-        outcome = host.outcome
-        counts[Outcome.UNKNOWN if outcome is None else outcome] += 1
-        if outcome in GOOD:
-            times.append(host.settled_t)
+def _passage(counts: Mapping[Outcome, int], times: list[float], needed: int) -> Passage:
+    """Of hosts by their outcomes, and when those that are good were so."""
     times.sort()
     left = counts[Outcome.UNKNOWN]
     return Passage(
-        size=len(hosts),
+        size=sum(counts.values()),
         ready=len(times),
         quarantined=counts[Outcome.QUARANTINED],
         blocked=counts[Outcome.BLOCKED],
@@ -450,12 +455,12 @@ def _counted(times: Sequence[float], end_s: float) -> Points:
     return tuple(points)
 
 
-def _left(state: State, resource_of: Callable[[HostState], Resource | None]) -> tuple[Left, ...]:
-    """Why hosts have no outcome as the run stands still; causes before what only waits for them."""
+def _left(
+    state: State, hosts: Iterable[HostState], resource_of: Callable[[HostState], Resource | None]
+) -> tuple[Left, ...]:
+    """Why ``hosts`` have no outcome as the run stands still; causes before what only waits for them."""
     found: dict[tuple[bool, str], list[str]] = {}
-    for name, host in state.hosts.items():
-        if host.outcome is not None:
-            continue
+    for host in hosts:
         resource = resource_of(host)
         if state.paused:
             key = (False, f"paused by {state.paused}")
@@ -464,14 +469,14 @@ def _left(state: State, resource_of: Callable[[HostState], Resource | None]) -> 
         elif resource is not None:
             key = (False, resource_title(resource))
         elif host.stage is Stage.WAIT and host.waits:
-            wait = next((w for w in state.dependencies.of[name] if w.status is Status.PENDING), None)
+            wait = next((w for w in state.dependencies.of[host.name] if w.status is Status.PENDING), None)
             if isinstance(wait, Leader) and wait.ask and not wait.chosen:
                 key = (False, resource_title(("choice", wait.parent)))
             else:
                 key = (True, wait.title if wait is not None else "dependencies")
         else:
             key = (False, f"nothing that would come: stopped in stage {host.stage}")
-        found.setdefault(key, []).append(name)
+        found.setdefault(key, []).append(host.name)
     ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
     return tuple(
         Left(why, len(names), tuple(islice(names, 3)), waiting) for (waiting, why), names in ordered[:MOST_LEFT]

@@ -453,9 +453,10 @@ class State:
             if host.draw.keeps:
                 self.feeds.keep(host.draw, False)
                 self.free_feed(host.draw)
-        group = self.groups[host.group.name]
+        group_name = host.group.name
+        group = self.groups[group_name]
         group.settled += 1
-        self.dirty_groups[host.group.name] = None
+        self.dirty_groups[group_name] = None
         failed = event.outcome is O_QUARANTINED and event.reason is not R_OPERATOR
         if failed:
             host.blamed = True
@@ -465,7 +466,7 @@ class State:
             self.suspects.append(event.host)
         if self.plan.limits.breaker.cluster_failures and (failed or event.outcome is O_READY):
             self.clusters.settle(host.host, failed)
-        for wait, changed in self.dependencies.settle(host.host, event.outcome):
+        for wait, changed in self.dependencies.settle(event.host, group_name, event.outcome):
             change.waits_change(self, wait, changed)
 
     def retract(self, host: HostState) -> None:

@@ -115,7 +115,7 @@ class Tally:
 
     def _let_go(self, settled: str) -> None:
         """Who waited for the host may be held back by something else now."""
-        for wait in self._state.dependencies.counting(self._state.plan.hosts[settled]):
+        for wait in self._state.dependencies.counting(settled, self._state.hosts[settled].group.name):
             now = (wait.status, wait.chosen if isinstance(wait, Leader) else "")
             if self._waits.get(id(wait)) != now:
                 self._waits[id(wait)] = now

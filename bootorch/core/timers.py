@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
 from typing import Generic, TypeVar
@@ -12,6 +14,19 @@ Who = TypeVar("Who")
 
 # A second far beyond every deadline, for what is to be looked at never: it must be a whole number.
 _NEVER = 1 << 40
+
+
+@dataclass(slots=True)
+class Bucket(Generic[Who]):
+    """Those of one second, side by side: a tuple and a float for each of a million would lie far apart in memory by the
+    time that the second comes."""
+
+    times: array[float] = field(default_factory=lambda: array("d"))
+    names: list[str] = field(default_factory=list)
+    whos: list[Who] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[float, str, Who]]:
+        return zip(self.times, self.names, self.whos, strict=True)
 
 
 class Timers(Generic[Who]):
@@ -28,7 +43,7 @@ class Timers(Generic[Who]):
         self._due: list[tuple[float, str, Who]] = []  # in order from ``_at`` on: all before the second ``_edge``
         self._at = 0
         self._edge = 0
-        self._buckets: dict[int, list[tuple[float, str, Who]]] = {}
+        self._buckets: dict[int, Bucket[Who]] = {}
         self._seconds: list[int] = []  # a heap: those of the buckets
         self._count = 0
 
@@ -51,19 +66,19 @@ class Timers(Generic[Who]):
             return
         bucket = self._buckets.get(second)
         if bucket is None:
-            self._buckets[second] = [(t, name, who)]
+            bucket = self._buckets[second] = Bucket()
             heappush(self._seconds, second)
-        else:
-            bucket.append((t, name, who))
+        bucket.times.append(t)
+        bucket.names.append(name)
+        bucket.whos.append(who)
 
     def pop(self) -> tuple[str, Who]:
         """The earliest one's name, and who it is. Raises IndexError: there is none."""
         due, at = self._due, self._at
         if at == len(due):  # on to the next second that has anything
             second = heappop(self._seconds)
-            due, at = self._buckets.pop(second), 0
-            due.sort()
-            self._due = due
+            self._due = due = sorted(self._buckets.pop(second))
+            at = 0
             self._edge = second + 1
         _, name, who = due[at]
         self._at = at = at + 1
@@ -71,7 +86,7 @@ class Timers(Generic[Who]):
         if at < len(due):
             self.first_t = due[at][0]
         elif self._seconds:
-            self.first_t = min(self._buckets[self._seconds[0]])[0]  # earlier ones may come before it is turned to
+            self.first_t = min(self._buckets[self._seconds[0]].times)  # earlier ones may come before it is turned to
         else:
             self.first_t = inf
         return name, who
