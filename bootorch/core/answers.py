@@ -195,7 +195,7 @@ def _power_read(state: State, host: HostState, event: Answer, ok: bool) -> None:
             state.release(host)
         if host.unbooted and host.boots < host.group.attempts.boot:
             # The server fell back to off: the next boot may begin, from a clean count.
-            host.unbooted = False
+            host.unbooted = None
             host.boots += 1
             host.retries += 1
             host.on_attempts = 0
@@ -263,7 +263,7 @@ def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
     data = event.data
     if "boot_id" in data or "uptime_s" in data:
         host.evidence = {name: data[name] for name in ("boot_id", "uptime_s") if name in data}
-    host.unbooted = False
+    host.unbooted = None
     host.reserved = False
     state.feeds.hold(host.draw, STEADY)
     for slot in host.boot_slots:

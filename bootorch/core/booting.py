@@ -22,6 +22,7 @@ from bootorch.core.members import (
     R_VERIFY_FAILED,
 )
 from bootorch.core.model import SecondBoot
+from bootorch.core.reasons import Reason
 
 DARK_LIMIT = 5  # times that a playbook may lose a host before it counts as failed
 READ_TRIES = 3  # power reads that may fail when a failed boot is judged
@@ -62,25 +63,27 @@ class Booting(Acting):
         """Read the power state again, then act on it once."""
         detail = host.last[1]
         if host.tries >= READ_TRIES or hopeless(host):
-            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"its BMC no longer answers: {detail}"))
+            self._quarantine(host, *self._unbooted(host, f"its BMC no longer answers: {detail}"))
         elif self._now < host.next_t:
             self._later(host, host.next_t)
         elif not host.power or self._now - host.read_t > FRESH_S:
             self._read(host, self._now + EXCHANGE_S[K_POWER_READ])
         elif host.power == "off":
-            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"off again after {host.boots} boots"))
+            self._quarantine(host, *self._unbooted(host, f"off again after {host.boots} boots"))
         elif host.group.second_boot is SecondBoot.CYCLE and host.boots < host.group.attempts.boot:
             self._cycle(host)
         else:
             tried = f" after {host.boots} boots" if host.boots > 1 else ""
-            self._quarantine(host, host.unbooted_reason, self._unbooted(host, f"chassis is on{tried}"))
+            self._quarantine(host, *self._unbooted(host, f"chassis is on{tried}"))
 
-    def _unbooted(self, host: HostState, state: str) -> str:
-        """What is known first: hosts that ended alike stand together in a report."""
-        said = host.unbooted_detail
-        if host.unbooted_reason is R_NO_BOOT:
-            return f"no proof of a boot, {state}" + (f": {said}" if said else "")
-        return f"{said}; {state}" if said else state
+    @staticmethod
+    def _unbooted(host: HostState, state: str) -> tuple[Reason, str]:
+        """Why it did not boot. What is known first: hosts that ended alike stand together in a report."""
+        assert host.unbooted is not None
+        reason, said = host.unbooted
+        if reason is R_NO_BOOT:
+            return reason, f"no proof of a boot, {state}" + (f": {said}" if said else "")
+        return reason, f"{said}; {state}" if said else state
 
     def _cycle(self, host: HostState) -> None:
         """The one automatic power cycle there is: the plan allows it, and the host was just read as on."""

@@ -52,7 +52,7 @@ _GIVEN: Mapping[type, frozenset[str]] = {
             "_folds",
         }
     ),
-    HostState: frozenset({"name", "host", "group", "draw", "bmc_slot", "boot_slots", "alike"}),
+    HostState: frozenset({"name", "number", "host", "group", "draw", "bmc_slot", "boot_slots", "alike"}),
     Alike: frozenset({"hosts"}),
     GroupState: frozenset({"group", "size"}),
     Draw: frozenset({"shares", "stamps", "profile"}),  # shares and stamps: see ``_links``
@@ -71,7 +71,12 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 # What is taken along of a part. Of a class without slots its instance tells.
 _FIELDS: Mapping[type, tuple[str, ...]] = {
-    cls: tuple(name for name in getattr(cls, "__slots__", ()) if name not in given) for cls, given in _GIVEN.items()
+    cls: tuple(
+        name
+        for name in ([f.name for f in fields(cls)] if is_dataclass(cls) else getattr(cls, "__slots__", ()))
+        if name not in given
+    )
+    for cls, given in _GIVEN.items()
 }
 
 

@@ -345,7 +345,7 @@ class Engine(Booting):
             return host.on_t is not None and (not off_again or host.on_attempts >= group.attempts.power)
         if host.stage is S_BOOT:
             boots_again = group.second_boot is SecondBoot.CYCLE and host.boots < group.attempts.boot
-            return not (host.unbooted and boots_again and host.power == "on")
+            return not (host.unbooted is not None and boots_again and host.power == "on")
         return host.stage is S_READY or host.stage is S_VERIFY
 
     def _wait(self, host: HostState) -> None:

@@ -119,7 +119,7 @@ class State:
         of, leaders = self.dependencies.of, self.dependencies.leaders
         by_waits: dict[int, Alike] = {}  # those who wait for the same have the same tuple of it
         self.waiting: dict[Wait, list[Alike]] = {}  # who waits for what, but for the first members of groups
-        for name, host in plan.hosts.items():
+        for number, (name, host) in enumerate(plan.hosts.items()):
             draw = self.feeds.draw_of(host, order[name][0])
             bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
             bmc = names.setdefault(bmc, bmc)
@@ -131,7 +131,10 @@ class State:
                 alike = by_waits[id(waits)] = self._alike(waits)
             leader = leaders.get(host.group)
             behind = int(leader is not None and leader.chosen != name)
-            state = HostState(name, host, plan.groups[host.group], draw, bmc, slots, alike, behind, order[name])
+            state = HostState(
+                name=name, number=number, host=host, group=plan.groups[host.group], draw=draw, bmc_slot=bmc,
+                boot_slots=slots, alike=alike, behind=behind, priority=order[name],
+            )  # fmt: skip
             self.hosts[name] = state
             alike.hosts.append(state)
             self.by_cords.setdefault(host.feeds, []).append(state)
@@ -276,11 +279,9 @@ class State:
 
     def _boot_failed(self, event: BootFailed) -> None:
         host = self.hosts[event.host]
-        host.unbooted = True
         # Up since before the request and what was diagnosed are worth their own words; all else is no boot.
         own = event.reason is R_STALE_BOOT or event.reason in FOUND
-        host.unbooted_reason = event.reason if own else R_NO_BOOT
-        host.unbooted_detail = event.detail
+        host.unbooted = (event.reason if own else R_NO_BOOT, event.detail)
         host.power = ""
         host.tries = 0
         host.next_t = event.t
@@ -374,7 +375,7 @@ class State:
         elif kind is K_POWER_CYCLE:
             host.boots += 1
             host.retries += 1
-            host.unbooted = False
+            host.unbooted = None
             host.on_real_t = t + self.gap_s
             self.feeds.start(host.draw, t)
             host.cycled = True
@@ -404,7 +405,8 @@ class State:
 
     def watch_key(self, host: HostState, kind: Kind) -> tuple[object, ...]:
         """Identifies a watch: exchanges with the same key are repeats of one that is journalled."""
-        return (kind, host.stage, host.on_attempts, host.boots, host.unbooted, host.playbook, host.redeploy_attempts)
+        given_up = host.unbooted is not None
+        return (kind, host.stage, host.on_attempts, host.boots, given_up, host.playbook, host.redeploy_attempts)
 
     def answer_key(self, host: HostState, kind: Kind, reason: Reason, power: object) -> tuple[object, ...]:
         """Two answers with the same key say the same thing."""

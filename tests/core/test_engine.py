@@ -464,7 +464,8 @@ def test_a_journal_from_before_there_was_evidence_reads_as_it_did() -> None:
     old = [replace(e, reason=Reason.NO_BOOT) if isinstance(e, Settled) else e for e in old]
     state = replay(world.engine.plan, map(decode, map(encode, old)))
     assert state.hosts["g1"].reason is Reason.NO_BOOT
-    assert state.hosts["g1"].unbooted_reason is Reason.NO_BOOT
+    unbooted = state.hosts["g1"].unbooted
+    assert unbooted is not None and unbooted[0] is Reason.NO_BOOT
 
 
 def test_a_host_that_fell_off_is_switched_on_for_its_second_boot() -> None:
