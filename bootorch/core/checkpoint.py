@@ -52,7 +52,7 @@ _GIVEN: Mapping[type, frozenset[str]] = {
             "_folds",
         }
     ),
-    HostState: frozenset({"name", "number", "host", "group", "draw", "bmc_slot", "boot_slots", "alike"}),
+    HostState: frozenset({"name", "place", "host", "group", "draw", "bmc_slot", "boot_slots", "alike"}),
     Alike: frozenset({"hosts"}),
     GroupState: frozenset({"group", "size"}),
     Draw: frozenset({"shares", "stamps", "profile"}),  # shares and stamps: see ``_links``

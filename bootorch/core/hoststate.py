@@ -51,7 +51,7 @@ class Alike:
 @dataclass(slots=True, eq=False, kw_only=True)
 class _AtEveryLook:
     name: str
-    number: int  # its place among the plan's hosts
+    place: int  # among the plan's hosts
     group: Group
     draw: Draw
     bmc_slot: str  # what an exchange with its BMC takes; empty where that is not limited

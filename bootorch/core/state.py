@@ -119,7 +119,7 @@ class State:
         of, leaders = self.dependencies.of, self.dependencies.leaders
         by_waits: dict[int, Alike] = {}  # those who wait for the same have the same tuple of it
         self.waiting: dict[Wait, list[Alike]] = {}  # who waits for what, but for the first members of groups
-        for number, (name, host) in enumerate(plan.hosts.items()):
+        for place, (name, host) in enumerate(plan.hosts.items()):
             draw = self.feeds.draw_of(host, order[name][0])
             bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
             bmc = names.setdefault(bmc, bmc)
@@ -132,7 +132,7 @@ class State:
             leader = leaders.get(host.group)
             behind = int(leader is not None and leader.chosen != name)
             state = HostState(
-                name=name, number=number, host=host, group=plan.groups[host.group], draw=draw, bmc_slot=bmc,
+                name=name, place=place, host=host, group=plan.groups[host.group], draw=draw, bmc_slot=bmc,
                 boot_slots=slots, alike=alike, behind=behind, priority=order[name],
             )  # fmt: skip
             self.hosts[name] = state

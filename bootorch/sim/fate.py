@@ -22,17 +22,33 @@ _USUAL = Deadlines()
 _UPTIME_S = 9 * 86400.0  # of a server that was on already
 
 
-class Server:
+class ImageServer:
+    """Where hosts boot from: how many boots at once it bears, and when those under way will have their image."""
+
+    __slots__ = ("bears", "ends")
+
+    def __init__(self, bears: int, ends: list[float]) -> None:
+        self.bears = bears
+        self.ends = ends  # a heap
+
+
+class _Asked:
+    """What most questions to a server are about: CPython sets the slots of a class before those of its subclasses."""
+
+    __slots__ = ("asked_at", "bmc_at", "boot_s", "boots", "failure", "on_at", "profile", "word")
+
+
+class Server(_Asked):
     """The state of one simulated server; a fleet has tens of thousands, so it is small.
 
     ``bmc_at``: when its BMC answers or will (``NEVER_S``: not as things stand). ``on_at``: when its chassis came on, or
     will by itself or by what it was told; None: off. ``log``: its changes of power, where there was more than one
-    start. ``failure``: what its boots end in. ``word``: what its numbers are drawn by.
+    start. ``failure``: what its boots end in. ``word``: what its numbers are drawn by. ``expected_s``: how long its boot
+    is said to take (0: nobody says). ``image``: where it boots from, if boots from there may get lost.
     """
 
     __slots__ = (
-        "asked_at", "bmc_at", "boot_s", "boots", "busy_left", "failure", "host", "log", "netboot_lost", "on_at",
-        "profile", "ready_s", "silent_left", "was_on", "word",
+        "busy_left", "expected_s", "host", "image", "log", "netboot_lost", "ready_s", "silent_left", "was_on",
     )  # fmt: skip
 
     def __init__(self, host: Host, profile: Profile, boot_s: float, bmc_at: float) -> None:
@@ -41,6 +57,8 @@ class Server:
         self.profile = profile
         self.boot_s = boot_s
         self.bmc_at = bmc_at
+        self.expected_s = host.boot_s
+        self.image: ImageServer | None = None
         self.ready_s = 0.0
         self.on_at: float | None = None
         self.asked_at: float | None = None  # the latest accepted power-on
@@ -172,13 +190,12 @@ class Fates:
 
     # -- a host ----------------------------------------------------------------------------------
 
-    def server(self, name: str) -> Server:
+    def server(self, host: Host) -> Server:
         """The host's server as the run begins, with electricity since 0.0."""
-        host = self._plan.hosts[name]
         profile = self._profile(host)
-        drawn = self._draws.host(name)
+        drawn = self._draws.host(host.name)
         if self._specs is not None:
-            server = self._from_spec(host, profile, self._specs[name])
+            server = self._from_spec(host, profile, self._specs[host.name])
         else:
             server = self._drawn(profile, host, drawn)
         p = self._p

@@ -64,10 +64,12 @@ class Simulation:
         """Decide, then jump to the next answer or timer. Empty when nothing will ever happen again."""
         engine, world, under_way, now = self.engine, self.world, self._under_way, self.now
         events = engine.decide(now)
+        state = engine.state
+        asked = state.asked
         for event in events:
             if type(event) is Intent:
-                heappush(under_way, (world.ends_at(event, now), event.id, event))
-        state = engine.state
+                place = asked[event.id].place if event.id in asked else None
+                heappush(under_way, (world.ends_at(event, now, place), event.id, event))
         timer_t = state.timers.first_t if not state.paused else inf
         if engine.unfinished:
             moment = now
@@ -89,7 +91,8 @@ class Simulation:
             now = self.now = moment
         while under_way and under_way[0][0] <= now:
             intent = heappop(under_way)[2]
-            answer = engine.answer(intent, now, *world.finish(intent, now))
+            place = asked[intent.id].place if intent.id in asked else None
+            answer = engine.answer(intent, now, *world.finish(intent, now, place))
             state.fold(answer)
             events.append(answer)
         while self._script and self._script[-1].t <= now:

@@ -26,7 +26,7 @@ from bootorch.sim import symptoms
 from bootorch.sim.distributions import Distribution, Lognormal
 from bootorch.sim.draw_meter import FeedMeters
 from bootorch.sim.draws import Draws
-from bootorch.sim.fate import NEVER_S, Fates, Server
+from bootorch.sim.fate import NEVER_S, Fates, ImageServer, Server
 from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, Change, Machine, MachineSpec, PowerEvent
 from bootorch.sim.parameters import CALM, FIELD, Parameters
 
@@ -98,7 +98,9 @@ class World:
         self._p = p
         self._draws = Draws(seed)
         self._fates = Fates(plan, self._draws, p, specs)
-        self._servers: dict[str, Server] = {}
+        self._hosts = list(plan.hosts.values())
+        self._servers: list[Server | None] = [None] * len(plan.hosts)  # in the same order
+        self._places: dict[str, int] = {}  # in it, by name: for those who have only that
         self._lost = {name for name, limit in plan.limits.feeds.items() if limit.dark}
         self._exchange = _Line(p.exchange, p.exchange_slowdown, IN_FLIGHT)
         command = p.command if p.command is not None else p.exchange
@@ -114,14 +116,16 @@ class World:
         self._given_up: set[int] = set()  # exchanges that too many lost packets end
         self._slices: list[float] = []  # when the slices under way end
         self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
-        self._image_boots: dict[str, list[float]] = {}  # image server: when the boots under way end
+        self._images: dict[tuple[str, int], ImageServer] = {}
+        self._image_boots: dict[str, list[float]] = {}  # by image server: see ``ImageServer.ends``
         self._under: dict[str, list[str]] | None = None  # feed: hosts with a cord on it
         self.machines: Mapping[str, Machine] = _Machines(self)
 
     # -- intents ----------------------------------------------------------------------------------
 
-    def ends_at(self, intent: Intent, now: float) -> float:
-        """Run time at which the effect's answer is there."""
+    def ends_at(self, intent: Intent, now: float, place: int | None = None) -> float:
+        """Run time at which the effect's answer is there. ``place``: the host's among those of the plan, for
+        whoever has it at hand: a search by name among a million fetches memory from afar."""
         kind = intent.kind
         if kind is _REDEPLOY:
             return now + self._slice_s(intent, now)
@@ -129,14 +133,15 @@ class World:
         if kind is _GATE_CHECK or kind is _FEED_METER:
             return now + self._exchange.plain_s(self._draws.bits(number))
         timeout_s: float = intent.args["timeout_s"]  # type: ignore[assignment]
-        name = intent.target
-        server = self._servers.get(name) or self.server(name)
+        if place is None:
+            place = self._place(intent.target)
+        server = self._servers[place] or self._made(place)
         if kind in _CHECKS:
             if server.on_at is None or server.failure is not None or now < server.on_at + server.boot_s:
                 takes_s = self._refusal.plain_s(number)
             else:
                 takes_s = self._login.takes_s(self._draws.bits(number))
-        elif server.bmc_at > now or (self._storms and self._bmc_up_at(name, server, now) > now):
+        elif server.bmc_at > now or (self._storms and self._bmc_up_at(intent.target, server, now) > now):
             takes_s = self._silence.plain_s(number)
         elif kind is _EVIDENCE:
             takes_s = self._p.evidence.sample(self._draws.number(number))
@@ -168,12 +173,14 @@ class World:
         heappush(ends, now + takes_s)
         return takes_s
 
-    def finish(self, intent: Intent, now: float) -> Finished:
-        """The answer at ``now``: reason, detail, data, verdicts."""
+    def finish(self, intent: Intent, now: float, place: int | None = None) -> Finished:
+        """The answer at ``now``: reason, detail, data, verdicts. ``place``: as in ``ends_at``."""
         kind, name = intent.kind, intent.target
-        server = self._servers.get(name)
-        if server is None or kind in _NO_HOST:
-            return self._without_server(intent, now)
+        if kind in _NO_HOST:
+            return self._without_host(intent, now)
+        if place is None:
+            place = self._place(name)
+        server = self._servers[place] or self._made(place)
         if kind in _CHECKS:
             if server.on_at is not None and intent.t >= server.on_at + server.boot_s:
                 self._login.ended()
@@ -215,16 +222,13 @@ class World:
             self._start(server, now, Change.CYCLE)
         return _OK, "", {}, {}
 
-    def _without_server(self, intent: Intent, now: float) -> Finished:
-        """A slice, a gate, a feed; or a host that nobody has asked for before."""
+    def _without_host(self, intent: Intent, now: float) -> Finished:
+        """A slice, a gate, a feed."""
         if intent.kind is _GATE_CHECK:
             return _OK, "", {}, {}
         if intent.kind is _REDEPLOY:
             return _OK, "", {}, {host: self._verdict(host, intent, now) for host in intent.hosts}
-        if intent.kind is _FEED_METER:
-            return _OK, "", {"watts": round(self._feed_watts(intent.target, now), 1)}, {}
-        self.server(intent.target)
-        return self.finish(intent, now)
+        return _OK, "", {"watts": round(self._feed_watts(intent.target, now), 1)}, {}
 
     def _check(self, server: Server, kind: Kind, now: float) -> Finished:
         up_at = server.os_up_at
@@ -256,7 +260,7 @@ class World:
     def _retry_boot(self, server: Server, now: float, since: float, at: float) -> dict[str, Scalar]:
         """The same for a boot, at which the engine looks more closely towards the end that it expects."""
         drawn = self._draws.number(server.word, 3)
-        return {"retry_after_s": at - now + look_s(at - since, 0.5, server.host.boot_s) * drawn}
+        return {"retry_after_s": at - now + look_s(at - since, 0.5, server.expected_s) * drawn}
 
     def _power(self, server: Server, intent: Intent, now: float) -> dict[str, Scalar]:
         if self._is_on(server, now):
@@ -280,16 +284,25 @@ class World:
 
     def server(self, name: str) -> Server:
         """The host's server, made when first asked for."""
-        server = self._servers.get(name)
-        if server is None:
-            server = self._servers[name] = self._fates.server(name)
-            if self._lost and self._is_dark(self._plan.hosts[name]):
-                server.go_dark()
-            elif server.on_at is not None:
-                if server.on_at >= 0:
-                    self._image_boot(server)
-                if self._meters is not None:
-                    self._meters.changed(server, self._fates, 0.0, self._shares(server.host))
+        place = self._place(name)
+        return self._servers[place] or self._made(place)
+
+    def _place(self, name: str) -> int:
+        if not self._places:
+            self._places = {name: place for place, name in enumerate(self._plan.hosts)}
+        return self._places[name]
+
+    def _made(self, place: int) -> Server:
+        server = self._servers[place] = self._fates.server(self._hosts[place])
+        if self._p.netboot_loss_share:
+            server.image = self._image(server.host)
+        if self._lost and self._is_dark(server.host):
+            server.go_dark()
+        elif server.on_at is not None:
+            if server.on_at >= 0:
+                self._image_boot(server)
+            if self._meters is not None:
+                self._meters.changed(server, self._fates, 0.0, self._shares(server.host))
         return server
 
     @staticmethod
@@ -343,21 +356,27 @@ class World:
         if self._meters is not None:
             self._meters.changed(server, self._fates, t, self._shares(server.host))
 
+    def _image(self, host: Host) -> ImageServer | None:
+        name = host.fact("image_server")
+        if not name and self._plan.groups[host.group].boot_device is not BootDevice.PXE:
+            return None
+        bears = self._p.http_boots if host.fact("netboot") == "http" else self._p.pxe_boots
+        image = self._images.get((name, bears))
+        if image is None:
+            ends = self._image_boots.setdefault(name, [])
+            image = self._images[name, bears] = ImageServer(bears, ends)
+        return image
+
     def _image_boot(self, server: Server) -> None:
         """Above what the image server bears, boots get lost."""
-        p = self._p
-        if not p.netboot_loss_share or server.on_at is None or server.failure is not None:
+        image = server.image
+        if image is None or server.on_at is None or server.failure is not None:
             return
-        host = server.host
-        image = host.fact("image_server")
-        if not image and self._plan.groups[host.group].boot_device is not BootDevice.PXE:
-            return
-        ends = self._image_boots.setdefault(image, [])
+        ends = image.ends
         while ends and ends[0] <= server.on_at:
             heappop(ends)
-        bears = p.http_boots if host.fact("netboot") == "http" else p.pxe_boots
-        lost = self._draws.number(server.word, 16 * server.boots + 6) < p.netboot_loss_share
-        if len(ends) >= bears and lost:
+        lost = self._draws.number(server.word, 16 * server.boots + 6) < self._p.netboot_loss_share
+        if len(ends) >= image.bears and lost:
             server.failure, server.netboot_lost = BootFailure.NETBOOT_FAILED, True
         else:
             heappush(ends, server.on_at + server.boot_s * FIRMWARE_SHARE)
@@ -412,7 +431,7 @@ class World:
 
     def _times(self, name: str, host: Host) -> HostTimes:
         fates, group = self._fates, self._plan.groups[host.group]
-        fresh = fates.server(name)
+        fresh = fates.server(host)
         power_s = fates.power_s(fresh, 1)
         deadlines, attempts = group.deadlines, group.attempts
         boots = attempts.boot if group.second_boot is SecondBoot.CYCLE else 1
@@ -504,8 +523,9 @@ class World:
             self._meters = FeedMeters(self._plan, feed)
         if not self._meters.knows(feed):
             self._meters.add(feed)
-            for server in self._servers.values():
-                self._meters.changed(server, self._fates, now, self._shares(server.host))
+            for server in self._servers:
+                if server is not None:
+                    self._meters.changed(server, self._fates, now, self._shares(server.host))
         return self._meters.watts(feed, now)
 
 

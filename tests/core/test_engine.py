@@ -465,7 +465,8 @@ def test_a_journal_from_before_there_was_evidence_reads_as_it_did() -> None:
     state = replay(world.engine.plan, map(decode, map(encode, old)))
     assert state.hosts["g1"].reason is Reason.NO_BOOT
     unbooted = state.hosts["g1"].unbooted
-    assert unbooted is not None and unbooted[0] is Reason.NO_BOOT
+    assert unbooted is not None
+    assert unbooted[0] is Reason.NO_BOOT
 
 
 def test_a_host_that_fell_off_is_switched_on_for_its_second_boot() -> None:

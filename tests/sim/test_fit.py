@@ -70,8 +70,8 @@ def plan() -> Plan:
 class Unhinted(World):
     """Servers that do not say when another look is worth while, as real ones: they are looked at again and again."""
 
-    def finish(self, intent: Intent, now: float) -> Finished:
-        reason, detail, data, verdicts = super().finish(intent, now)
+    def finish(self, intent: Intent, now: float, place: int | None = None) -> Finished:
+        reason, detail, data, verdicts = super().finish(intent, now, place)
         return reason, detail, {key: value for key, value in data.items() if key != "retry_after_s"}, verdicts
 
 
