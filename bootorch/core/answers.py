@@ -262,7 +262,8 @@ def _boot_probe(state: State, host: HostState, event: Answer, ok: bool) -> None:
         return
     data = event.data
     if "boot_id" in data or "uptime_s" in data:
-        host.evidence = {name: data[name] for name in ("boot_id", "uptime_s") if name in data}
+        uptime_s = data.get("uptime_s")
+        host.proof = str(data.get("boot_id", "")), None if uptime_s is None else float(uptime_s)
     host.unbooted = None
     host.reserved = False
     state.feeds.hold(host.draw, STEADY)

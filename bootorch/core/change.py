@@ -176,8 +176,8 @@ def reopen(state: State, names: list[str], t: float) -> None:
 def tier_set(state: State, event: TierSet) -> None:
     """Who goes first is counted anew. Hosts that wait for something join its queue again, in their new place."""
     state.tiers[event.group] = event.tier
-    for name, priority in priorities(state.plan, state.dependencies, state.tiers, state.expected).items():
-        host = state.hosts[name]
+    order = priorities(state.plan, state.dependencies, state.tiers, state.expected)
+    for host, priority in zip(state.hosts.values(), order, strict=True):
         if priority == host.priority:
             continue
         host.priority = priority

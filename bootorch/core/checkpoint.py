@@ -43,6 +43,7 @@ _GIVEN: Mapping[type, frozenset[str]] = {
             "hosts",
             "groups",
             "by_cords",
+            "peaks",
             "clusters",
             "expected",
             "timers",

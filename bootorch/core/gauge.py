@@ -139,16 +139,11 @@ class Sample:
         return replace(self, bound_s=seconds, bound_by=by)
 
 
-def followed_feeds(plan: Plan) -> tuple[str, ...]:
-    """The limited feeds whose hosts ask for most of their budget, the fullest first; a site's feeds before its rows."""
+def followed_feeds(plan: Plan, peaks: Mapping[tuple[str, ...], float]) -> tuple[str, ...]:
+    """The limited feeds whose hosts ask for most of their budget, the fullest first; a site's feeds before its rows.
+    ``peaks``: watts of the hosts' boot peaks, by their cords."""
     asked = dict.fromkeys((name for name, limit in plan.limits.feeds.items() if limit.budget_watts), 0.0)
-    peaks: dict[tuple[str, ...], list[float]] = {}  # by their cords, of which there are far fewer than hosts
-    for host in plan.hosts.values():
-        if (peak := peaks.get(host.feeds)) is None:
-            peaks[host.feeds] = [host.watts_boot_peak]
-        else:
-            peak[0] += host.watts_boot_peak
-    for cords, (peak_watts,) in peaks.items():
+    for cords, peak_watts in peaks.items():
         for name in dict.fromkeys(part for cord in cords for part in feed_path(cord) if part in asked):
             asked[name] += peak_watts
 
@@ -181,13 +176,12 @@ class Gauge:
         self,
         state: State,
         held_back: Callable[[], Iterable[tuple[HostState, Resource]]],
-        feeds: Sequence[str] | None = None,
     ) -> None:
         """``held_back``: the engine's."""
         self._state = state
         self._held_back = held_back
         self._began_s = state.t
-        self._feeds = tuple(followed_feeds(state.plan) if feeds is None else feeds)
+        self._feeds = followed_feeds(state.plan, state.peaks)
         self._series = {name: Series() for name in self._feeds}
         self._exact = len(state.plan.limits.feeds) <= EXACT_FEEDS
         self._held: dict[Resource, list[float]] = {}  # host seconds, most at once

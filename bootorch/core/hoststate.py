@@ -13,6 +13,7 @@ from bootorch.core.urgency import Priority
 from bootorch.core.values import value
 
 METERS = "\n"  # in place of a host's name: a timer for meters
+NO_PROOF: tuple[str, float | None] = ("", None)
 NO_ANSWER: tuple[Reason, str] = (Reason.OK, "")
 _NOTHING: Mapping[str, Scalar] = {}
 
@@ -116,7 +117,7 @@ class HostState(_AtThePowerOn):
     """Where one host stands. Soft fields a resumed run begins anew; the journal determines the others."""
 
     host: Host
-    evidence: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)
+    proof: tuple[str, float | None] = NO_PROOF  # of its boot: its boot id (empty: not told), seconds that it was up
     proven: bool = False  # every check of the last stage holds
     reason: Reason = Reason.OK
     detail: str = ""
@@ -159,6 +160,12 @@ class HostState(_AtThePowerOn):
         if self.stage is Stage.WAIT:
             return not self.alike.waits and not self.behind and self.read_off_t is not None
         return self.stage is Stage.POWER
+
+    @property
+    def evidence(self) -> dict[str, Scalar]:
+        """The proof of its boot, as far as it was told."""
+        boot_id, uptime_s = self.proof
+        return {**({"boot_id": boot_id} if boot_id else {}), **({} if uptime_s is None else {"uptime_s": uptime_s})}
 
     @property
     def redeploys(self) -> bool:

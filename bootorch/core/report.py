@@ -328,7 +328,7 @@ def _host(timeline: Timeline, name: str) -> HostReport:
         retries=state.retries,
         troubles=tuple(track.troubles),
         actions=tuple(track.actions),
-        evidence=dict(state.evidence),
+        evidence=state.evidence,
         examinations=tuple(track.examinations),
         bmc=str(host.bmc),
         rack=host.rack,

@@ -77,7 +77,7 @@ from bootorch.core.plan import Plan
 from bootorch.core.reasons import Reason
 from bootorch.core.slots import BOOT, REDEPLOY, Slots, kind_of, kinds_during, slots_of
 from bootorch.core.timers import Timers
-from bootorch.core.urgency import expected_s, priorities
+from bootorch.core.urgency import expectations, priorities
 
 __all__ = ["GroupState", "HostState", "State", "subnet"]
 
@@ -108,19 +108,20 @@ class State:
         self.slots = Slots(plan.limits.slots, plan.limits.adaptive)
         self.logins_limited = "logins" in plan.limits.slots
         self.bmcs_limited = "bmc_per_subnet" in plan.limits.slots
-        self.expected = {name: expected_s(host, plan.groups[host.group]) for name, host in plan.hosts.items()}
+        self.expected = expectations(plan)
         order = priorities(plan, self.dependencies, self.tiers, self.expected)
         kinds = kinds_during(plan.limits, BOOT)
         self.redeploy_kinds = kinds_during(plan.limits, REDEPLOY)
         self.hosts: dict[str, HostState] = {}
         self.by_cords: dict[tuple[str, ...], list[HostState]] = {}
+        self.peaks: dict[tuple[str, ...], float] = {}  # watts as the hosts of these cords boot, all together
         names: dict[str, str] = {}
         known_slots: dict[tuple[str, ...], tuple[str, ...]] = {}
         of, leaders = self.dependencies.of, self.dependencies.leaders
         by_waits: dict[int, Alike] = {}  # those who wait for the same have the same tuple of it
         self.waiting: dict[Wait, list[Alike]] = {}  # who waits for what, but for the first members of groups
-        for place, (name, host) in enumerate(plan.hosts.items()):
-            draw = self.feeds.draw_of(host, order[name][0])
+        for place, ((name, host), priority) in enumerate(zip(plan.hosts.items(), order, strict=True)):
+            draw = self.feeds.draw_of(host, priority[0])
             bmc = f"bmc:{subnet(host.bmc.address)}" if self.bmcs_limited else ""
             bmc = names.setdefault(bmc, bmc)
             slots = slots_of(host, kinds)
@@ -133,11 +134,12 @@ class State:
             behind = int(leader is not None and leader.chosen != name)
             state = HostState(
                 name=name, place=place, host=host, group=plan.groups[host.group], draw=draw, bmc_slot=bmc,
-                boot_slots=slots, alike=alike, behind=behind, priority=order[name],
+                boot_slots=slots, alike=alike, behind=behind, priority=priority,
             )  # fmt: skip
             self.hosts[name] = state
             alike.hosts.append(state)
             self.by_cords.setdefault(host.feeds, []).append(state)
+            self.peaks[host.feeds] = self.peaks.get(host.feeds, 0.0) + host.watts_boot_peak
             self.feeds.keep(draw, True)
         self.alike = list(by_waits.values())
         self.groups = {name: GroupState(group, len(group.hosts)) for name, group in plan.groups.items()}

@@ -19,7 +19,7 @@ from bootorch.core.engine import Engine
 from bootorch.core.errors import InvalidInput, Problem
 from bootorch.core.events import Chosen, Event, FeedLost, FeedReturned, GateOpened, RunResumed, RunStarted
 from bootorch.core.forecast import Forecast, Outcomes
-from bootorch.core.gauge import Gauge, Sample, followed_feeds
+from bootorch.core.gauge import Gauge, Sample
 from bootorch.core.plan import Plan
 from bootorch.core.recovery import replay
 from bootorch.core.state import State
@@ -82,7 +82,6 @@ class Scenario:
     plan: Plan
     parameters: Parameters
     options: Options
-    feeds: tuple[str, ...]
     what: WhatIf = field(default_factory=lambda: WhatIf("", ()))
     state: State | None = None
     running: bool = False
@@ -179,11 +178,7 @@ def _scenarios(
         now = stand.now if stand is not None else 0.0
         what = replace(what, changes=(*dark, *what.changes))
         outage = [event for event in stand.events if isinstance(event, FeedLost | FeedReturned)] if stand else []
-        scenarios.append(
-            Scenario(
-                changed, imagined, options, followed_feeds(changed), what, state, stand is not None, now, tuple(outage)
-            )
-        )
+        scenarios.append(Scenario(changed, imagined, options, what, state, stand is not None, now, tuple(outage)))
     if found:
         raise InvalidInput(found)
     return scenarios
@@ -191,9 +186,10 @@ def _scenarios(
 
 def _outcomes(scenario: Scenario, samples: Iterable[Sample]) -> Outcomes:
     plan = scenario.plan
-    budgets = {name: plan.limits.feeds[name].budget_watts or 0.0 for name in scenario.feeds}
+    found = tuple(samples)
+    budgets = {name: plan.limits.feeds[name].budget_watts or 0.0 for name in found[0].feeds}
     tiers = {name: group.tier for name, group in plan.groups.items()}
-    return Outcomes(scenario.what.text, tuple(samples), tiers, budgets)
+    return Outcomes(scenario.what.text, found, tiers, budgets)
 
 
 # -- one sample ---------------------------------------------------------------------
@@ -218,7 +214,7 @@ class Sampling:
         self._scenario = scenario
         self._index = index
         self._seed = sample_seed(scenario.options.seed, index)
-        self._engine = _Measured(scenario.plan, scenario.state, scenario.feeds)
+        self._engine = _Measured(scenario.plan, scenario.state)
         self._world = World(scenario.plan, self._seed, scenario.parameters)
 
     def sample(self) -> Sample:
@@ -245,9 +241,9 @@ class Sampling:
 class _Measured(Engine):
     """The engine, looked at after each of its decisions."""
 
-    def __init__(self, plan: Plan, state: State | None, feeds: Sequence[str]) -> None:
+    def __init__(self, plan: Plan, state: State | None) -> None:
         super().__init__(plan, state)
-        self.gauge = Gauge(self.state, self.held_back, feeds)
+        self.gauge = Gauge(self.state, self.held_back)
 
     def decide(self, now: float) -> list[Event]:
         decided = super().decide(now)

@@ -121,7 +121,7 @@ class Checker:
         for group, leader in dependencies.leaders.items():
             leader.chosen = self.turn[group]
         order = priorities(self._plan, dependencies, self._tiers)
-        self.tier = {name: priority[0] for name, priority in order.items()}
+        self.tier = {name: tier for tier, _, name in order}
         for name in self._plan.hosts:
             self._comes(name)
 

@@ -43,8 +43,8 @@ class Server(_Asked):
 
     ``bmc_at``: when its BMC answers or will (``NEVER_S``: not as things stand). ``on_at``: when its chassis came on, or
     will by itself or by what it was told; None: off. ``log``: its changes of power, where there was more than one
-    start. ``failure``: what its boots end in. ``word``: what its numbers are drawn by. ``expected_s``: how long its boot
-    is said to take (0: nobody says). ``image``: where it boots from, if boots from there may get lost.
+    start. ``failure``: what its boots end in. ``word``: what its numbers are drawn by. ``expected_s``: how long its
+    boot is said to take (0: nobody says). ``image``: where it boots from, if boots from there may get lost.
     """
 
     __slots__ = (

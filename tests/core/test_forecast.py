@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bootorch.core.forecast import band, estimate, quantile
 from bootorch.core.gauge import POINTS, Series, followed_feeds, quorums
 from bootorch.core.model import FeedLimit, Limits, Quorum, Requirement
+from bootorch.core.state import State
 from tests.plans import group, make_plan
 
 times = st.floats(0, 1e6, allow_nan=False)
@@ -76,4 +77,4 @@ def test_the_feeds_that_are_followed_are_the_fullest_and_roots_first() -> None:
     budgets = {"hall/row-0": 100.0, "hall/row-1": 50.0, "hall": 9e9, "nobody's": 1.0}
     feeds = {name: FeedLimit(budget_watts=watts) for name, watts in budgets.items()}
     plan = make_plan({"web": (4, group())}, Limits(feeds=feeds))
-    assert followed_feeds(plan) == ("hall", "hall/row-1", "hall/row-0")
+    assert followed_feeds(plan, State(plan).peaks) == ("hall", "hall/row-1", "hall/row-0")

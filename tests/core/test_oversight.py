@@ -121,7 +121,8 @@ def order(
     groups: dict[str, tuple[int, object]], tiers: dict[str, int] | None = None
 ) -> dict[str, tuple[int, float, str]]:
     plan = make_plan(groups)  # type: ignore[arg-type]
-    return priorities(plan, Engine(plan).state.dependencies, tiers or {n: g.tier for n, g in plan.groups.items()})
+    found = priorities(plan, Engine(plan).state.dependencies, tiers or {n: g.tier for n, g in plan.groups.items()})
+    return {priority[2]: priority for priority in found}
 
 
 def test_only_as_many_members_as_a_quorum_needs_inherit_its_tier() -> None:
