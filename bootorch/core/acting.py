@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bootorch.core.admission import Admission
 from bootorch.core.events import (
     READ_ONLY,
@@ -38,6 +40,8 @@ EXCHANGE_S: dict[Kind, float] = {
     Kind.VERIFY_CHECK: 30.0,
     Kind.METER: 10.0,
 }
+# Arguments of exchanges: thousands that are under way say the same, and nothing changes an event.
+_TOLD: Mapping[Kind, Mapping[str, Scalar]] = {kind: {"timeout_s": limit_s} for kind, limit_s in EXCHANGE_S.items()}
 FRESH_S = 15.0  # a power state older than this is read again before acting on it (Azure AU East 2023: stale requests)
 SILENT_TRIES = 4  # silence after the user's name may be a wrong user or lost packets: a little more patience
 
@@ -69,6 +73,7 @@ class Acting:
         self.admission = Admission(plan, state)
         self._out: list[Event] = []
         self._now = 0.0
+        self._told: dict[tuple[object, ...], Mapping[str, Scalar]] = {}  # as ``_TOLD``, where there is more to say
 
     def _emit(self, event: Event) -> None:
         self.state.fold(event)
@@ -91,14 +96,24 @@ class Acting:
             or host.watched != state.watch_key(host, kind)
         )
         limit_s = EXCHANGE_S[kind]
-        args["timeout_s"] = limit_s if now + limit_s <= deadline_t else round(max(1.0, deadline_t - now), 1)
+        told: Mapping[str, Scalar]
+        if now + limit_s > deadline_t:
+            told = {**args, "timeout_s": round(max(1.0, deadline_t - now), 1)}
+        elif not args:
+            told = _TOLD[kind]
+        elif kind is K_EVIDENCE:
+            told = {**args, "timeout_s": limit_s}
+        else:
+            key = (kind, *args.items())
+            known = self._told.get(key)
+            told = known if known is not None else self._told.setdefault(key, {**args, "timeout_s": limit_s})
         if kind is K_POWER_ON:
             attempt = host.on_attempts + 1
         elif kind is K_POWER_CYCLE:
             attempt = host.boots + 1
         else:
             attempt = host.tries + 1
-        intent = Intent(now, state.next_id, kind, host.name, attempt, (), args, durable)
+        intent = Intent(now, state.next_id, kind, host.name, attempt, (), told, durable)
         state.begin(intent, host)
         self._out.append(intent)
 
