@@ -32,7 +32,7 @@ class Admission:
     def __init__(self, plan: Plan, state: State) -> None:
         self._plan = plan
         self._state = state
-        self._waiting: dict[Resource, Line] = {}
+        self._waiting: dict[Resource, Line[HostState]] = {}
         self._ahead = Turns[HostState]()  # those that wait to be looked at ahead of their turn
         self._wake_t: dict[Resource, float] = {}
         self._closed: dict[str, list[str]] = {}  # gates that are not open yet, by the group that they hold back
@@ -78,10 +78,8 @@ class Admission:
 
         Who is to be looked at ahead of its turn is held back by nothing.
         """
-        hosts = self._state.hosts
         for queue, waiting in self._waiting.items():
-            for _, _, name in dict.fromkeys(waiting):
-                host = hosts[name]
+            for host in dict.fromkeys(host for _, host in waiting):
                 if host.parked is not None and queue_of(host.parked) == queue and host.outcome is None:
                     yield host, host.parked
 
@@ -141,7 +139,7 @@ class Admission:
         waiting = self._waiting.get(queue)
         if waiting is None:
             waiting = self._waiting[queue] = Line()
-        waiting.push(host.priority)
+        waiting.push(host.priority, host)
         if resource[0] in TIMED:
             self.wake_for(resource)
 
@@ -197,9 +195,8 @@ class Admission:
         waiting = self._waiting.get(queue)
         if not waiting:
             return None
-        hosts = self._state.hosts
-        while (priority := waiting.first()) is not None:
-            host = hosts[priority[2]]
+        while (first := waiting.first()) is not None:
+            priority, host = first
             parked = host.parked
             if parked is not None and queue_of(parked) == queue and host.outcome is None and host.priority == priority:
                 return host

@@ -121,7 +121,8 @@ def restore(fresh: State, kept: Mapping[str, Any]) -> None:
     for name, feed, ramp, place, t, amount in links["stamps"]:
         on = fresh.feeds.named(feed)
         window = on.window if ramp else on.inrush_window
-        fresh.hosts[name].draw.stamps.append((on, ramp, [t, amount] if place is None else window[place]))
+        draw = fresh.hosts[name].draw
+        draw.stamps = (*draw.stamps, (on, ramp, [t, amount] if place is None else window[place]))
     fresh.feeds.steps = [
         (t, order, fresh.hosts[name].draw, boot, level) for t, order, name, boot, level in links["steps"]
     ]

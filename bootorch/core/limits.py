@@ -137,7 +137,7 @@ class Draw:
         self.keeps = False  # counts among those that are still to be switched on
         self.profile: tuple[tuple[float, float], ...] = ()  # (seconds after it reads on, level)
         self.boot_id = 0  # which boot the scheduled steps of the profile belong to
-        self.stamps: list[tuple[Feed, bool, list[float]]] = []  # feed, whether its ramp (or its inrush), [time, amount]
+        self.stamps: tuple[tuple[Feed, bool, list[float]], ...] = ()  # feed, ramp (or inrush)?, [time, amount]
 
 
 class Feeds:
@@ -258,6 +258,7 @@ class Feeds:
         if not self.any_ramp:
             return
         self.forget(draw)
+        stamps: list[tuple[Feed, bool, list[float]]] = []
         for share in draw.shares:
             feed = share.feed
             if feed.ramp is not None:
@@ -265,13 +266,14 @@ class Feeds:
                 stamp = [now, share.peak]
                 feed.window.append(stamp)
                 feed.window_now += share.peak
-                draw.stamps.append((feed, True, stamp))
+                stamps.append((feed, True, stamp))
             if feed.inrush is not None and draw.amps:
                 feed.slide(now)
                 stamp = [now, draw.amps]
                 feed.inrush_window.append(stamp)
                 feed.inrush_now += draw.amps
-                draw.stamps.append((feed, False, stamp))
+                stamps.append((feed, False, stamp))
+        draw.stamps = tuple(stamps)
 
     def forget(self, draw: Draw) -> None:
         """The start did not happen (or is being moved): its stamps no longer count."""
@@ -281,7 +283,7 @@ class Feeds:
             else:
                 feed.inrush_now -= stamp[1]
             stamp[1] = 0.0
-        draw.stamps.clear()
+        draw.stamps = ()
 
     def reads_on(self, draw: Draw, now: float) -> list[float]:
         """The chassis reads on: from now on its profile counts. Returns the run times of its steps."""

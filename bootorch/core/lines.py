@@ -17,8 +17,8 @@ _FEW = 64
 _SHARE = 4
 
 
-class Line:
-    """Priorities, which end with the host's name.
+class Line(Generic[Who]):
+    """Who waits, each with a priority: two have never the same one.
 
     One heap of a million would touch twenty of them, far apart in memory, for each that goes in or out. Here most are
     sorted, and the most urgent is taken from the list's end; only late comers are a heap, and are sorted in with the
@@ -28,23 +28,23 @@ class Line:
     __slots__ = ("_come", "_late", "_sorted")
 
     def __init__(self) -> None:
-        self._sorted: list[Priority] = []  # the most urgent last
-        self._late: list[Priority] = []  # a heap
-        self._come: list[Priority] = []  # since it was last looked who is first
+        self._sorted: list[tuple[Priority, Who]] = []  # the most urgent last
+        self._late: list[tuple[Priority, Who]] = []  # a heap
+        self._come: list[tuple[Priority, Who]] = []  # since it was last looked who is first
 
     def __bool__(self) -> bool:
         return bool(self._sorted or self._late or self._come)
 
-    def __iter__(self) -> Iterator[Priority]:
+    def __iter__(self) -> Iterator[tuple[Priority, Who]]:
         """All of them, in no order."""
         yield from self._sorted
         yield from self._late
         yield from self._come
 
-    def push(self, priority: Priority) -> None:
-        self._come.append(priority)
+    def push(self, priority: Priority, who: Who) -> None:
+        self._come.append((priority, who))
 
-    def first(self) -> Priority | None:
+    def first(self) -> tuple[Priority, Who] | None:
         """The most urgent, or None: nobody waits."""
         if self._come:
             self._take_in()
@@ -72,8 +72,8 @@ class Line:
             self._sorted.sort(reverse=True)
             late.clear()
         else:
-            for priority in come:
-                heappush(late, priority)
+            for waiter in come:
+                heappush(late, waiter)
         come.clear()
 
 

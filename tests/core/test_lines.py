@@ -20,13 +20,13 @@ STEPS = st.lists(st.one_of(LEAVES, st.lists(PRIORITIES, max_size=8)), max_size=6
 def test_a_line_is_a_sorted_list(steps: list[list[Priority] | None], few: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_FEW", few)  # late comers are sorted in early and late
-        line, model = Line(), list[Priority]()
+        line, model = Line[str](), list[tuple[Priority, str]]()
         for step in steps:
             if step is not None:
                 for priority in step:
-                    line.push(priority)
-                assert sorted(line) == sorted([*model, *step])
-                model = sorted([*model, *step])
+                    line.push(priority, priority[2])
+                model = sorted([*model, *((priority, priority[2]) for priority in step)])
+                assert sorted(line) == model
             elif model:
                 line.pop()
                 del model[0]
@@ -49,6 +49,6 @@ def test_turns_are_taken_by_tier_and_then_by_coming(steps: list[list[Priority] |
 
 def test_nobody_leaves_an_empty_line() -> None:
     with pytest.raises(IndexError):
-        Line().pop()
+        Line[str]().pop()
     with pytest.raises(ValueError, match="empty"):
         Turns[Priority]().pop()
