@@ -105,8 +105,7 @@ class Acting:
             told = {**args, "timeout_s": limit_s}
         else:
             key = (kind, *args.items())
-            known = self._told.get(key)
-            told = known if known is not None else self._told.setdefault(key, {**args, "timeout_s": limit_s})
+            told = self._told.get(key) or self._told.setdefault(key, {**args, "timeout_s": limit_s})
         if kind is K_POWER_ON:
             attempt = host.on_attempts + 1
         elif kind is K_POWER_CYCLE:
