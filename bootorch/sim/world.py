@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
-from math import inf
 
 from bootorch.core.events import Intent, Kind, Scalar
 from bootorch.core.limits import feed_path
@@ -23,9 +22,10 @@ from bootorch.core.retry import look_s, poll_s
 from bootorch.core.slots import IN_FLIGHT
 from bootorch.core.values import value
 from bootorch.sim import symptoms
-from bootorch.sim.distributions import Distribution, Lognormal
+from bootorch.sim.distributions import Lognormal
 from bootorch.sim.draw_meter import FeedMeters
 from bootorch.sim.draws import Draws
+from bootorch.sim.exchanges import Constant, Traffic, Losses
 from bootorch.sim.fate import NEVER_S, Fates, ImageServer, Server
 from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, Change, Machine, MachineSpec, PowerEvent
 from bootorch.sim.parameters import CALM, FIELD, Parameters
@@ -35,7 +35,6 @@ __all__ = ["CALM", "FIELD", "NEVER_S", "HostTimes", "Lognormal", "Parameters", "
 # Requests of an exchange, login included: any of them, or its answer, may be lost. A power-on with a boot option reads
 # the state first, then sets the option and reads it back.
 _PACKETS, _PACKETS_ON = 8, 13
-_PARTS, _PART_SHIFT = 1024, 22  # of a table of latencies: exchanges are too many for a logarithm each
 _READ_CAP_S = 15.0  # the engine's own backoff between reads of a BMC that does not answer
 _FIRST_LOOK_S = 0.2  # the engine's first look after an accepted power-on
 _RESTART_CAUSES = {0: "unknown", 1: "chassis control command", 6: "always on by restore policy"}  # IPMI 2.0, 28.11
@@ -102,17 +101,17 @@ class World:
         self._servers: list[Server | None] = [None] * len(plan.hosts)  # in the same order
         self._places: dict[str, int] = {}  # in it, by name: for those who have only that
         self._lost = {name for name, limit in plan.limits.feeds.items() if limit.dark}
-        self._exchange = _Line(p.exchange, p.exchange_slowdown, IN_FLIGHT)
+        self._exchange = Traffic(p.exchange, p.exchange_slowdown, IN_FLIGHT)
         command = p.command if p.command is not None else p.exchange
-        self._command = self._exchange if p.command is None else _Line(command, p.command_slowdown, IN_FLIGHT)
+        self._command = self._exchange if p.command is None else Traffic(command, p.command_slowdown, IN_FLIGHT)
         login = p.login if p.login is not None else p.exchange
         self._pace = p.pace.sample(self._draws.named("pace"))
-        self._login = _Line(login.scaled(self._pace), p.login_slowdown)
-        self._refusal = _Constant(p.refusal, self._draws)
-        self._silence = _Constant(p.silence, self._draws)
+        self._login = Traffic(login.scaled(self._pace), p.login_slowdown)
+        self._refusal = Constant(p.refusal, self._draws)
+        self._silence = Constant(p.silence, self._draws)
         self._storms = bool(self._fates.storms)
         self._lossy = bool(p.loss_share or p.loss_per_100)
-        self._losses, self._losses_on = _Losses(p, _PACKETS), _Losses(p, _PACKETS_ON)
+        self._losses, self._losses_on = Losses(p, _PACKETS), Losses(p, _PACKETS_ON)
         self._given_up: set[int] = set()  # exchanges that too many lost packets end
         self._slices: list[float] = []  # when the slices under way end
         self._meters = FeedMeters(plan) if any(limit.meter for limit in plan.limits.feeds.values()) else None
@@ -527,80 +526,6 @@ class World:
                 if server is not None:
                     self._meters.changed(server, self._fates, now, self._shares(server.host))
         return self._meters.watts(feed, now)
-
-
-class _Line:
-    """Exchanges that share something: how many are under way, and what that does to each. ``window``: how many may be
-    in flight; the others of them wait for their turn."""
-
-    __slots__ = ("_each_s", "_slowdown", "_table", "_window", "under_way")
-
-    def __init__(self, distribution: Distribution, slowdown: float, window: float = inf) -> None:
-        self._table = [distribution.sample((part + 0.5) / _PARTS) for part in range(_PARTS)]
-        self._each_s = sum(self._table) / _PARTS / window  # from one that ends to the next, where some wait
-        self._slowdown = slowdown
-        self._window = window
-        self.under_way = 0
-
-    def plain_s(self, bits: int) -> float:
-        """By 32 bits."""
-        return self._table[bits >> _PART_SHIFT]
-
-    def takes_s(self, bits: int) -> float:
-        """The same, with the others that are under way; ``ended`` is to follow."""
-        self.under_way += 1
-        takes_s = self._table[bits >> _PART_SHIFT]
-        if self._slowdown:
-            takes_s *= 1 + self._slowdown * (self.under_way - 1)
-        if self.under_way > self._window:
-            takes_s += (self.under_way - self._window) * self._each_s  # those before it have to end first
-        return takes_s
-
-    def ended(self) -> None:
-        # A run that is cut off and gone on with in the same world has answers that nobody fetches, or twice.
-        if self.under_way:
-            self.under_way -= 1
-
-
-class _Losses:
-    """What the lost packets of an exchange cost. Each of its packets may be lost, and what is sent again too."""
-
-    __slots__ = ("_by_16", "_p", "_packets", "_resend_s")
-
-    def __init__(self, p: Parameters, packets: int) -> None:
-        self._p = p
-        self._packets = packets
-        least_s, most_s = p.resend.quantile(0.0), p.resend.quantile(1.0)
-        self._resend_s = least_s if least_s == most_s else None  # mostly it is always the same
-        self._by_16: list[float] = []  # by 16 exchanges in flight: the chance that one loses a packet
-
-    def cost_s(self, uniform: float, under_way: int) -> float:
-        """By a number from 0 to 1. What is under way beyond the window waits, and loses nothing."""
-        step, by_16, p = min(under_way, IN_FLIGHT) >> 4, self._by_16, self._p
-        while len(by_16) <= step:
-            lost = min(0.5, p.loss_share + p.loss_per_100 * 16 * len(by_16) / 100)
-            by_16.append(1 - (1 - lost) ** self._packets)
-        once = by_16[step]
-        cost_s = 0.0
-        while uniform < once and cost_s < 1000.0:
-            uniform /= once  # a number below it, and even again
-            cost_s += self._resend_s if self._resend_s is not None else p.resend.sample(uniform)
-        return cost_s
-
-
-class _Constant:
-    """What mostly takes the same time: drawn only where it does not."""
-
-    __slots__ = ("_constant", "_distribution", "_draws")
-
-    def __init__(self, distribution: Distribution, draws: Draws) -> None:
-        self._distribution = distribution
-        self._draws = draws
-        same = distribution.quantile(0.0) == distribution.quantile(1.0)
-        self._constant = distribution.quantile(0.0) if same else None
-
-    def plain_s(self, number: int) -> float:
-        return self._distribution.sample(self._draws.number(number)) if self._constant is None else self._constant
 
 
 class _Machines(Mapping[str, Machine]):
