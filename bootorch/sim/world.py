@@ -25,7 +25,7 @@ from bootorch.sim import symptoms
 from bootorch.sim.distributions import Lognormal
 from bootorch.sim.draw_meter import FeedMeters
 from bootorch.sim.draws import Draws
-from bootorch.sim.exchanges import Constant, Traffic, Losses
+from bootorch.sim.exchanges import Constant, Losses, Traffic
 from bootorch.sim.fate import NEVER_S, Fates, ImageServer, Server
 from bootorch.sim.machine import FIRMWARE_SHARE, BootFailure, Change, Machine, MachineSpec, PowerEvent
 from bootorch.sim.parameters import CALM, FIELD, Parameters
